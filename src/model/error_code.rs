@@ -1,0 +1,128 @@
+//! Kafka's error codes: what a broker answers when it can't do what it was asked.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Whether the same request can succeed when it is simply sent again.
+enum Retry {
+    Helps,
+    IsVain,
+}
+
+macro_rules! error_codes {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $kafka_name:literal, $retry:ident;)*) => {
+        /// An error code of the Kafka protocol; both listeners speak the same ones.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(from = "i16", into = "i16")]
+        pub enum ErrorCode {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl ErrorCode {
+            /// Every code that this build knows, in the order of their numbers.
+            pub const ALL: &'static [ErrorCode] = &[$(ErrorCode::$name,)*];
+
+            /// Its number on the wire.
+            pub fn code(self) -> i16 {
+                match self { $(ErrorCode::$name => $code,)* }
+            }
+
+            /// Its name in Kafka's documentation.
+            pub fn name(self) -> &'static str {
+                match self { $(ErrorCode::$name => $kafka_name,)* }
+            }
+
+            fn retry(self) -> Retry {
+                match self { $(ErrorCode::$name => Retry::$retry,)* }
+            }
+        }
+
+        impl From<i16> for ErrorCode {
+            /// A number that this build doesn't know becomes `UnknownServerError`.
+            fn from(code: i16) -> ErrorCode {
+                match code { $($code => ErrorCode::$name,)* _ => ErrorCode::UnknownServerError }
+            }
+        }
+    };
+}
+
+error_codes! {
+    UnknownServerError = -1, "UNKNOWN_SERVER_ERROR", IsVain;
+    None = 0, "NONE", IsVain;
+    OffsetOutOfRange = 1, "OFFSET_OUT_OF_RANGE", IsVain;
+    CorruptMessage = 2, "CORRUPT_MESSAGE", Helps;
+    UnknownTopicOrPartition = 3, "UNKNOWN_TOPIC_OR_PARTITION", Helps;
+    LeaderNotAvailable = 5, "LEADER_NOT_AVAILABLE", Helps;
+    NotLeaderOrFollower = 6, "NOT_LEADER_OR_FOLLOWER", Helps;
+    RequestTimedOut = 7, "REQUEST_TIMED_OUT", Helps;
+    BrokerNotAvailable = 8, "BROKER_NOT_AVAILABLE", IsVain;
+    MessageTooLarge = 10, "MESSAGE_TOO_LARGE", IsVain;
+    NetworkException = 13, "NETWORK_EXCEPTION", Helps;
+    InvalidTopicException = 17, "INVALID_TOPIC_EXCEPTION", IsVain;
+    NotEnoughReplicas = 19, "NOT_ENOUGH_REPLICAS", Helps;
+    NotEnoughReplicasAfterAppend = 20, "NOT_ENOUGH_REPLICAS_AFTER_APPEND", Helps;
+    InvalidRequiredAcks = 21, "INVALID_REQUIRED_ACKS", IsVain;
+    ClusterAuthorizationFailed = 31, "CLUSTER_AUTHORIZATION_FAILED", IsVain;
+    InvalidTimestamp = 32, "INVALID_TIMESTAMP", IsVain;
+    UnsupportedVersion = 35, "UNSUPPORTED_VERSION", IsVain;
+    TopicAlreadyExists = 36, "TOPIC_ALREADY_EXISTS", IsVain;
+    InvalidPartitions = 37, "INVALID_PARTITIONS", IsVain;
+    InvalidReplicationFactor = 38, "INVALID_REPLICATION_FACTOR", IsVain;
+    InvalidReplicaAssignment = 39, "INVALID_REPLICA_ASSIGNMENT", IsVain;
+    InvalidConfig = 40, "INVALID_CONFIG", IsVain;
+    NotController = 41, "NOT_CONTROLLER", Helps;
+    InvalidRequest = 42, "INVALID_REQUEST", IsVain;
+    UnsupportedForMessageFormat = 43, "UNSUPPORTED_FOR_MESSAGE_FORMAT", IsVain;
+    PolicyViolation = 44, "POLICY_VIOLATION", IsVain;
+    OutOfOrderSequenceNumber = 45, "OUT_OF_ORDER_SEQUENCE_NUMBER", IsVain;
+    DuplicateSequenceNumber = 46, "DUPLICATE_SEQUENCE_NUMBER", IsVain;
+    InvalidProducerEpoch = 47, "INVALID_PRODUCER_EPOCH", IsVain;
+    InvalidTxnState = 48, "INVALID_TXN_STATE", IsVain;
+    KafkaStorageError = 56, "KAFKA_STORAGE_ERROR", Helps;
+    UnknownProducerId = 59, "UNKNOWN_PRODUCER_ID", IsVain;
+    FetchSessionIdNotFound = 70, "FETCH_SESSION_ID_NOT_FOUND", Helps;
+    FencedLeaderEpoch = 74, "FENCED_LEADER_EPOCH", Helps;
+    UnknownLeaderEpoch = 75, "UNKNOWN_LEADER_EPOCH", Helps;
+    UnsupportedCompressionType = 76, "UNSUPPORTED_COMPRESSION_TYPE", IsVain;
+    InvalidRecord = 87, "INVALID_RECORD", IsVain;
+    ThrottlingQuotaExceeded = 89, "THROTTLING_QUOTA_EXCEEDED", Helps;
+    UnknownTopicId = 100, "UNKNOWN_TOPIC_ID", Helps;
+}
+
+impl ErrorCode {
+    pub fn is_ok(self) -> bool {
+        self == ErrorCode::None
+    }
+
+    /// Whether the same request can succeed when it is sent again later, as Kafka's
+    /// `RetriableException` says it.
+    pub fn is_retriable(self) -> bool {
+        matches!(self.retry(), Retry::Helps)
+    }
+}
+
+impl From<ErrorCode> for i16 {
+    fn from(code: ErrorCode) -> i16 {
+        code.code()
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_reads_back_from_its_number() {
+        for code in ErrorCode::ALL {
+            assert_eq!(ErrorCode::from(code.code()), *code);
+        }
+        assert_eq!(ErrorCode::from(9999), ErrorCode::UnknownServerError);
+    }
+}

@@ -1,0 +1,12 @@
+//! The words that every other module speaks: ids, offsets, epochs, timestamps and error codes.
+//!
+//! Each is a newtype, so that an offset can't be passed for an epoch. Nothing here does I/O, and
+//! nothing here imports another module.
+
+mod error_code;
+mod ids;
+mod offset;
+
+pub use error_code::ErrorCode;
+pub use ids::{BrokerId, ClusterId, Incarnation, LeaderEpoch, PartitionId, TopicId, TopicName};
+pub use offset::{Offset, Timestamp};

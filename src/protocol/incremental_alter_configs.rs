@@ -1,0 +1,54 @@
+//! IncrementalAlterConfigs: change some settings of a topic, and leave the others (KIP-339).
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::ErrorCode;
+
+pub struct Api;
+
+/// What is done with the value, as Kafka numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i8)]
+pub enum AlterConfigOp {
+    Set = 0,
+    Delete = 1,
+    /// Adds to a list.
+    Append = 2,
+    /// Takes from a list.
+    Subtract = 3,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    pub resources: Vec<AlterConfigsResource>,
+    pub validate_only: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlterConfigsResource {
+    /// See [`super::describe_configs::RESOURCE_TOPIC`].
+    pub resource_type: i8,
+    pub resource_name: String,
+    pub configs: Vec<AlterableConfig>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlterableConfig {
+    pub name: String,
+    /// See [`AlterConfigOp`].
+    pub config_operation: i8,
+    pub value: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Response {
+    pub responses: Vec<AlterConfigsResourceResponse>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlterConfigsResourceResponse {
+    pub error_code: ErrorCode,
+    pub error_message: Option<String>,
+    pub resource_type: i8,
+    pub resource_name: String,
+}

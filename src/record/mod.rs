@@ -1,0 +1,11 @@
+//! The record batch: Kafka's format v2 (magic 2, KIP-98), on the wire of every listener, between
+//! nodes and on disk.
+//!
+//! A client makes and compresses it once ([`BatchBuilder`]), the leader checks it once
+//! ([`validate`]) and stamps base offset and leader epoch, which lie outside the checksum, and
+//! nobody encodes it again. To everything but the client, the log's header check and compaction a
+//! batch is opaque bytes.
+
+mod batch;
+
+pub use batch::{Attributes, Batch, BatchHeader, Codec, RecordError, TimestampType};
