@@ -1,0 +1,205 @@
+//! What a partition's leader is told and asked.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use tokio::sync::Notify;
+
+use crate::engine::metadata::TopicConfig;
+use crate::engine::replica::{Acks, Patience};
+use crate::model::{ErrorCode, LeaderEpoch, Offset, Timestamp};
+use crate::record::Batch;
+use crate::storage::log::{FirstBatch, LogConfig, ReadPlan, TimestampedOffset};
+
+/// Appends for one partition, all that one read of a connection brought.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Append {
+    pub items: Vec<AppendItem>,
+}
+
+/// One batch, and whom to tell.
+pub struct AppendItem {
+    pub batch: Batch,
+    pub acks: Acks,
+    /// Until when to wait for the in-sync replicas.
+    pub deadline: Timestamp,
+    pub ticket: AppendTicket,
+}
+
+/// What became of one batch.
+pub type AppendResult = Result<AppendReceipt, Refusal>;
+
+/// Where a batch lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendReceipt {
+    pub base_offset: Offset,
+    /// -1 where the topic keeps the producer's timestamps.
+    pub log_append_time: Timestamp,
+    pub log_start_offset: Offset,
+}
+
+/// Why something was not done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: ErrorCode,
+    pub message: Option<String>,
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Refusal {
+        Refusal {
+            code,
+            message: None,
+        }
+    }
+}
+
+impl Refusal {
+    pub fn new(code: ErrorCode, message: impl ToString) -> Refusal {
+        Refusal {
+            code,
+            message: Some(message.to_string()),
+        }
+    }
+}
+
+/// Which batch of which request a result belongs to; the receiver's own numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppendKey {
+    pub request: u64,
+    pub batch: usize,
+}
+
+/// Who is told what became of batches.
+pub trait AppendReplies: Send + Sync {
+    fn deliver(&self, results: Vec<(AppendKey, AppendResult)>);
+}
+
+/// The right to one answer. Whoever drops it unanswered, an actor that panics or a mailbox that is
+/// closed, answers that the outcome is unknown: no producer waits for an answer that can't come.
+pub struct AppendTicket {
+    to: Option<Arc<dyn AppendReplies>>,
+    key: AppendKey,
+}
+
+impl AppendTicket {
+    pub fn new(to: Arc<dyn AppendReplies>, key: AppendKey) -> Self {
+        AppendTicket { to: Some(to), key }
+    }
+
+    /// Answers many tickets, with one delivery for each run of tickets of the same receiver.
+    pub fn answer_all(answers: impl IntoIterator<Item = (AppendTicket, AppendResult)>) {
+        let mut run: Vec<(AppendKey, AppendResult)> = Vec::new();
+        let mut receiver: Option<Arc<dyn AppendReplies>> = None;
+        for (mut ticket, result) in answers {
+            let to = ticket.to.take();
+            let same = match (&receiver, &to) {
+                (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+                _ => false,
+            };
+            if !same {
+                if let Some(receiver) = receiver.take() {
+                    receiver.deliver(std::mem::take(&mut run));
+                }
+                receiver = to;
+            }
+            run.push((ticket.key, result));
+        }
+        if let Some(receiver) = receiver {
+            receiver.deliver(run);
+        }
+    }
+}
+
+impl Drop for AppendTicket {
+    fn drop(&mut self) {
+        if let Some(to) = self.to.take() {
+            let lost = Refusal::new(
+                ErrorCode::NotLeaderOrFollower,
+                "the partition's leader ended before it could answer; the records may be in the log",
+            );
+            to.deliver(vec![(self.key, Err(lost))]);
+        }
+    }
+}
+
+/// A reader who waits for the high watermark to advance.
+pub struct Reader(std::sync::Weak<Notify>);
+
+impl Reader {
+    /// Notified once, if it is still there then.
+    pub fn new(waiting: &Arc<Notify>) -> Self {
+        Reader(Arc::downgrade(waiting))
+    }
+
+    pub(super) fn wake(self) {
+        if let Some(waiting) = self.0.upgrade() {
+            waiting.notify_one();
+        }
+    }
+}
+
+impl Patience for Reader {
+    fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
+/// Dropped with the leader, it wakes the reader, who then asks the next one.
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if let Some(waiting) = self.0.upgrade() {
+            waiting.notify_one();
+        }
+    }
+}
+
+/// Where can be read, from `offset`?
+#[derive(Message)]
+#[rtype(result = "ReadReply")]
+pub struct Read {
+    pub current_leader_epoch: LeaderEpoch,
+    pub offset: Offset,
+    pub bytes_max: usize,
+    pub first: FirstBatch,
+    /// Notified when there is more than the answer has.
+    pub reader: Option<Reader>,
+}
+
+pub struct ReadReply {
+    pub high_watermark: Offset,
+    pub log_start_offset: Offset,
+    /// The read is carried out by whoever asked, so that it never holds up the partition.
+    pub plan: Result<ReadPlan, Refusal>,
+}
+
+/// Which offset belongs to a time, or to the start or end of the log?
+#[derive(Message)]
+#[rtype(result = "Result<(TimestampedOffset, LeaderEpoch), Refusal>")]
+pub struct FindOffset {
+    pub current_leader_epoch: LeaderEpoch,
+    /// As in [`crate::protocol::list_offsets`].
+    pub timestamp: Timestamp,
+}
+
+/// Deletes the records below an offset; -1 means the high watermark. Answers with the log start
+/// offset.
+#[derive(Message)]
+#[rtype(result = "Result<Offset, Refusal>")]
+pub struct DeleteRecords {
+    pub before: Offset,
+}
+
+/// The topic's configs have changed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Configure {
+    pub config: TopicConfig,
+    pub log: LogConfig,
+}
+
+/// Ends the leader: what is in the log is synced, and everyone who waits is answered.
+#[derive(Message)]
+#[rtype(result = "Result<(), Refusal>")]
+pub struct Close;

@@ -1,0 +1,500 @@
+//! The leader of one partition: it owns the log, and everyone who waits for it.
+//!
+//! An append is written inline and never waits for the disk. One sync at a time runs off the
+//! arbiter ([`Syncer`]), covers all that was appended before it began, and releases everyone whom
+//! it covered; the next one starts if there is more by then. So the slower the disk, the larger
+//! the groups.
+//!
+//! Reads are planned here and carried out by whoever asked. When the actor panics, its log is not
+//! touched again: the guardian opens it anew, from disk, and starts the next leader in the next
+//! leader epoch.
+
+mod handle;
+mod messages;
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use crate::actors::guardian::LifeLine;
+use crate::actors::vitals::{Gauges, Vitals};
+use crate::engine::metadata::TopicConfig;
+use crate::engine::replica::{Acks, Commit, CommitRule, LeaderReplica, Released};
+use crate::model::{ErrorCode, LeaderEpoch, Offset, Timestamp};
+use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, MAX_TIMESTAMP};
+use crate::record::Batch;
+use crate::storage::log::{AppendError, Appended, Log, LogError, Removed, TimestampedOffset};
+use crate::storage::log::{SyncJob, Syncer};
+
+pub use handle::PartitionHandle;
+pub use messages::{
+    Append, AppendItem, AppendKey, AppendReceipt, AppendReplies, AppendResult, AppendTicket, Close,
+    Configure, DeleteRecords, FindOffset, Read, ReadReply, Reader, Refusal,
+};
+
+/// How often producers who wait are looked through for those whose time is over.
+const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What a leader is told when it is started, beside its log.
+pub struct LeaderSettings {
+    pub epoch: LeaderEpoch,
+    pub commit_rule: CommitRule,
+    pub checkpoint_interval: Duration,
+    pub retention_interval: Duration,
+}
+
+/// A batch that is in the log, and whom to tell when it is committed.
+struct Waiting {
+    ticket: AppendTicket,
+    receipt: AppendReceipt,
+}
+
+/// The actor.
+pub struct PartitionLeader {
+    log: Log,
+    replica: LeaderReplica<Waiting, Reader>,
+    syncer: Arc<dyn Syncer>,
+    sync: Sync,
+    checkpoint: Checkpoint,
+    expiry: Expiry,
+    settings: LeaderSettings,
+    gauges: Arc<PartitionGauges>,
+    vitals: Arc<Vitals>,
+    life_line: LifeLine,
+}
+
+#[derive(PartialEq)]
+enum Sync {
+    Idle,
+    InFlight,
+}
+
+#[derive(PartialEq)]
+enum Checkpoint {
+    UpToDate,
+    Due,
+}
+
+#[derive(PartialEq)]
+enum Expiry {
+    Off,
+    Armed,
+}
+
+impl PartitionLeader {
+    pub fn new(
+        log: Log,
+        config: &TopicConfig,
+        settings: LeaderSettings,
+        syncer: Arc<dyn Syncer>,
+        handle: &PartitionHandle,
+        life_line: LifeLine,
+    ) -> Self {
+        let mut replica =
+            LeaderReplica::new(settings.epoch, settings.commit_rule, log.end_offset());
+        replica.set_min_in_sync(config.min_insync_replicas);
+        let leader = PartitionLeader {
+            log,
+            replica,
+            syncer,
+            sync: Sync::Idle,
+            checkpoint: Checkpoint::UpToDate,
+            expiry: Expiry::Off,
+            settings,
+            gauges: handle.gauges().clone(),
+            vitals: handle.vitals().clone(),
+            life_line,
+        };
+        leader.publish();
+        leader
+    }
+
+    /// Writes the batches, and answers those that need not wait.
+    fn append(&mut self, items: Vec<AppendItem>, context: &mut Context<Self>) {
+        let mut answers = Vec::new();
+        let mut batches = Vec::with_capacity(items.len());
+        let mut tickets = Vec::with_capacity(items.len());
+        for item in items {
+            match self.replica.admit(item.acks) {
+                Ok(()) => {
+                    batches.push(item.batch);
+                    tickets.push((item.acks, item.deadline, item.ticket));
+                }
+                Err(code) => answers.push((item.ticket, Err(code.into()))),
+            }
+        }
+        let results = match self.log.append(&batches, self.replica.epoch(), Timestamp::now()) {
+            Ok(results) => results,
+            Err(error) => {
+                self.append_failed(&error, context);
+                let refusal = Refusal::new(ErrorCode::KafkaStorageError, &error);
+                let refused = tickets.into_iter().map(|(_, _, ticket)| ticket);
+                answers.extend(refused.map(|ticket| (ticket, Err(refusal.clone()))));
+                AppendTicket::answer_all(answers);
+                return;
+            }
+        };
+        let released = self.replica.appended(self.log.end_offset());
+        for ((acks, deadline, ticket), result) in tickets.into_iter().zip(results) {
+            match result {
+                Ok(appended) => answers.extend(self.settle(acks, deadline, ticket, appended)),
+                Err(error) => answers.push((ticket, Err(append_refusal(&error)))),
+            }
+        }
+        AppendTicket::answer_all(answers);
+        self.release(released);
+        self.start_sync(context);
+        self.schedule(context);
+    }
+
+    /// The answer for a batch that is in the log, if it need not wait for the commit.
+    fn settle(
+        &mut self,
+        acks: Acks,
+        deadline: Timestamp,
+        ticket: AppendTicket,
+        appended: Appended,
+    ) -> Option<(AppendTicket, AppendResult)> {
+        let receipt = AppendReceipt {
+            base_offset: appended.base_offset,
+            log_append_time: appended.log_append_time,
+            log_start_offset: self.log.start_offset(),
+        };
+        if acks != Acks::All {
+            return Some((ticket, Ok(receipt)));
+        }
+        let waiting = Waiting { ticket, receipt };
+        match self
+            .replica
+            .await_commit(appended.next_offset, deadline, waiting)
+        {
+            Commit::Done(done) => Some((done.ticket, Ok(done.receipt))),
+            Commit::Waits => None,
+        }
+    }
+
+    fn append_failed(&mut self, error: &LogError, context: &mut Context<Self>) {
+        log::error!("{}: append: {error}", self.vitals.name());
+        if self.log.is_broken() {
+            context.stop();
+        }
+    }
+
+    fn release(&mut self, released: Released<Waiting, Reader>) {
+        self.log.set_high_watermark(self.replica.high_watermark());
+        self.publish();
+        let committed = released.committed.into_iter();
+        AppendTicket::answer_all(committed.map(|w| (w.ticket, Ok(w.receipt))));
+        released.woken.into_iter().for_each(Reader::wake);
+    }
+
+    fn start_sync(&mut self, context: &mut Context<Self>) {
+        if self.sync == Sync::InFlight {
+            return;
+        }
+        let Some(job) = self.log.begin_sync() else {
+            return;
+        };
+        self.sync = Sync::InFlight;
+        self.submit(job, context.address());
+    }
+
+    fn submit(&self, job: SyncJob, leader: Addr<Self>) {
+        let vitals = self.vitals.clone();
+        let done = move |covered| {
+            vitals.message_sent();
+            leader.do_send(Synced { covered });
+        };
+        self.syncer.submit(job, Box::new(done));
+    }
+
+    /// Sets the timers that the present state needs.
+    fn schedule(&mut self, context: &mut Context<Self>) {
+        if self.checkpoint == Checkpoint::UpToDate {
+            self.checkpoint = Checkpoint::Due;
+            context.run_later(self.settings.checkpoint_interval, |leader, _| {
+                leader.checkpoint = Checkpoint::UpToDate;
+                leader.write_checkpoint();
+            });
+        }
+        if self.expiry == Expiry::Off && self.replica.waiting_producers() > 0 {
+            self.expiry = Expiry::Armed;
+            context.run_later(EXPIRY_INTERVAL, |leader, context| {
+                leader.expiry = Expiry::Off;
+                leader.expire();
+                leader.schedule_expiry(context);
+            });
+        }
+    }
+
+    fn schedule_expiry(&mut self, context: &mut Context<Self>) {
+        if self.replica.waiting_producers() > 0 {
+            self.schedule(context);
+        }
+    }
+
+    fn expire(&mut self) {
+        let expired = self.replica.expire(Timestamp::now());
+        let late = Refusal::new(
+            ErrorCode::RequestTimedOut,
+            "the records are in the leader's log, and were not committed in time",
+        );
+        AppendTicket::answer_all(expired.into_iter().map(|w| (w.ticket, Err(late.clone()))));
+    }
+
+    fn write_checkpoint(&self) {
+        let job = self.log.checkpoint();
+        let name = self.vitals.name().to_owned();
+        actix_rt::task::spawn_blocking(move || {
+            if let Err(error) = job.run() {
+                log::error!("{name}: checkpoint: {error}");
+            }
+        });
+    }
+
+    /// Unlinks what the log gave up, off the arbiter.
+    fn remove(&self, removed: Removed) {
+        if removed.is_empty() {
+            return;
+        }
+        let name = self.vitals.name().to_owned();
+        actix_rt::task::spawn_blocking(move || {
+            if let Err(error) = removed.remove() {
+                log::error!("{name}: removing old segments: {error}");
+            }
+        });
+    }
+
+    fn retain(&mut self) {
+        match self.log.apply_retention(Timestamp::now()) {
+            Ok(removed) => {
+                self.remove(removed);
+                self.publish();
+            }
+            Err(error) => log::error!("{}: retention: {error}", self.vitals.name()),
+        }
+    }
+
+    fn plan_read(&mut self, read: &Read) -> Result<crate::storage::log::ReadPlan, Refusal> {
+        self.replica.check_epoch(read.current_leader_epoch)?;
+        let upper = self.replica.high_watermark();
+        if read.offset > upper {
+            return Err(ErrorCode::OffsetOutOfRange.into());
+        }
+        self.log
+            .plan_read(read.offset, upper, read.bytes_max, read.first)
+            .map_err(|error| self.refusal("read", &error))
+    }
+
+    fn find_offset(&self, ask: &FindOffset) -> Result<(TimestampedOffset, LeaderEpoch), Refusal> {
+        self.replica.check_epoch(ask.current_leader_epoch)?;
+        let upper = self.replica.high_watermark();
+        let at = |offset| TimestampedOffset {
+            offset,
+            timestamp: Timestamp::NONE,
+        };
+        let found = match ask.timestamp {
+            LATEST_TIMESTAMP => return Ok((at(upper), self.replica.epoch())),
+            EARLIEST_TIMESTAMP => Ok(Some(at(self.log.start_offset()))),
+            MAX_TIMESTAMP => self.log.max_timestamp(upper),
+            timestamp if timestamp < Timestamp(0) => {
+                return Err(Refusal::new(
+                    ErrorCode::InvalidRequest,
+                    format!("timestamp {timestamp} has no meaning"),
+                ))
+            }
+            timestamp => self.log.find_timestamp(timestamp, upper),
+        };
+        let found = found.map_err(|error| self.refusal("offset look-up", &error))?;
+        let found = found.unwrap_or_else(|| at(Offset::NONE));
+        let epoch = self.log.epoch_of(found.offset);
+        Ok((found, epoch.unwrap_or(LeaderEpoch::NONE)))
+    }
+
+    fn delete_records(&mut self, before: Offset) -> Result<Offset, Refusal> {
+        let high_watermark = self.replica.high_watermark();
+        let before = match before {
+            Offset::NONE => high_watermark,
+            offset => offset,
+        };
+        if before < Offset::ZERO || before > high_watermark {
+            return Err(Refusal::new(
+                ErrorCode::OffsetOutOfRange,
+                format!("offset {before} isn't between 0 and the high watermark {high_watermark}"),
+            ));
+        }
+        let removed = self
+            .log
+            .delete_records_before(before)
+            .map_err(|error| self.refusal("delete records", &error))?;
+        self.remove(removed);
+        self.publish();
+        Ok(self.log.start_offset())
+    }
+
+    fn refusal(&self, what: &str, error: &LogError) -> Refusal {
+        if let LogError::OffsetOutOfRange { .. } = error {
+            return Refusal::new(ErrorCode::OffsetOutOfRange, error);
+        }
+        log::error!("{}: {what}: {error}", self.vitals.name());
+        Refusal::new(ErrorCode::KafkaStorageError, error)
+    }
+
+    fn publish(&self) {
+        let gauges = &self.gauges;
+        gauges.epoch.store(self.replica.epoch().0 as i64, Relaxed);
+        gauges.log_start.store(self.log.start_offset().0, Relaxed);
+        gauges.log_end.store(self.log.end_offset().0, Relaxed);
+        gauges.synced.store(self.log.synced_offset().0, Relaxed);
+        let high_watermark = self.replica.high_watermark().0;
+        gauges.high_watermark.store(high_watermark, Relaxed);
+        gauges.size_bytes.store(self.log.size_bytes(), Relaxed);
+    }
+}
+
+fn append_refusal(error: &AppendError) -> Refusal {
+    let code = match error {
+        AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
+        AppendError::StaleProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        AppendError::UnknownProducer { .. } => ErrorCode::UnknownProducerId,
+    };
+    Refusal::new(code, error)
+}
+
+impl Actor for PartitionLeader {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        #[cfg(feature = "chaos")]
+        self.vitals
+            .fault_line
+            .connect(context.address().recipient());
+        context.run_interval(self.settings.retention_interval, |leader, _| leader.retain());
+    }
+}
+
+impl Handler<Append> for PartitionLeader {
+    type Result = ();
+
+    fn handle(&mut self, message: Append, context: &mut Self::Context) {
+        self.vitals.message_handled();
+        self.append(message.items, context);
+    }
+}
+
+/// A sync has ended well; one that fails ends the process.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Synced {
+    covered: Offset,
+}
+
+impl Handler<Synced> for PartitionLeader {
+    type Result = ();
+
+    fn handle(&mut self, Synced { covered }: Synced, context: &mut Self::Context) {
+        self.vitals.message_handled();
+        self.sync = Sync::Idle;
+        self.log.complete_sync(covered);
+        let released = self.replica.synced(covered);
+        self.start_sync(context);
+        self.release(released);
+    }
+}
+
+impl Handler<Read> for PartitionLeader {
+    type Result = MessageResult<Read>;
+
+    fn handle(&mut self, read: Read, _: &mut Self::Context) -> Self::Result {
+        self.vitals.message_handled();
+        let reply = ReadReply {
+            high_watermark: self.replica.high_watermark(),
+            log_start_offset: self.log.start_offset(),
+            plan: self.plan_read(&read),
+        };
+        if let Some(reader) = read.reader {
+            self.replica.await_advance(reader);
+        }
+        MessageResult(reply)
+    }
+}
+
+impl Handler<FindOffset> for PartitionLeader {
+    type Result = Result<(TimestampedOffset, LeaderEpoch), Refusal>;
+
+    fn handle(&mut self, ask: FindOffset, _: &mut Self::Context) -> Self::Result {
+        self.vitals.message_handled();
+        self.find_offset(&ask)
+    }
+}
+
+impl Handler<DeleteRecords> for PartitionLeader {
+    type Result = Result<Offset, Refusal>;
+
+    fn handle(&mut self, ask: DeleteRecords, _: &mut Self::Context) -> Self::Result {
+        self.vitals.message_handled();
+        self.delete_records(ask.before)
+    }
+}
+
+impl Handler<Configure> for PartitionLeader {
+    type Result = ();
+
+    fn handle(&mut self, Configure { config, log }: Configure, _: &mut Self::Context) {
+        self.vitals.message_handled();
+        self.replica.set_min_in_sync(config.min_insync_replicas);
+        self.log.set_config(log);
+    }
+}
+
+impl Handler<Close> for PartitionLeader {
+    type Result = Result<(), Refusal>;
+
+    fn handle(&mut self, _: Close, context: &mut Self::Context) -> Self::Result {
+        self.vitals.message_handled();
+        self.life_line.release();
+        context.stop();
+        let closed = self.log.close();
+        if closed.is_ok() {
+            let released = self.replica.synced(self.log.end_offset());
+            self.release(released);
+        }
+        closed.map_err(|error| self.refusal("close", &error))
+    }
+}
+
+#[cfg(feature = "chaos")]
+impl Handler<crate::actors::chaos::Fault> for PartitionLeader {
+    type Result = ();
+
+    fn handle(&mut self, fault: crate::actors::chaos::Fault, context: &mut Self::Context) {
+        crate::actors::chaos::suffer(fault, self, context);
+    }
+}
+
+/// What a partition shows of itself.
+#[derive(Default)]
+pub struct PartitionGauges {
+    epoch: AtomicI64,
+    log_start: AtomicI64,
+    log_end: AtomicI64,
+    synced: AtomicI64,
+    high_watermark: AtomicI64,
+    size_bytes: AtomicU64,
+}
+
+impl Gauges for PartitionGauges {
+    fn detail(&self) -> String {
+        format!(
+            "epoch {} start {} high watermark {} synced {} end {} bytes {}",
+            self.epoch.load(Relaxed),
+            self.log_start.load(Relaxed),
+            self.high_watermark.load(Relaxed),
+            self.synced.load(Relaxed),
+            self.log_end.load(Relaxed),
+            self.size_bytes.load(Relaxed),
+        )
+    }
+}
