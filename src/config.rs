@@ -1,1 +1,191 @@
-//! config
+//! The config of a broker: a documented, flat tree, from a TOML file and then from the
+//! environment.
+//!
+//! A key has Kafka's name where Kafka has the thing. `config/klamm.toml` documents each key and
+//! gives its default, and a test holds it equal to [`Config::default`], which is what runs without
+//! a file. `KLAMM__LOG__FLUSH=os` in the environment sets `log.flush`.
+//!
+//! A wrong config never starts a broker: an unknown key and an impossible value are refused with
+//! the key's full path and the reason ([`ConfigError`]). So the rest of the house takes these
+//! plain structs as they are, and checks nothing again.
+
+mod load;
+mod validate;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::BrokerId;
+
+pub use load::ConfigError;
+
+/// Declares a section with each key's default beside it.
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($(#[$key_doc:meta])* $key:ident: $kind:ty = $default:expr,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name { $($(#[$key_doc])* pub $key: $kind,)* }
+
+        impl Default for $name {
+            fn default() -> $name {
+                $name { $($key: $default,)* }
+            }
+        }
+    };
+}
+
+section! {
+    /// Everything that a broker is told.
+    Config {
+        node: Node = Node::default(),
+        listeners: Listeners = Listeners::default(),
+        log: Log = Log::default(),
+        topics: Topics = Topics::default(),
+        metadata: Metadata = Metadata::default(),
+        actors: Actors = Actors::default(),
+        shutdown: Shutdown = Shutdown::default(),
+    }
+}
+
+section! {
+    /// `[node]`: who this broker is, and where it keeps its data.
+    Node {
+        /// This broker's number in its cluster.
+        id: BrokerId = BrokerId(1),
+        /// Relative to the working directory.
+        data_dir: PathBuf = PathBuf::from("./data"),
+        rack: Option<String> = None,
+    }
+}
+
+section! {
+    /// `[listeners]`: one section for each way in.
+    Listeners {
+        native: NativeListener = NativeListener::default(),
+    }
+}
+
+section! {
+    /// `[listeners.native]`: the MessagePack protocol, and what a client may cost.
+    NativeListener {
+        /// An IP address and a port; port 0 takes a free one.
+        bind: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7070)),
+        /// What clients are told to connect to, as `host:port`, where that differs from `bind`.
+        advertised: Option<String> = None,
+        connections_max: usize = 20_000,
+        connections_per_address_max: usize = 10_000,
+        /// The largest frame that is taken, and the largest that is answered with.
+        frame_bytes_max: usize = 16 * 1024 * 1024,
+        /// Bytes of requests, for each connection, that are not yet answered. The broker stops
+        /// reading from the connection above it.
+        in_flight_bytes_max: usize = 16 * 1024 * 1024,
+        /// A new connection is closed unless its ApiVersions has come by then.
+        greeting_timeout_ms: u64 = 10_000,
+        /// A connection is closed if the rest of a frame takes longer.
+        frame_timeout_ms: u64 = 30_000,
+        /// A connection without any request is closed after it.
+        idle_timeout_ms: u64 = 600_000,
+    }
+}
+
+section! {
+    /// `[log]`: how partitions lie on disk. What a topic may set for itself has its default here.
+    Log {
+        flush: FlushPolicy = FlushPolicy::Synced,
+        /// Kafka's `log.segment.bytes`.
+        segment_bytes: u64 = 1024 * 1024 * 1024,
+        /// Kafka's `log.roll.ms`: a segment is closed at this age even if it isn't full.
+        segment_ms: u64 = 7 * DAY_MS,
+        /// Kafka's `log.retention.ms`; -1 keeps for ever.
+        retention_ms: i64 = 7 * DAY_MS as i64,
+        /// Kafka's `log.retention.bytes`, for each partition; -1 sets no limit.
+        retention_bytes: i64 = -1,
+        retention_check_interval_ms: u64 = 300_000,
+        /// One entry of the offset index covers so many bytes of the log.
+        index_interval_bytes: u64 = 4096,
+        /// The largest record batch, compressed as it came.
+        message_max_bytes: usize = 1024 * 1024 + 12,
+        message_timestamp_type: TimestampType = TimestampType::CreateTime,
+        /// How often the synced ends of the logs are written down. After an unclean stop only
+        /// what lies past them is scanned.
+        checkpoint_interval_ms: u64 = 5_000,
+        /// How many logs are synced side by side.
+        sync_threads: usize = 32,
+    }
+}
+
+section! {
+    /// `[topics]`: what a topic gets that doesn't say otherwise.
+    Topics {
+        num_partitions: i32 = 1,
+        default_replication_factor: i16 = 1,
+        min_insync_replicas: i32 = 1,
+        /// Whether asking for an unknown topic's metadata creates it.
+        auto_create_topics_enable: bool = true,
+        /// The most partitions that this broker takes.
+        partitions_max: usize = 4_000,
+    }
+}
+
+section! {
+    /// `[metadata]`: how the brokers agree on topics and configs (Raft).
+    Metadata {
+        heartbeat_ms: u64 = 100,
+        election_timeout_min_ms: u64 = 300,
+        election_timeout_max_ms: u64 = 600,
+        /// The state is snapshotted, and the Raft log cut, after so many commands.
+        snapshot_every: u64 = 10_000,
+    }
+}
+
+section! {
+    /// `[actors]`: the threads and mailboxes.
+    Actors {
+        /// Threads for connections and partitions together; 0 takes one a core.
+        arbiters: usize = 0,
+        /// Messages that wait for one partition before it answers "overloaded".
+        partition_mailbox_capacity: usize = 1024,
+    }
+}
+
+section! {
+    /// `[shutdown]`: what SIGTERM does.
+    Shutdown {
+        /// How long requests in flight get before the broker stops without them.
+        drain_timeout_ms: u64 = 10_000,
+    }
+}
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// What "on disk" means before acks=all is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlushPolicy {
+    /// Synced: survives the loss of power.
+    Synced,
+    /// In the page cache, as Kafka does by default: survives the end of the process only.
+    Os,
+}
+
+/// Whose clock a record's timestamp comes from: Kafka's `log.message.timestamp.type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TimestampType {
+    /// The producer's.
+    CreateTime,
+    /// The broker's, at the append.
+    LogAppendTime,
+}
+
+impl NativeListener {
+    /// The host and port that clients are told, once the listener is bound to `bound`.
+    pub fn advertised(&self, bound: SocketAddr) -> (String, u16) {
+        match self.advertised.as_deref().and_then(validate::host_and_port) {
+            Some((host, port)) => (host.to_owned(), port),
+            None => (bound.ip().to_string(), bound.port()),
+        }
+    }
+}

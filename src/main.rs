@@ -1,1 +1,2 @@
+//! The `klamm` binary.
 fn main() {}

@@ -3,7 +3,9 @@
 use std::ops::RangeInclusive;
 
 use serde::de::DeserializeOwned;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+
+use super::codec::decode_body;
 
 /// A request and the response that answers it.
 pub trait Api: 'static {
@@ -54,6 +56,22 @@ macro_rules! apis {
             }
         }
 
+        impl Request {
+            /// Decodes a body; the error names the field.
+            pub(super) fn decode(api: ApiKey, body: &[u8]) -> Result<Request, String> {
+                match api {
+                    $($(#[$attribute])* ApiKey::$name => decode_body(body).map(Request::$name),)*
+                }
+            }
+        }
+
+        /// Its body alone: the API's key stands in the header.
+        impl Serialize for Request {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self { $($(#[$attribute])* Request::$name(body) => body.serialize(serializer),)* }
+            }
+        }
+
         /// A response of any API.
         #[derive(Debug, Clone)]
         pub enum Response {
@@ -63,6 +81,13 @@ macro_rules! apis {
         impl Response {
             pub fn key(&self) -> ApiKey {
                 match self { $($(#[$attribute])* Response::$name(_) => ApiKey::$name,)* }
+            }
+        }
+
+        /// Its body alone: whose response it is says the correlation id.
+        impl Serialize for Response {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self { $($(#[$attribute])* Response::$name(body) => body.serialize(serializer),)* }
             }
         }
 

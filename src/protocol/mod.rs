@@ -6,7 +6,11 @@
 //! `docs/PROTOCOL.md` says it for people who write a client.
 
 pub mod api;
+pub mod codec;
+pub mod frame;
+mod path;
 mod records;
+pub mod scan;
 
 pub mod api_versions;
 pub mod create_partitions;
@@ -26,5 +30,16 @@ pub mod produce;
 #[cfg(feature = "chaos")]
 pub mod inject_fault;
 
+#[cfg(test)]
+mod arbitrary;
+#[cfg(test)]
+mod tests;
+
 pub use api::{Api, ApiKey, Request, Response};
+pub use codec::{
+    decode_request, decode_response, encode_error, encode_request, encode_response,
+    response_correlation_id, Answer, DecodeError, EncodeError, ErrorResponse, RequestError,
+    RequestHeader,
+};
+pub use frame::{split_frame, FrameError, Segments, FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNGREETED};
 pub use records::Records;

@@ -1,0 +1,268 @@
+//! What a config may not say, although each value has the right kind.
+
+use std::net::Ipv6Addr;
+
+use super::{
+    Actors, Config, ConfigError, Listeners, Log, Metadata, NativeListener, Node, Shutdown, Topics,
+};
+
+/// Shorter intervals only burn CPU.
+const INTERVAL_MS_MIN: u64 = 10;
+/// A day. Timeouts beyond it are slips of a unit.
+const TIMEOUT_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// Offsets in a segment's index are 32 bits.
+const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
+/// A segment that holds less than this is all overhead.
+const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
+/// The header of a record batch is 61 bytes; less can't hold a record.
+const MESSAGE_BYTES_MIN: usize = 128;
+/// What the names and numbers around the largest batch may take in a frame.
+const FRAME_OVERHEAD_BYTES: usize = 4096;
+/// A frame's length has 32 bits, and half of them is far too much already.
+const FRAME_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// actix's default of 16 makes sends across threads 12 times as dear.
+const MAILBOX_CAPACITY_MIN: usize = 256;
+const MAILBOX_CAPACITY_MAX: usize = 1 << 20;
+const ARBITERS_MAX: usize = 1024;
+const SYNC_THREADS_MAX: usize = 1024;
+/// Raft needs several heartbeats in an election timeout.
+const HEARTBEATS_A_TIMEOUT_MIN: u64 = 2;
+
+impl Config {
+    /// The first value that can't be meant, with its key's path.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        validate_node(&self.node)?;
+        validate_listeners(&self.listeners, &self.log)?;
+        validate_log(&self.log)?;
+        validate_topics(&self.topics)?;
+        validate_metadata(&self.metadata)?;
+        validate_actors(&self.actors)?;
+        validate_shutdown(&self.shutdown)
+    }
+}
+
+fn validate_node(node: &Node) -> Result<(), ConfigError> {
+    require(node.id.0 >= 0, "node.id", "can't be negative")?;
+    require(
+        !node.data_dir.as_os_str().is_empty(),
+        "node.data_dir",
+        "can't be empty",
+    )?;
+    require(
+        node.rack.as_deref() != Some(""),
+        "node.rack",
+        "can't be empty; leave it out for no rack",
+    )
+}
+
+fn validate_listeners(listeners: &Listeners, log: &Log) -> Result<(), ConfigError> {
+    let NativeListener {
+        bind,
+        advertised,
+        connections_max,
+        connections_per_address_max,
+        frame_bytes_max,
+        in_flight_bytes_max,
+        greeting_timeout_ms,
+        frame_timeout_ms,
+        idle_timeout_ms,
+    } = &listeners.native;
+    let key = |name: &str| format!("listeners.native.{name}");
+
+    match advertised {
+        Some(text) => require(
+            host_and_port(text).is_some(),
+            &key("advertised"),
+            format!("must be host:port with a port from 1 to 65535, and is {text:?}"),
+        )?,
+        None => require(
+            !bind.ip().is_unspecified(),
+            &key("advertised"),
+            format!("must say where clients reach this broker, since bind is {bind}"),
+        )?,
+    }
+    at_least(&key("connections_max"), *connections_max, 1)?;
+    at_least(
+        &key("connections_per_address_max"),
+        *connections_per_address_max,
+        1,
+    )?;
+    let frame_bytes_min = log.message_max_bytes.saturating_add(FRAME_OVERHEAD_BYTES);
+    require(
+        *frame_bytes_max >= frame_bytes_min,
+        &key("frame_bytes_max"),
+        format!("must be at least {frame_bytes_min}: log.message_max_bytes and {FRAME_OVERHEAD_BYTES}, and is {frame_bytes_max}"),
+    )?;
+    at_most(&key("frame_bytes_max"), *frame_bytes_max, FRAME_BYTES_MAX)?;
+    require(
+        in_flight_bytes_max >= frame_bytes_max,
+        &key("in_flight_bytes_max"),
+        format!(
+            "must be at least frame_bytes_max, {frame_bytes_max}, and is {in_flight_bytes_max}"
+        ),
+    )?;
+    timeout(&key("greeting_timeout_ms"), *greeting_timeout_ms)?;
+    timeout(&key("frame_timeout_ms"), *frame_timeout_ms)?;
+    timeout(&key("idle_timeout_ms"), *idle_timeout_ms)
+}
+
+fn validate_log(log: &Log) -> Result<(), ConfigError> {
+    at_least("log.segment_bytes", log.segment_bytes, SEGMENT_BYTES_MIN)?;
+    at_most("log.segment_bytes", log.segment_bytes, SEGMENT_BYTES_MAX)?;
+    at_least(
+        "log.message_max_bytes",
+        log.message_max_bytes,
+        MESSAGE_BYTES_MIN,
+    )?;
+    require(
+        log.message_max_bytes as u64 <= log.segment_bytes,
+        "log.message_max_bytes",
+        format!(
+            "can't be above log.segment_bytes, {}, and is {}",
+            log.segment_bytes, log.message_max_bytes
+        ),
+    )?;
+    at_least("log.segment_ms", log.segment_ms, 1)?;
+    unlimited_or_positive("log.retention_ms", log.retention_ms)?;
+    unlimited_or_positive("log.retention_bytes", log.retention_bytes)?;
+    interval(
+        "log.retention_check_interval_ms",
+        log.retention_check_interval_ms,
+    )?;
+    at_least("log.index_interval_bytes", log.index_interval_bytes, 1)?;
+    interval("log.checkpoint_interval_ms", log.checkpoint_interval_ms)?;
+    at_least("log.sync_threads", log.sync_threads, 1)?;
+    at_most("log.sync_threads", log.sync_threads, SYNC_THREADS_MAX)
+}
+
+fn validate_topics(topics: &Topics) -> Result<(), ConfigError> {
+    at_least("topics.num_partitions", topics.num_partitions, 1)?;
+    at_least(
+        "topics.default_replication_factor",
+        topics.default_replication_factor,
+        1,
+    )?;
+    at_least("topics.min_insync_replicas", topics.min_insync_replicas, 1)?;
+    at_least("topics.partitions_max", topics.partitions_max, 1)?;
+    require(
+        i64::from(topics.num_partitions) <= topics.partitions_max as i64,
+        "topics.num_partitions",
+        format!(
+            "can't be above topics.partitions_max, {}, and is {}",
+            topics.partitions_max, topics.num_partitions
+        ),
+    )
+}
+
+fn validate_metadata(metadata: &Metadata) -> Result<(), ConfigError> {
+    interval("metadata.heartbeat_ms", metadata.heartbeat_ms)?;
+    let election_min = metadata
+        .heartbeat_ms
+        .saturating_mul(HEARTBEATS_A_TIMEOUT_MIN);
+    require(
+        metadata.election_timeout_min_ms >= election_min,
+        "metadata.election_timeout_min_ms",
+        format!(
+            "must be at least {HEARTBEATS_A_TIMEOUT_MIN} times metadata.heartbeat_ms, and is {}",
+            metadata.election_timeout_min_ms
+        ),
+    )?;
+    require(
+        metadata.election_timeout_max_ms > metadata.election_timeout_min_ms,
+        "metadata.election_timeout_max_ms",
+        format!(
+            "must be above metadata.election_timeout_min_ms, {}, and is {}",
+            metadata.election_timeout_min_ms, metadata.election_timeout_max_ms
+        ),
+    )?;
+    at_most(
+        "metadata.election_timeout_max_ms",
+        metadata.election_timeout_max_ms,
+        TIMEOUT_MS_MAX,
+    )?;
+    at_least("metadata.snapshot_every", metadata.snapshot_every, 1)
+}
+
+fn validate_actors(actors: &Actors) -> Result<(), ConfigError> {
+    at_most("actors.arbiters", actors.arbiters, ARBITERS_MAX)?;
+    let capacity = actors.partition_mailbox_capacity;
+    at_least(
+        "actors.partition_mailbox_capacity",
+        capacity,
+        MAILBOX_CAPACITY_MIN,
+    )?;
+    at_most(
+        "actors.partition_mailbox_capacity",
+        capacity,
+        MAILBOX_CAPACITY_MAX,
+    )
+}
+
+fn validate_shutdown(shutdown: &Shutdown) -> Result<(), ConfigError> {
+    at_most(
+        "shutdown.drain_timeout_ms",
+        shutdown.drain_timeout_ms,
+        TIMEOUT_MS_MAX,
+    )
+}
+
+/// `host:port`, where an IPv6 address stands in brackets. The host comes without them.
+pub(super) fn host_and_port(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port: u16 = port.parse().ok().filter(|port| *port != 0)?;
+    let host = match host.strip_prefix('[') {
+        Some(address) => address
+            .strip_suffix(']')
+            .filter(|address| address.parse::<Ipv6Addr>().is_ok())?,
+        None => host,
+    };
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let is_address = host.parse::<Ipv6Addr>().is_ok() && text.starts_with('[');
+    (is_address || (!host.is_empty() && host.chars().all(is_name))).then_some((host, port))
+}
+
+fn require(holds: bool, key: &str, reason: impl Into<String>) -> Result<(), ConfigError> {
+    if holds {
+        Ok(())
+    } else {
+        Err(ConfigError::value(key, reason))
+    }
+}
+
+fn at_least<T: PartialOrd + std::fmt::Display>(
+    key: &str,
+    is: T,
+    min: T,
+) -> Result<(), ConfigError> {
+    require(
+        is >= min,
+        key,
+        format!("must be at least {min}, and is {is}"),
+    )
+}
+
+fn at_most<T: PartialOrd + std::fmt::Display>(key: &str, is: T, max: T) -> Result<(), ConfigError> {
+    require(
+        is <= max,
+        key,
+        format!("must be at most {max}, and is {is}"),
+    )
+}
+
+fn interval(key: &str, is_ms: u64) -> Result<(), ConfigError> {
+    at_least(key, is_ms, INTERVAL_MS_MIN)?;
+    at_most(key, is_ms, TIMEOUT_MS_MAX)
+}
+
+fn timeout(key: &str, is_ms: u64) -> Result<(), ConfigError> {
+    at_least(key, is_ms, 1)?;
+    at_most(key, is_ms, TIMEOUT_MS_MAX)
+}
+
+fn unlimited_or_positive(key: &str, is: i64) -> Result<(), ConfigError> {
+    require(
+        is == -1 || is > 0,
+        key,
+        format!("must be above 0, or -1 for no limit, and is {is}"),
+    )
+}

@@ -1,0 +1,267 @@
+//! What the config promises to whoever writes one.
+
+#![cfg(feature = "broker")]
+
+use std::path::Path;
+
+use klamm::config::{Config, ConfigError, FlushPolicy, TimestampType};
+use klamm::model::BrokerId;
+
+const DEFAULT_FILE: &str = include_str!("../config/klamm.toml");
+
+fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let environment = environment
+        .iter()
+        .map(|(key, value)| (key.to_string(), value.to_string()));
+    Config::parse(Some(text), environment)
+}
+
+#[test]
+fn the_default_file_is_what_runs_without_a_file() {
+    assert_eq!(parse(DEFAULT_FILE, &[]).unwrap(), Config::default());
+    assert_eq!(Config::parse(None, []).unwrap(), Config::default());
+}
+
+#[test]
+fn the_default_file_names_every_key() {
+    let defaults = serde_json::to_value(Config::default()).unwrap();
+    let mut keys = Vec::new();
+    collect_keys(&defaults, &mut keys);
+    assert!(keys.len() > 25, "{keys:?}");
+    for key in keys {
+        let is_named = DEFAULT_FILE.lines().any(|line| {
+            let line = line.trim_start_matches("# ");
+            line.starts_with(&format!("{key} ="))
+        });
+        assert!(is_named, "config/klamm.toml doesn't name {key}");
+    }
+}
+
+fn collect_keys(value: &serde_json::Value, keys: &mut Vec<String>) {
+    for (key, value) in value.as_object().into_iter().flatten() {
+        match value.is_object() {
+            true => collect_keys(value, keys),
+            false => keys.push(key.clone()),
+        }
+    }
+}
+
+#[test]
+fn the_environment_overrides_the_file_and_the_file_the_defaults() {
+    let config = parse(
+        "[node]\nid = 7\ndata_dir = \"/srv/klamm\"\n[log]\nflush = \"os\"",
+        &[
+            ("KLAMM__NODE__ID", "9"),
+            ("KLAMM__NODE__RACK", "007"),
+            ("KLAMM__LISTENERS__NATIVE__BIND", "127.0.0.1:0"),
+            ("KLAMM__LOG__RETENTION_MS", "-1"),
+            ("KLAMM__LOG__MESSAGE_TIMESTAMP_TYPE", "LogAppendTime"),
+            ("KLAMM__TOPICS__AUTO_CREATE_TOPICS_ENABLE", "false"),
+            ("KLAMM_BOOTSTRAP", "elsewhere:1"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.node.id, BrokerId(9));
+    assert_eq!(config.node.rack.as_deref(), Some("007"));
+    assert_eq!(config.node.data_dir, Path::new("/srv/klamm"));
+    assert_eq!(config.listeners.native.bind.port(), 0);
+    assert_eq!(config.log.flush, FlushPolicy::Os);
+    assert_eq!(config.log.retention_ms, -1);
+    assert_eq!(
+        config.log.message_timestamp_type,
+        TimestampType::LogAppendTime
+    );
+    assert!(!config.topics.auto_create_topics_enable);
+    assert_eq!(
+        config.log.segment_bytes,
+        Config::default().log.segment_bytes
+    );
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_path_and_its_neighbours() {
+    for (text, environment, expected) in [
+        (
+            "[log]\nflsh = \"os\"",
+            None,
+            "log.flsh isn't known; [log] knows checkpoint_interval_ms",
+        ),
+        (
+            "nodes = 1",
+            None,
+            "nodes isn't known; the config knows actors",
+        ),
+        (
+            "[listeners.natve]\nbind = \"x\"",
+            None,
+            "listeners.natve isn't known; [listeners] knows native",
+        ),
+        ("", Some(("KLAMM__LOG__FLSH", "os")), "log.flsh isn't known"),
+        (
+            "",
+            Some(("KLAMM__LOG__FLUSH__NOW", "os")),
+            "log.flush is a value, not a section",
+        ),
+        (
+            "",
+            Some(("KLAMM__LOG", "os")),
+            "log is a section, not a value",
+        ),
+    ] {
+        let environment: Vec<_> = environment.into_iter().collect();
+        let error = parse(text, &environment).unwrap_err().to_string();
+        assert!(error.contains(expected), "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn an_impossible_value_is_refused_with_its_path_and_the_reason() {
+    for (text, key, reason) in [
+        ("[node]\nid = -1", "node.id", "negative"),
+        ("[node]\nid = 1.5", "node.id", "whole number"),
+        ("[node]\nid = true", "node.id", "whole number"),
+        ("[node]\nid = 3000000000", "node.id", "32 bit"),
+        ("[node]\ndata_dir = \"\"", "node.data_dir", "empty"),
+        ("[node]\nrack = 1", "node.rack", "string"),
+        (
+            "[listeners.native]\nbind = \"7070\"",
+            "listeners.native.bind",
+            "address",
+        ),
+        (
+            "[listeners.native]\nbind = \"0.0.0.0:7070\"",
+            "listeners.native.advertised",
+            "0.0.0.0",
+        ),
+        (
+            "[listeners.native]\nadvertised = \"host\"",
+            "listeners.native.advertised",
+            "host:port",
+        ),
+        (
+            "[listeners.native]\nadvertised = \"a:0\"",
+            "listeners.native.advertised",
+            "65535",
+        ),
+        (
+            "[listeners.native]\nadvertised = \"a b:1\"",
+            "listeners.native.advertised",
+            "host:port",
+        ),
+        (
+            "[listeners.native]\nconnections_max = 0",
+            "listeners.native.connections_max",
+            "at least 1",
+        ),
+        (
+            "[listeners.native]\nframe_bytes_max = 1000",
+            "listeners.native.frame_bytes_max",
+            "message_max_bytes",
+        ),
+        (
+            "[listeners.native]\nin_flight_bytes_max = 1000",
+            "listeners.native.in_flight_bytes_max",
+            "frame_bytes_max",
+        ),
+        (
+            "[listeners.native]\nidle_timeout_ms = 0",
+            "listeners.native.idle_timeout_ms",
+            "at least 1",
+        ),
+        ("[log]\nflush = \"sometimes\"", "log.flush", "sometimes"),
+        ("[log]\nsegment_bytes = 1", "log.segment_bytes", "at least"),
+        (
+            "[log]\nsegment_bytes = 2147483648",
+            "log.segment_bytes",
+            "at most",
+        ),
+        ("[log]\nretention_ms = 0", "log.retention_ms", "-1"),
+        ("[log]\nretention_bytes = -2", "log.retention_bytes", "-1"),
+        (
+            "[log]\nmessage_max_bytes = 1",
+            "log.message_max_bytes",
+            "at least",
+        ),
+        (
+            "[log]\nmessage_timestamp_type = \"createtime\"",
+            "log.message_timestamp_type",
+            "createtime",
+        ),
+        ("[log]\nsync_threads = 0", "log.sync_threads", "at least 1"),
+        (
+            "[topics]\nnum_partitions = 0",
+            "topics.num_partitions",
+            "at least 1",
+        ),
+        (
+            "[topics]\nnum_partitions = 1000000",
+            "topics.num_partitions",
+            "partitions_max",
+        ),
+        (
+            "[topics]\nauto_create_topics_enable = 1",
+            "topics.auto_create_topics_enable",
+            "true or false",
+        ),
+        (
+            "[metadata]\nheartbeat_ms = 1",
+            "metadata.heartbeat_ms",
+            "at least",
+        ),
+        (
+            "[metadata]\nelection_timeout_min_ms = 150",
+            "metadata.election_timeout_min_ms",
+            "heartbeat",
+        ),
+        (
+            "[metadata]\nelection_timeout_max_ms = 300",
+            "metadata.election_timeout_max_ms",
+            "election_timeout_min_ms",
+        ),
+        (
+            "[actors]\npartition_mailbox_capacity = 16",
+            "actors.partition_mailbox_capacity",
+            "at least 256",
+        ),
+        (
+            "[shutdown]\ndrain_timeout_ms = -1",
+            "shutdown.drain_timeout_ms",
+            "negative",
+        ),
+    ] {
+        let error = parse(text, &[]).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("config key {key} ")),
+            "{text:?}: {error}"
+        );
+        assert!(error.contains(reason), "{text:?}: {error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_is_missing_or_no_toml_is_refused_with_its_name() {
+    let error = Config::load(Some(Path::new("no/such/file.toml"))).unwrap_err();
+    assert!(error.to_string().contains("no/such/file.toml"), "{error}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("broken.toml");
+    std::fs::write(&path, "[node\nid = 1").unwrap();
+    let error = Config::load(Some(&path)).unwrap_err().to_string();
+    assert!(error.contains("broken.toml"), "{error}");
+    assert!(!error.contains('\n'), "{error}");
+}
+
+#[test]
+fn clients_are_told_the_bound_address_unless_another_is_advertised() {
+    let bound = "127.0.0.1:40123".parse().unwrap();
+    let mut listener = Config::default().listeners.native;
+    assert_eq!(listener.advertised(bound), ("127.0.0.1".to_owned(), 40123));
+    for (text, host, port) in [
+        ("broker-1.example.com:7070", "broker-1.example.com", 7070),
+        ("[2001:db8::1]:1", "2001:db8::1", 1),
+    ] {
+        listener.advertised = Some(text.to_owned());
+        assert_eq!(listener.advertised(bound), (host.to_owned(), port));
+    }
+}
