@@ -1,1 +1,14 @@
-//! storage
+//! What a broker keeps on disk, and how it survives what disks and power do.
+//!
+//! - [`fs`]: the file system behind a trait, with a faulty twin that loses power and fails on
+//!   purpose, so that every promise below is tested against it;
+//! - [`log`]: the partitions' logs: append, read, recovery, retention, group commit;
+//! - [`checkpoint`]: the small file beside each log that says where its recovery starts;
+//! - [`data_dir`]: the directory that holds everything, its lock, identity and clean mark;
+//! - [`syncer`]: how many logs are put on disk side by side.
+
+pub mod checkpoint;
+pub mod data_dir;
+pub mod fs;
+pub mod log;
+pub mod syncer;

@@ -1,0 +1,101 @@
+//! What can go wrong with a log, told apart by what follows from it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::model::{ErrorCode, Offset};
+
+/// A fault of the whole log: the call did nothing.
+#[derive(Debug, Error)]
+pub enum LogError {
+    /// The disk refused (full, I/O error). The same call can work later.
+    #[error("can't {operation} {}: {source}", file.display())]
+    Storage {
+        operation: &'static str,
+        file: PathBuf,
+        source: io::Error,
+    },
+    /// Bytes that were once synced aren't what they were. Nothing was cut or repaired.
+    #[error(
+        "{} is corrupt at byte {position} (offset {offset}): {reason}",
+        file.display()
+    )]
+    Corrupt {
+        file: PathBuf,
+        position: u64,
+        /// The offset that should have been there.
+        offset: Offset,
+        reason: String,
+    },
+    #[error("offset {asked} isn't in this log, which holds {start} to {end}")]
+    OffsetOutOfRange {
+        asked: Offset,
+        start: Offset,
+        end: Offset,
+    },
+    /// The log was truncated between planning a read and reading.
+    #[error("the log was truncated while it was read")]
+    Truncated,
+    /// A write failed and could not be taken back: the log must be opened again.
+    #[error("the log refuses appends since a failed write could not be taken back: {0}")]
+    Failed(String),
+}
+
+impl LogError {
+    pub(super) fn storage<'a>(
+        operation: &'static str,
+        file: &'a Path,
+    ) -> impl FnOnce(io::Error) -> LogError + 'a {
+        move |source| LogError::Storage {
+            operation,
+            file: file.to_owned(),
+            source,
+        }
+    }
+
+    /// What a client is answered.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            LogError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+            LogError::Storage { .. }
+            | LogError::Corrupt { .. }
+            | LogError::Truncated
+            | LogError::Failed(_) => ErrorCode::KafkaStorageError,
+        }
+    }
+}
+
+/// Why one batch was refused, while others of the same call were appended.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AppendError {
+    #[error("producer {producer_id} sent sequence {got}, and {expected} is next")]
+    OutOfOrderSequence {
+        producer_id: i64,
+        expected: i32,
+        got: i32,
+    },
+    #[error("producer {producer_id} has epoch {current} by now, and the batch epoch {got}")]
+    InvalidProducerEpoch {
+        producer_id: i64,
+        current: i16,
+        got: i16,
+    },
+    #[error("a batch of {size} bytes doesn't fit a segment of {segment_bytes}")]
+    TooLarge { size: u64, segment_bytes: u64 },
+    #[error("the log can't hold another {records} offsets")]
+    OffsetsExhausted { records: i64 },
+}
+
+impl AppendError {
+    /// What the producer is answered.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
+            AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+            AppendError::TooLarge { .. } => ErrorCode::MessageTooLarge,
+            AppendError::OffsetsExhausted { .. } => ErrorCode::InvalidRecord,
+        }
+    }
+}
