@@ -70,6 +70,26 @@ impl<A: Actor> Handle<A> {
         self.shared.address.store(None);
     }
 
+    /// Whether a life is there that takes messages.
+    pub fn is_alive(&self) -> bool {
+        let address = self.shared.address.load();
+        address.as_ref().is_some_and(|address| address.connected())
+    }
+
+    /// Leaves a message that must not be lost, whatever the mailbox holds. Only for what can't
+    /// come more often than the actor has caused it.
+    pub fn notify<M>(&self, message: M)
+    where
+        M: Message<Result = ()> + Send + 'static,
+        A: Handler<M>,
+        A::Context: ToEnvelope<A, M>,
+    {
+        if let Some(address) = &*self.shared.address.load() {
+            self.shared.vitals.message_sent();
+            address.do_send(message);
+        }
+    }
+
     /// Leaves a message, whose answer comes another way.
     ///
     /// Gives the message back if the mailbox is full or if there is nobody.

@@ -18,6 +18,7 @@ pub mod controller;
 pub mod guardian;
 pub mod handle;
 pub mod partition_leader;
+pub mod partitions;
 pub mod vitals;
 
 #[cfg(feature = "chaos")]

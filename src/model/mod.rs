@@ -6,7 +6,9 @@
 mod error_code;
 mod ids;
 mod offset;
+mod refusal;
 
 pub use error_code::ErrorCode;
 pub use ids::{BrokerId, ClusterId, Incarnation, LeaderEpoch, PartitionId, TopicId, TopicName};
 pub use offset::{Offset, Timestamp};
+pub use refusal::Refusal;

@@ -6,11 +6,11 @@ use actix::Addr;
 
 use super::{
     Append, AppendItem, AppendTicket, Close, Configure, DeleteRecords, FindOffset,
-    PartitionGauges, PartitionLeader, Read, ReadReply, Refusal,
+    PartitionGauges, PartitionLeader, Read, ReadReply,
 };
 use crate::actors::handle::{Handle, Unavailable};
 use crate::actors::vitals::{Kind, Vitals};
-use crate::model::{ErrorCode, LeaderEpoch, Offset, PartitionId, TopicName};
+use crate::model::{ErrorCode, Offset, PartitionId, Refusal, TopicName};
 use crate::storage::log::TimestampedOffset;
 
 /// Stays the same through all leaders that this node has for the partition.
@@ -76,7 +76,7 @@ impl PartitionHandle {
     pub async fn find_offset(
         &self,
         ask: FindOffset,
-    ) -> Result<(TimestampedOffset, LeaderEpoch), Refusal> {
+    ) -> Result<TimestampedOffset, Refusal> {
         let found = self.leader.ask(ask).await;
         found.unwrap_or_else(|why| Err(self.refusal(why)))
     }

@@ -7,9 +7,9 @@ use tokio::sync::Notify;
 
 use crate::engine::metadata::TopicConfig;
 use crate::engine::replica::{Acks, Patience};
-use crate::model::{ErrorCode, LeaderEpoch, Offset, Timestamp};
+use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal, Timestamp};
 use crate::record::Batch;
-use crate::storage::log::{FirstBatch, LogConfig, ReadPlan, TimestampedOffset};
+use crate::storage::log::{MinOne, LogConfig, ReadPlan, TimestampedOffset};
 
 /// Appends for one partition, all that one read of a connection brought.
 #[derive(Message)]
@@ -37,31 +37,6 @@ pub struct AppendReceipt {
     /// -1 where the topic keeps the producer's timestamps.
     pub log_append_time: Timestamp,
     pub log_start_offset: Offset,
-}
-
-/// Why something was not done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    pub code: ErrorCode,
-    pub message: Option<String>,
-}
-
-impl From<ErrorCode> for Refusal {
-    fn from(code: ErrorCode) -> Refusal {
-        Refusal {
-            code,
-            message: None,
-        }
-    }
-}
-
-impl Refusal {
-    pub fn new(code: ErrorCode, message: impl ToString) -> Refusal {
-        Refusal {
-            code,
-            message: Some(message.to_string()),
-        }
-    }
 }
 
 /// Which batch of which request a result belongs to; the receiver's own numbers.
@@ -162,7 +137,7 @@ pub struct Read {
     pub current_leader_epoch: LeaderEpoch,
     pub offset: Offset,
     pub bytes_max: usize,
-    pub first: FirstBatch,
+    pub min_one: MinOne,
     /// Notified when there is more than the answer has.
     pub reader: Option<Reader>,
 }
@@ -176,7 +151,7 @@ pub struct ReadReply {
 
 /// Which offset belongs to a time, or to the start or end of the log?
 #[derive(Message)]
-#[rtype(result = "Result<(TimestampedOffset, LeaderEpoch), Refusal>")]
+#[rtype(result = "Result<TimestampedOffset, Refusal>")]
 pub struct FindOffset {
     pub current_leader_epoch: LeaderEpoch,
     /// As in [`crate::protocol::list_offsets`].

@@ -22,16 +22,17 @@ use crate::actors::guardian::LifeLine;
 use crate::actors::vitals::{Gauges, Vitals};
 use crate::engine::metadata::TopicConfig;
 use crate::engine::replica::{Acks, Commit, CommitRule, LeaderReplica, Released};
-use crate::model::{ErrorCode, LeaderEpoch, Offset, Timestamp};
+use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal, Timestamp};
 use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, MAX_TIMESTAMP};
-use crate::record::Batch;
-use crate::storage::log::{AppendError, Appended, Log, LogError, Removed, TimestampedOffset};
-use crate::storage::log::{SyncJob, Syncer};
+use crate::storage::log::{
+    Appended, Covered, Log, LogError, ReadPlan, Removed, SyncJob, TimestampedOffset,
+};
+use crate::storage::syncer::Syncer;
 
 pub use handle::PartitionHandle;
 pub use messages::{
     Append, AppendItem, AppendKey, AppendReceipt, AppendReplies, AppendResult, AppendTicket, Close,
-    Configure, DeleteRecords, FindOffset, Read, ReadReply, Reader, Refusal,
+    Configure, DeleteRecords, FindOffset, Read, ReadReply, Reader,
 };
 
 /// How often producers who wait are looked through for those whose time is over.
@@ -128,8 +129,7 @@ impl PartitionLeader {
         let results = match self.log.append(&batches, self.replica.epoch(), Timestamp::now()) {
             Ok(results) => results,
             Err(error) => {
-                self.append_failed(&error, context);
-                let refusal = Refusal::new(ErrorCode::KafkaStorageError, &error);
+                let refusal = self.append_failed(&error, context);
                 let refused = tickets.into_iter().map(|(_, _, ticket)| ticket);
                 answers.extend(refused.map(|ticket| (ticket, Err(refusal.clone()))));
                 AppendTicket::answer_all(answers);
@@ -140,7 +140,7 @@ impl PartitionLeader {
         for ((acks, deadline, ticket), result) in tickets.into_iter().zip(results) {
             match result {
                 Ok(appended) => answers.extend(self.settle(acks, deadline, ticket, appended)),
-                Err(error) => answers.push((ticket, Err(append_refusal(&error)))),
+                Err(error) => answers.push((ticket, Err(Refusal::new(error.code(), error.to_string())))),
             }
         }
         AppendTicket::answer_all(answers);
@@ -175,11 +175,12 @@ impl PartitionLeader {
         }
     }
 
-    fn append_failed(&mut self, error: &LogError, context: &mut Context<Self>) {
-        log::error!("{}: append: {error}", self.vitals.name());
-        if self.log.is_broken() {
+    /// A log that could not take back a failed write has to be opened again.
+    fn append_failed(&self, error: &LogError, context: &mut Context<Self>) -> Refusal {
+        if let LogError::Failed(_) = error {
             context.stop();
         }
+        self.refusal("append", error)
     }
 
     fn release(&mut self, released: Released<Waiting, Reader>) {
@@ -277,27 +278,32 @@ impl PartitionLeader {
         }
     }
 
-    fn plan_read(&mut self, read: &Read) -> Result<crate::storage::log::ReadPlan, Refusal> {
+    fn plan_read(&mut self, read: &Read) -> Result<ReadPlan, Refusal> {
         self.replica.check_epoch(read.current_leader_epoch)?;
         let upper = self.replica.high_watermark();
         if read.offset > upper {
             return Err(ErrorCode::OffsetOutOfRange.into());
         }
         self.log
-            .plan_read(read.offset, upper, read.bytes_max, read.first)
+            .plan_read(read.offset, upper, read.bytes_max, read.min_one)
             .map_err(|error| self.refusal("read", &error))
     }
 
-    fn find_offset(&self, ask: &FindOffset) -> Result<(TimestampedOffset, LeaderEpoch), Refusal> {
+    fn find_offset(&self, ask: &FindOffset) -> Result<TimestampedOffset, Refusal> {
         self.replica.check_epoch(ask.current_leader_epoch)?;
         let upper = self.replica.high_watermark();
-        let at = |offset| TimestampedOffset {
+        let at = |offset, leader_epoch| TimestampedOffset {
             offset,
             timestamp: Timestamp::NONE,
+            leader_epoch,
         };
         let found = match ask.timestamp {
-            LATEST_TIMESTAMP => return Ok((at(upper), self.replica.epoch())),
-            EARLIEST_TIMESTAMP => Ok(Some(at(self.log.start_offset()))),
+            LATEST_TIMESTAMP => return Ok(at(upper, self.replica.epoch())),
+            EARLIEST_TIMESTAMP => {
+                let start = self.log.start_offset();
+                let epoch = self.log.epoch_of(start).unwrap_or(self.replica.epoch());
+                return Ok(at(start, epoch));
+            }
             MAX_TIMESTAMP => self.log.max_timestamp(upper),
             timestamp if timestamp < Timestamp(0) => {
                 return Err(Refusal::new(
@@ -308,9 +314,7 @@ impl PartitionLeader {
             timestamp => self.log.find_timestamp(timestamp, upper),
         };
         let found = found.map_err(|error| self.refusal("offset look-up", &error))?;
-        let found = found.unwrap_or_else(|| at(Offset::NONE));
-        let epoch = self.log.epoch_of(found.offset);
-        Ok((found, epoch.unwrap_or(LeaderEpoch::NONE)))
+        Ok(found.unwrap_or_else(|| at(Offset::NONE, LeaderEpoch::NONE)))
     }
 
     fn delete_records(&mut self, before: Offset) -> Result<Offset, Refusal> {
@@ -335,11 +339,11 @@ impl PartitionLeader {
     }
 
     fn refusal(&self, what: &str, error: &LogError) -> Refusal {
-        if let LogError::OffsetOutOfRange { .. } = error {
-            return Refusal::new(ErrorCode::OffsetOutOfRange, error);
+        let code = error.code();
+        if code == ErrorCode::KafkaStorageError {
+            log::error!("{}: {what}: {error}", self.vitals.name());
         }
-        log::error!("{}: {what}: {error}", self.vitals.name());
-        Refusal::new(ErrorCode::KafkaStorageError, error)
+        Refusal::new(code, error.to_string())
     }
 
     fn publish(&self) {
@@ -352,15 +356,6 @@ impl PartitionLeader {
         gauges.high_watermark.store(high_watermark, Relaxed);
         gauges.size_bytes.store(self.log.size_bytes(), Relaxed);
     }
-}
-
-fn append_refusal(error: &AppendError) -> Refusal {
-    let code = match error {
-        AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
-        AppendError::StaleProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
-        AppendError::UnknownProducer { .. } => ErrorCode::UnknownProducerId,
-    };
-    Refusal::new(code, error)
 }
 
 impl Actor for PartitionLeader {
@@ -388,7 +383,7 @@ impl Handler<Append> for PartitionLeader {
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Synced {
-    covered: Offset,
+    covered: Covered,
 }
 
 impl Handler<Synced> for PartitionLeader {
@@ -398,7 +393,7 @@ impl Handler<Synced> for PartitionLeader {
         self.vitals.message_handled();
         self.sync = Sync::Idle;
         self.log.complete_sync(covered);
-        let released = self.replica.synced(covered);
+        let released = self.replica.synced(self.log.synced_offset());
         self.start_sync(context);
         self.release(released);
     }
@@ -422,7 +417,7 @@ impl Handler<Read> for PartitionLeader {
 }
 
 impl Handler<FindOffset> for PartitionLeader {
-    type Result = Result<(TimestampedOffset, LeaderEpoch), Refusal>;
+    type Result = Result<TimestampedOffset, Refusal>;
 
     fn handle(&mut self, ask: FindOffset, _: &mut Self::Context) -> Self::Result {
         self.vitals.message_handled();

@@ -1,0 +1,363 @@
+//! One client connection.
+//!
+//! The [`reader`] hands over all whole requests of one read; the actor gives each partition one
+//! message with all the appends that they hold, and collects the answers into one write of the
+//! [`writer`]. Requests that wait for others (a fetch at the end of a log, the creation of a topic)
+//! run beside the mailbox and come back to it as a message. A connection that panics is closed: its
+//! client connects again.
+//!
+//! What a peer can make us hold is bounded: it is charged for each request until the answer is
+//! written, and is not read from while it has used up its share.
+
+mod listener;
+mod reader;
+mod writer;
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+
+use actix::prelude::*;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
+
+use crate::actors::partition_leader::{AppendKey, AppendReplies, AppendResult};
+use crate::actors::vitals::{Gauges, Kind, Registration, Vitals};
+use crate::api::produce::{Appends, PendingProduce};
+use crate::api::{self, ApiContext, Room};
+use crate::model::ErrorCode;
+use crate::protocol::codec::{decode_request, encode_error, encode_response};
+use crate::protocol::frame::Segments;
+use crate::protocol::{Request, Response};
+
+pub use listener::{Listener, ListenerLimits};
+pub use reader::ConnectionLimits;
+
+use listener::Place;
+use reader::{arrivals, Arrival, Ended, Received};
+use writer::{Outbox, Outgoing};
+
+/// A request that is not answered yet.
+struct InFlight {
+    correlation_id: i32,
+    charge: u32,
+    work: Work,
+}
+
+enum Work {
+    Produce(PendingProduce),
+    /// Aborted with the connection.
+    Task(AbortHandle),
+}
+
+/// The actor.
+pub struct Connection {
+    context: Arc<ApiContext>,
+    peer: SocketAddr,
+    outbox: Outbox,
+    /// How much more may be in flight.
+    in_flight: Arc<Semaphore>,
+    /// How many bytes of records may be on their way to the peer.
+    room: Room,
+    requests: HashMap<u64, InFlight>,
+    next_request: u64,
+    greeted: Rc<Cell<bool>>,
+    replies: Arc<dyn AppendReplies>,
+    vitals: Arc<Vitals>,
+    gauges: Arc<ConnectionGauges>,
+    _registration: Registration,
+    _place: Place,
+}
+
+impl Connection {
+    /// Starts the actor on the present arbiter. `place` is its place among all connections.
+    fn start(
+        socket: TcpStream,
+        peer: SocketAddr,
+        limits: ConnectionLimits,
+        context: Arc<ApiContext>,
+        place: Place,
+    ) {
+        let in_flight = Arc::new(Semaphore::new(limits.in_flight_bytes_max));
+        let room = Room::new(limits.in_flight_bytes_max);
+        let greeted = Rc::new(Cell::new(false));
+        let gauges = Arc::new(ConnectionGauges::default());
+        let vitals = Vitals::new(Kind::Connection, peer.to_string(), gauges.clone());
+        let registration = context.registry.register(vitals.clone());
+        let (outbox, to_write) = mpsc::unbounded_channel();
+        let (read_half, write_half) = socket.into_split();
+        let patience = limits.idle_timeout;
+        let arrivals = arrivals(read_half, limits, greeted.clone(), in_flight.clone());
+        actix_rt::spawn(writer::write_all(
+            write_half,
+            to_write,
+            in_flight.clone(),
+            patience,
+        ));
+        Connection::create(|actor| {
+            actor.add_stream(arrivals);
+            vitals.started();
+            #[cfg(feature = "chaos")]
+            vitals.fault_line.connect(actor.address().recipient());
+            Connection {
+                context,
+                peer,
+                outbox,
+                in_flight,
+                room,
+                requests: HashMap::new(),
+                next_request: 0,
+                greeted,
+                replies: Arc::new(Replies(actor.address())),
+                vitals,
+                gauges,
+                _registration: registration,
+                _place: place,
+            }
+        });
+    }
+
+    fn take(&mut self, received: Received, appends: &mut Appends, actor: &mut Context<Self>) {
+        let Received { frame, charge } = received;
+        self.gauges.requests.fetch_add(1, Relaxed);
+        let (header, request) = match decode_request(&frame) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                log::debug!("{}: a request was refused: {error}", self.peer);
+                match error.encode() {
+                    Some(segments) => self.send(segments, charge, None),
+                    None => actor.stop(),
+                }
+                return;
+            }
+        };
+        let id = self.next_request;
+        self.next_request += 1;
+        let correlation_id = header.correlation_id;
+        let work = match request {
+            Request::Produce(request) => {
+                let pending =
+                    api::produce::begin(&self.context, request, id, &self.replies, appends);
+                if pending.is_complete() {
+                    return self.finish_produce(correlation_id, charge, pending, actor);
+                }
+                Work::Produce(pending)
+            }
+            Request::ApiVersions(request) => {
+                self.greeted.set(true);
+                let response = api::api_versions::answer(&self.context, request);
+                return self.respond(correlation_id, charge, response.into(), None);
+            }
+            request => Work::Task(self.spawn(id, request, actor)),
+        };
+        let in_flight = InFlight {
+            correlation_id,
+            charge,
+            work,
+        };
+        self.requests.insert(id, in_flight);
+    }
+
+    /// Runs a request that may wait beside the mailbox.
+    fn spawn(&self, id: u64, request: Request, actor: &mut Context<Self>) -> AbortHandle {
+        let context = self.context.clone();
+        let room = self.room.clone();
+        let connection = actor.address();
+        let vitals = self.vitals.clone();
+        let task = actix_rt::spawn(async move {
+            let (response, room) = api::answer(&context, request, &room).await;
+            vitals.message_sent();
+            connection.do_send(Answered { id, response, room });
+        });
+        task.abort_handle()
+    }
+
+    fn finish_produce(
+        &mut self,
+        correlation_id: i32,
+        charge: u32,
+        pending: PendingProduce,
+        actor: &mut Context<Self>,
+    ) {
+        match pending.finish() {
+            api::produce::Answer::Response(response) => {
+                self.respond(correlation_id, charge, response.into(), None)
+            }
+            api::produce::Answer::Nothing => self.in_flight.add_permits(charge as usize),
+            api::produce::Answer::Disconnect => actor.stop(),
+        }
+    }
+
+    fn respond(
+        &self,
+        correlation_id: i32,
+        charge: u32,
+        response: Response,
+        room: Option<OwnedSemaphorePermit>,
+    ) {
+        let segments = encode_response(correlation_id, &response).unwrap_or_else(|error| {
+            log::error!("{}: {error}", self.peer);
+            encode_error(
+                correlation_id,
+                ErrorCode::UnknownServerError,
+                "the response can't be encoded",
+            )
+        });
+        self.send(segments, charge, room);
+    }
+
+    /// A writer that is gone means a peer that is gone: the reader notices too, and ends the actor.
+    fn send(&self, segments: Segments, charge: u32, room: Option<OwnedSemaphorePermit>) {
+        let _ = self.outbox.send(Outgoing {
+            segments,
+            charge,
+            room,
+        });
+    }
+}
+
+impl Actor for Connection {
+    type Context = Context<Self>;
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.vitals.stopped();
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.in_flight.close();
+        self.room.close();
+        for request in self.requests.values() {
+            if let Work::Task(task) = &request.work {
+                task.abort();
+            }
+        }
+    }
+}
+
+impl StreamHandler<Arrival> for Connection {
+    fn handle(&mut self, arrival: Arrival, actor: &mut Self::Context) {
+        self.vitals.message_sent();
+        self.vitals.message_handled();
+        match arrival {
+            Ok(received) => {
+                let mut appends = Appends::default();
+                for request in received {
+                    self.take(request, &mut appends, actor);
+                }
+                appends.send();
+            }
+            Err(Ended::ByPeer) => actor.stop(),
+            Err(ended) => {
+                log::debug!("{}: the connection ends: {ended}", self.peer);
+                actor.stop();
+            }
+        }
+    }
+
+    /// The end of the stream is told by its last item.
+    fn finished(&mut self, _: &mut Self::Context) {}
+}
+
+/// Partitions tell what became of batches.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Appended {
+    results: Vec<(AppendKey, AppendResult)>,
+}
+
+impl Handler<Appended> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, Appended { results }: Appended, actor: &mut Self::Context) {
+        self.vitals.message_handled();
+        for (key, result) in results {
+            let Some(request) = self.requests.get_mut(&key.request) else {
+                continue;
+            };
+            let Work::Produce(pending) = &mut request.work else {
+                continue;
+            };
+            pending.settle(key.batch, result);
+            if !pending.is_complete() {
+                continue;
+            }
+            if let Some(InFlight {
+                correlation_id,
+                charge,
+                work: Work::Produce(pending),
+            }) = self.requests.remove(&key.request)
+            {
+                self.finish_produce(correlation_id, charge, pending, actor);
+            }
+        }
+    }
+}
+
+/// How partitions reach this connection. They can't flood it: each delivery answers something that
+/// the connection has asked for.
+struct Replies(Addr<Connection>);
+
+impl AppendReplies for Replies {
+    fn deliver(&self, results: Vec<(AppendKey, AppendResult)>) {
+        self.0.do_send(Appended { results });
+    }
+}
+
+/// A request that ran beside the mailbox has its answer.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Answered {
+    id: u64,
+    response: Response,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl Handler<Answered> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, answered: Answered, _: &mut Self::Context) {
+        self.vitals.message_handled();
+        if let Some(request) = self.requests.remove(&answered.id) {
+            self.respond(
+                request.correlation_id,
+                request.charge,
+                answered.response,
+                answered.room,
+            );
+        }
+    }
+}
+
+#[cfg(feature = "chaos")]
+impl Handler<crate::actors::chaos::Fault> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, fault: crate::actors::chaos::Fault, context: &mut Self::Context) {
+        crate::actors::chaos::suffer(fault, self, context);
+    }
+}
+
+/// What a connection shows of itself.
+#[derive(Default)]
+struct ConnectionGauges {
+    requests: AtomicU64,
+}
+
+impl Gauges for ConnectionGauges {
+    fn detail(&self) -> String {
+        format!("requests {}", self.requests.load(Relaxed))
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connection {}", self.peer)
+    }
+}

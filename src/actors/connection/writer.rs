@@ -1,0 +1,99 @@
+//! The writing half of a connection: responses in, as few system calls as possible out.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::protocol::frame::Segments;
+
+/// The most pieces that one system call takes (Linux's `UIO_MAXIOV` is 1024).
+const PIECES_MAX: usize = 256;
+/// Stop collecting responses for one write here.
+const WRITE_BYTES_MAX: usize = 1024 * 1024;
+
+/// A response on its way out.
+pub struct Outgoing {
+    pub segments: Segments,
+    /// What the request was charged when it came in: given back once the response is out.
+    pub charge: u32,
+    /// What the response was charged for its records.
+    pub room: Option<OwnedSemaphorePermit>,
+}
+
+/// Where responses are left. What can queue here is bounded by what requests and responses are
+/// charged, so the channel need not be.
+pub type Outbox = UnboundedSender<Outgoing>;
+
+/// Writes until the outbox is closed and empty, or until the peer is gone.
+pub async fn write_all(
+    mut socket: OwnedWriteHalf,
+    mut outbox: UnboundedReceiver<Outgoing>,
+    in_flight: Arc<Semaphore>,
+    patience: Duration,
+) {
+    let mut pieces: Vec<Bytes> = Vec::new();
+    while let Some(first) = outbox.recv().await {
+        let mut charge = 0;
+        let mut rooms = Vec::new();
+        let mut bytes = 0;
+        let mut next = Some(first);
+        while let Some(outgoing) = next {
+            charge += outgoing.charge as usize;
+            rooms.extend(outgoing.room);
+            bytes += outgoing.segments.len();
+            pieces.extend(outgoing.segments);
+            next = if bytes < WRITE_BYTES_MAX {
+                outbox.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        let written = tokio::time::timeout(patience, write_pieces(&mut socket, &mut pieces)).await;
+        match written {
+            Ok(Ok(())) => in_flight.add_permits(charge),
+            Ok(Err(error)) => {
+                log::debug!("a response could not be written: {error}");
+                break;
+            }
+            Err(_) => {
+                log::debug!("a peer has not read its responses for {patience:?}");
+                break;
+            }
+        }
+    }
+    // Whoever waits for room in a connection that is gone need not wait longer.
+    in_flight.close();
+}
+
+async fn write_pieces(socket: &mut OwnedWriteHalf, pieces: &mut Vec<Bytes>) -> io::Result<()> {
+    let mut from = 0;
+    while from < pieces.len() {
+        let slices: Vec<IoSlice> = pieces[from..]
+            .iter()
+            .take(PIECES_MAX)
+            .map(|piece| IoSlice::new(piece))
+            .collect();
+        let mut written = socket.write_vectored(&slices).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        while written > 0 {
+            let piece = &mut pieces[from];
+            if written >= piece.len() {
+                written -= piece.len();
+                from += 1;
+            } else {
+                piece.advance(written);
+                written = 0;
+            }
+        }
+    }
+    pieces.clear();
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! The controller: the one who changes metadata.
+//!
+//! It takes one change at a time: decides it on the newest image, proposes what was decided to the
+//! quorum, and answers once that is applied. So no decision is overtaken by another one. It holds
+//! no state of its own, and a rebuilt one goes on where the quorum is.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use tokio::sync::watch;
+
+use super::guardian::LifeLine;
+use super::handle::{Handle, Unavailable};
+use super::vitals::{Gauges, Kind, Registration, Registry, Vitals};
+use crate::engine::metadata::{MetadataCommand, MetadataImage};
+use crate::model::{ErrorCode, Refusal};
+use crate::raft::{Leadership, ProposeError, Raft};
+
+/// Changes that wait. Each may hold a whole request, of bounded size.
+const MAILBOX_CAPACITY: usize = 256;
+
+/// What a decision is: the commands that carry it out, and what to answer once they are applied.
+pub type Decision<R> = (Vec<MetadataCommand>, R);
+
+type Decide<R> = Box<dyn FnOnce(&MetadataImage) -> Decision<R> + Send>;
+
+/// The actor.
+pub struct Controller {
+    raft: Raft,
+    vitals: Arc<Vitals>,
+    life_line: LifeLine,
+}
+
+/// One change of the metadata.
+#[derive(Message)]
+#[rtype(result = "Result<R, Refusal>")]
+struct Change<R: Send + 'static> {
+    decide: Decide<R>,
+}
+
+impl<R: Send + 'static> Handler<Change<R>> for Controller {
+    type Result = AtomicResponse<Self, Result<R, Refusal>>;
+
+    fn handle(&mut self, change: Change<R>, _: &mut Self::Context) -> Self::Result {
+        self.vitals.message_handled();
+        let raft = self.raft.clone();
+        let decided = async move {
+            let image = raft.image().borrow().clone();
+            let (commands, answer) = (change.decide)(&image);
+            if commands.is_empty() {
+                return Ok(answer);
+            }
+            match raft.propose(commands).await {
+                Ok(_) => Ok(answer),
+                Err(error) => Err(refusal(&error)),
+            }
+        };
+        AtomicResponse::new(Box::pin(decided.into_actor(self)))
+    }
+}
+
+fn refusal(error: &ProposeError) -> Refusal {
+    let code = match error {
+        ProposeError::NotLeader { .. } => ErrorCode::NotController,
+        ProposeError::Unknown => ErrorCode::RequestTimedOut,
+        _ => ErrorCode::BrokerNotAvailable,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+impl Actor for Controller {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(MAILBOX_CAPACITY);
+        #[cfg(feature = "chaos")]
+        self.vitals
+            .fault_line
+            .connect(context.address().recipient());
+    }
+}
+
+/// Ends the controller in good order.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Close;
+
+impl Handler<Close> for Controller {
+    type Result = ();
+
+    fn handle(&mut self, _: Close, context: &mut Self::Context) {
+        self.vitals.message_handled();
+        self.life_line.release();
+        context.stop();
+    }
+}
+
+#[cfg(feature = "chaos")]
+impl Handler<super::chaos::Fault> for Controller {
+    type Result = ();
+
+    fn handle(&mut self, fault: super::chaos::Fault, context: &mut Self::Context) {
+        super::chaos::suffer(fault, self, context);
+    }
+}
+
+/// The way to the controller.
+#[derive(Clone)]
+pub struct ControllerHandle {
+    controller: Handle<Controller>,
+    _registration: Arc<Registration>,
+}
+
+impl ControllerHandle {
+    pub fn new(raft: &Raft, registry: &Registry) -> Self {
+        let gauges = Arc::new(ControllerGauges {
+            leadership: raft.leadership(),
+            image: raft.image(),
+        });
+        let vitals = Vitals::new(Kind::Controller, "controller".into(), gauges);
+        ControllerHandle {
+            _registration: Arc::new(registry.register(vitals.clone())),
+            controller: Handle::new(vitals, MAILBOX_CAPACITY),
+        }
+    }
+
+    /// The guardian's: starts a controller on the present arbiter.
+    pub fn start(&self, raft: Raft, life_line: LifeLine) {
+        let controller = Controller {
+            raft,
+            vitals: self.controller.vitals().clone(),
+            life_line,
+        };
+        self.controller.connect(controller.start());
+    }
+
+    pub fn vitals(&self) -> &Arc<Vitals> {
+        self.controller.vitals()
+    }
+
+    pub fn is_alive(&self) -> bool {
+        self.controller.is_alive()
+    }
+
+    /// The guardian's: the controller is gone.
+    pub fn disconnect(&self) {
+        self.controller.disconnect();
+    }
+
+    /// Decides on the newest image, and answers once the decision is committed and applied here.
+    pub async fn change<R: Send + 'static>(
+        &self,
+        decide: impl FnOnce(&MetadataImage) -> Decision<R> + Send + 'static,
+    ) -> Result<R, Refusal> {
+        let change = Change {
+            decide: Box::new(decide),
+        };
+        match self.controller.ask(change).await {
+            Ok(result) => result,
+            Err(Unavailable::Overloaded) => Err(Refusal::new(
+                ErrorCode::ThrottlingQuotaExceeded,
+                "the controller is overloaded",
+            )),
+            Err(Unavailable::Absent | Unavailable::Lost) => Err(Refusal::new(
+                ErrorCode::NotController,
+                "the controller ended before it could answer; the change may have been made",
+            )),
+        }
+    }
+
+    /// The guardian's: ends it in good order.
+    pub async fn close(&self) {
+        // Nobody there is nothing to end.
+        let _ = self.controller.ask(Close).await;
+        self.controller.disconnect();
+    }
+}
+
+struct ControllerGauges {
+    leadership: watch::Receiver<Leadership>,
+    image: watch::Receiver<Arc<MetadataImage>>,
+}
+
+impl Gauges for ControllerGauges {
+    fn detail(&self) -> String {
+        let image = self.image.borrow().clone();
+        format!(
+            "{} metadata version {} topics {} partitions {}",
+            *self.leadership.borrow(),
+            image.version(),
+            image.topic_count(),
+            image.partition_count(),
+        )
+    }
+}

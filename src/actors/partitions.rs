@@ -1,0 +1,97 @@
+//! Which partitions are led on this node: the guardian publishes it, requests look it up without
+//! a lock.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::watch;
+
+use super::partition_leader::PartitionHandle;
+use super::vitals::State;
+use crate::engine::metadata::TopicConfig;
+use crate::model::{TopicId, TopicName};
+
+/// What this node has of one topic.
+#[derive(Clone)]
+pub struct LocalTopic {
+    pub id: TopicId,
+    pub config: Arc<TopicConfig>,
+    /// By index; those led elsewhere are not in it.
+    pub partitions: HashMap<i32, PartitionHandle>,
+}
+
+/// All that is led here, as of one metadata image.
+#[derive(Default)]
+pub struct Directory {
+    topics: HashMap<TopicName, LocalTopic>,
+}
+
+impl Directory {
+    pub fn topic(&self, name: &str) -> Option<&LocalTopic> {
+        self.topics.get(name)
+    }
+}
+
+impl FromIterator<(TopicName, LocalTopic)> for Directory {
+    fn from_iter<I: IntoIterator<Item = (TopicName, LocalTopic)>>(topics: I) -> Self {
+        Directory {
+            topics: topics.into_iter().collect(),
+        }
+    }
+}
+
+/// The latest [`Directory`].
+#[derive(Clone)]
+pub struct Partitions {
+    directory: Arc<ArcSwap<Directory>>,
+    changed: Arc<watch::Sender<()>>,
+}
+
+impl Default for Partitions {
+    fn default() -> Self {
+        Partitions {
+            directory: Arc::default(),
+            changed: Arc::new(watch::Sender::new(())),
+        }
+    }
+}
+
+impl Partitions {
+    pub fn current(&self) -> Guard<Arc<Directory>> {
+        self.directory.load()
+    }
+
+    pub fn publish(&self, directory: Directory) {
+        self.directory.store(Arc::new(directory));
+        self.changed.send_replace(());
+    }
+
+    /// Tells those who wait that a leader has come up or gone offline.
+    pub fn touch(&self) {
+        self.changed.send_replace(());
+    }
+
+    /// Waits until the partition with this index of the topic has a leader at work, or can't get
+    /// one.
+    pub async fn settled(&self, topic: TopicId, name: &str, partition: i32) {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.borrow_and_update();
+            let settled = match self.current().topic(name) {
+                Some(local) if local.id == topic => local
+                    .partitions
+                    .get(&partition)
+                    .is_some_and(|handle| is_settled(handle.vitals().state())),
+                _ => false,
+            };
+            if settled || changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn is_settled(state: State) -> bool {
+    matches!(state, State::Running | State::Offline)
+}
