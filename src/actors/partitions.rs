@@ -31,6 +31,10 @@ impl Directory {
     pub fn topic(&self, name: &str) -> Option<&LocalTopic> {
         self.topics.get(name)
     }
+
+    pub fn topics(&self) -> impl Iterator<Item = &LocalTopic> {
+        self.topics.values()
+    }
 }
 
 impl FromIterator<(TopicName, LocalTopic)> for Directory {

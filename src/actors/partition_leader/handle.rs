@@ -9,7 +9,7 @@ use super::{
     PartitionGauges, PartitionLeader, Read, ReadReply,
 };
 use crate::actors::handle::{Handle, Unavailable};
-use crate::actors::vitals::{Kind, Vitals};
+use crate::actors::vitals::{Kind, Registration, Registry, Vitals};
 use crate::model::{ErrorCode, Offset, PartitionId, Refusal, TopicName};
 use crate::storage::log::TimestampedOffset;
 
@@ -19,16 +19,23 @@ pub struct PartitionHandle {
     id: PartitionId,
     leader: Handle<PartitionLeader>,
     gauges: Arc<PartitionGauges>,
+    _registration: Arc<Registration>,
 }
 
 impl PartitionHandle {
     /// A handle behind which there is no leader yet.
-    pub fn new(id: PartitionId, topic: &TopicName, mailbox_capacity: usize) -> Self {
+    pub fn new(
+        id: PartitionId,
+        topic: &TopicName,
+        mailbox_capacity: usize,
+        registry: &Registry,
+    ) -> Self {
         let gauges = Arc::new(PartitionGauges::default());
         let name = format!("{topic}-{}", id.partition);
         let vitals = Vitals::new(Kind::PartitionLeader, name, gauges.clone());
         PartitionHandle {
             id,
+            _registration: Arc::new(registry.register(vitals.clone())),
             leader: Handle::new(vitals, mailbox_capacity),
             gauges,
         }
@@ -44,6 +51,10 @@ impl PartitionHandle {
 
     pub fn mailbox_capacity(&self) -> usize {
         self.leader.mailbox_capacity()
+    }
+
+    pub fn is_alive(&self) -> bool {
+        self.leader.is_alive()
     }
 
     pub(super) fn gauges(&self) -> &Arc<PartitionGauges> {
