@@ -85,9 +85,13 @@ error_codes! {
     FencedLeaderEpoch = 74, "FENCED_LEADER_EPOCH", Helps;
     UnknownLeaderEpoch = 75, "UNKNOWN_LEADER_EPOCH", Helps;
     UnsupportedCompressionType = 76, "UNSUPPORTED_COMPRESSION_TYPE", IsVain;
+    StaleBrokerEpoch = 77, "STALE_BROKER_EPOCH", IsVain;
+    EligibleLeadersNotAvailable = 83, "ELIGIBLE_LEADERS_NOT_AVAILABLE", Helps;
     InvalidRecord = 87, "INVALID_RECORD", IsVain;
     ThrottlingQuotaExceeded = 89, "THROTTLING_QUOTA_EXCEEDED", Helps;
     UnknownTopicId = 100, "UNKNOWN_TOPIC_ID", Helps;
+    BrokerIdNotRegistered = 102, "BROKER_ID_NOT_REGISTERED", IsVain;
+    InconsistentClusterId = 104, "INCONSISTENT_CLUSTER_ID", IsVain;
 }
 
 impl ErrorCode {

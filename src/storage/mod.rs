@@ -5,10 +5,12 @@
 //! - [`log`]: the partitions' logs: append, read, recovery, retention, group commit;
 //! - [`checkpoint`]: the small file beside each log that says where its recovery starts;
 //! - [`data_dir`]: the directory that holds everything, its lock, identity and clean mark;
+//! - [`meta`]: the store of the metadata quorum, over sled;
 //! - [`syncer`]: how many logs are put on disk side by side.
 
 pub mod checkpoint;
 pub mod data_dir;
 pub mod fs;
 pub mod log;
+pub mod meta;
 pub mod syncer;

@@ -1,0 +1,121 @@
+//! IncrementalAlterConfigs: change some settings of a topic, and leave the others (KIP-339).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::config_catalogue::list_items;
+use super::topic_config::check_settings;
+use super::{
+    BrokerDefaults, ConfigKey, ConfigKind, MetadataCommand, MetadataImage, MetadataLimits, Refusal,
+    TopicConfig,
+};
+use crate::model::ErrorCode;
+
+/// What is done to one config.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigChange {
+    Set(String),
+    /// Back to the default.
+    Delete,
+    /// Adds to a list what it doesn't hold yet.
+    Append(String),
+    /// Takes from a list.
+    Subtract(String),
+}
+
+/// The changes of one topic, of which all or none take effect. There is nothing to do if they
+/// change nothing.
+pub fn alter_topic_configs(
+    image: &MetadataImage,
+    topic: &str,
+    changes: &[(String, ConfigChange)],
+    defaults: &BrokerDefaults,
+    limits: &MetadataLimits,
+) -> Result<Vec<MetadataCommand>, Refusal> {
+    let Some(topic) = image.topic_by_name(topic) else {
+        let message = format!("The topic '{topic}' does not exist.");
+        return Err(Refusal::new(ErrorCode::UnknownTopicOrPartition, message));
+    };
+    let mut configs = topic.configs.clone();
+    let mut seen = BTreeSet::new();
+    for (name, change) in changes {
+        if !seen.insert(name) {
+            let message = format!("The config {name} is in the request twice.");
+            return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+        }
+        apply(&mut configs, name, change, defaults)?;
+    }
+    check_settings(&configs, limits)?;
+
+    let is_new = |(name, value): &(&String, &String)| topic.configs.get(*name) != Some(*value);
+    let set: BTreeMap<String, String> = configs
+        .iter()
+        .filter(is_new)
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    let gone = topic
+        .configs
+        .keys()
+        .filter(|name| !configs.contains_key(*name));
+    let removed: BTreeSet<String> = gone.cloned().collect();
+    if set.is_empty() && removed.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(vec![MetadataCommand::SetTopicConfigs {
+        id: topic.id,
+        set,
+        removed,
+    }])
+}
+
+fn apply(
+    configs: &mut BTreeMap<String, String>,
+    name: &str,
+    change: &ConfigChange,
+    defaults: &BrokerDefaults,
+) -> Result<(), Refusal> {
+    match change {
+        ConfigChange::Set(value) => {
+            configs.insert(name.into(), value.clone());
+        }
+        ConfigChange::Delete => {
+            // What is set can be deleted even if this version doesn't know it.
+            if configs.remove(name).is_none() {
+                ConfigKey::find(name)?;
+            }
+        }
+        ConfigChange::Append(value) => {
+            let now = current_list(configs, name, "APPEND", defaults)?;
+            let mut items = list_items(&now);
+            let new = list_items(value);
+            items.extend(
+                new.into_iter()
+                    .filter(|item| !list_items(&now).contains(item)),
+            );
+            configs.insert(name.into(), items.join(","));
+        }
+        ConfigChange::Subtract(value) => {
+            let now = current_list(configs, name, "SUBTRACT", defaults)?;
+            let taken = list_items(value);
+            let mut items = list_items(&now);
+            items.retain(|item| !taken.contains(item));
+            configs.insert(name.into(), items.join(","));
+        }
+    }
+    Ok(())
+}
+
+/// The value that counts now, which must be a list's.
+fn current_list(
+    configs: &BTreeMap<String, String>,
+    name: &str,
+    operation: &str,
+    defaults: &BrokerDefaults,
+) -> Result<String, Refusal> {
+    let key = ConfigKey::find(name)?;
+    if key.kind != ConfigKind::List {
+        let message = format!("Can't {operation} to key {name} because its type is not LIST.");
+        return Err(Refusal::new(ErrorCode::InvalidConfig, message));
+    }
+    let entry = TopicConfig::describe(configs, defaults).find(|entry| entry.key == key);
+    Ok(entry.map_or_else(String::new, |entry| entry.value))
+}

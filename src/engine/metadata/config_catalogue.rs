@@ -1,0 +1,242 @@
+//! The catalogue of topic configs: Kafka's names, types, defaults and valid values.
+//!
+//! Only configs that act are in it. One that Kafka knows but that would have no effect here is
+//! refused rather than stored: who sets it expects something to happen.
+
+use super::Refusal;
+use crate::model::ErrorCode;
+
+/// What a value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigKind {
+    String,
+    /// 32 bits.
+    Int,
+    /// 64 bits.
+    Long,
+    /// Values with commas between them.
+    List,
+}
+
+/// Which values are valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Valid {
+    Between(i64, i64),
+    /// Just one of these words; for a list, one or more of them.
+    Words(&'static [&'static str]),
+}
+
+/// One config of a topic.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigKey {
+    pub name: &'static str,
+    pub kind: ConfigKind,
+    pub default: &'static str,
+    /// The broker's config that gives the default for all topics.
+    pub broker_synonym: &'static str,
+    pub doc: &'static str,
+    valid: Valid,
+}
+
+const INT_MAX: i64 = i32::MAX as i64;
+const LONG_MAX: i64 = i64::MAX;
+
+/// All of them, by name.
+pub static TOPIC_CONFIG_KEYS: &[ConfigKey] = &[
+    ConfigKey {
+        name: "cleanup.policy",
+        kind: ConfigKind::List,
+        default: "delete",
+        broker_synonym: "log.cleanup.policy",
+        doc: "What becomes of old segments: 'delete' discards them when retention.ms or retention.bytes is passed.",
+        valid: Valid::Words(&["delete"]),
+    },
+    ConfigKey {
+        name: "compression.type",
+        kind: ConfigKind::String,
+        default: "producer",
+        broker_synonym: "compression.type",
+        doc: "How batches are compressed: 'producer' keeps them as the producer sent them.",
+        valid: Valid::Words(&["producer"]),
+    },
+    ConfigKey {
+        name: "index.interval.bytes",
+        kind: ConfigKind::Int,
+        default: "4096",
+        broker_synonym: "log.index.interval.bytes",
+        doc: "How many bytes of the log lie between two entries of the offset index.",
+        valid: Valid::Between(0, INT_MAX),
+    },
+    ConfigKey {
+        name: "max.message.bytes",
+        kind: ConfigKind::Int,
+        default: "1048588",
+        broker_synonym: "message.max.bytes",
+        doc: "The largest record batch that is accepted, in bytes, after compression.",
+        valid: Valid::Between(0, INT_MAX),
+    },
+    ConfigKey {
+        name: "message.timestamp.after.max.ms",
+        kind: ConfigKind::Long,
+        default: "3600000",
+        broker_synonym: "log.message.timestamp.after.max.ms",
+        doc: "How far a record's timestamp may lie after the broker's time; not checked with LogAppendTime.",
+        valid: Valid::Between(0, LONG_MAX),
+    },
+    ConfigKey {
+        name: "message.timestamp.before.max.ms",
+        kind: ConfigKind::Long,
+        default: "9223372036854775807",
+        broker_synonym: "log.message.timestamp.before.max.ms",
+        doc: "How far a record's timestamp may lie before the broker's time; not checked with LogAppendTime.",
+        valid: Valid::Between(0, LONG_MAX),
+    },
+    ConfigKey {
+        name: "message.timestamp.type",
+        kind: ConfigKind::String,
+        default: "CreateTime",
+        broker_synonym: "log.message.timestamp.type",
+        doc: "Whose time a record carries: the producer's (CreateTime) or the broker's (LogAppendTime).",
+        valid: Valid::Words(&["CreateTime", "LogAppendTime"]),
+    },
+    ConfigKey {
+        name: "min.insync.replicas",
+        kind: ConfigKind::Int,
+        default: "1",
+        broker_synonym: "min.insync.replicas",
+        doc: "How many replicas must be in sync for a write with acks=all to be accepted.",
+        valid: Valid::Between(1, INT_MAX),
+    },
+    ConfigKey {
+        name: "retention.bytes",
+        kind: ConfigKind::Long,
+        default: "-1",
+        broker_synonym: "log.retention.bytes",
+        doc: "How large a partition may grow before its oldest segments are discarded; -1: without limit.",
+        valid: Valid::Between(-1, LONG_MAX),
+    },
+    ConfigKey {
+        name: "retention.ms",
+        kind: ConfigKind::Long,
+        default: "604800000",
+        broker_synonym: "log.retention.ms",
+        doc: "How old records may grow before their segments are discarded; -1: without limit.",
+        valid: Valid::Between(-1, LONG_MAX),
+    },
+    ConfigKey {
+        name: "segment.bytes",
+        kind: ConfigKind::Int,
+        default: "1073741824",
+        broker_synonym: "log.segment.bytes",
+        doc: "How large a segment file may grow before the next one is begun.",
+        valid: Valid::Between(1_048_576, INT_MAX),
+    },
+    ConfigKey {
+        name: "segment.ms",
+        kind: ConfigKind::Long,
+        default: "604800000",
+        broker_synonym: "log.roll.ms",
+        doc: "How old a segment may grow before the next one is begun, so that retention can discard it.",
+        valid: Valid::Between(1, LONG_MAX),
+    },
+];
+
+/// Topic configs of Kafka that don't act here.
+const WITHOUT_EFFECT: &[&str] = &[
+    "compression.gzip.level",
+    "compression.lz4.level",
+    "compression.zstd.level",
+    "delete.retention.ms",
+    "file.delete.delay.ms",
+    "flush.messages",
+    "flush.ms",
+    "follower.replication.throttled.replicas",
+    "leader.replication.throttled.replicas",
+    "local.retention.bytes",
+    "local.retention.ms",
+    "max.compaction.lag.ms",
+    "message.downconversion.enable",
+    "message.format.version",
+    "message.timestamp.difference.max.ms",
+    "min.cleanable.dirty.ratio",
+    "min.compaction.lag.ms",
+    "preallocate",
+    "remote.log.copy.disable",
+    "remote.log.delete.on.disable",
+    "remote.storage.enable",
+    "segment.index.bytes",
+    "segment.jitter.ms",
+    "unclean.leader.election.enable",
+];
+
+impl ConfigKey {
+    /// The error names key and value.
+    pub fn find(name: &str) -> Result<&'static ConfigKey, Refusal> {
+        if let Some(key) = TOPIC_CONFIG_KEYS.iter().find(|key| key.name == name) {
+            return Ok(key);
+        }
+        let message = if WITHOUT_EFFECT.contains(&name) {
+            format!("Topic config {name} has no effect in this version, so it can't be set.")
+        } else {
+            format!("Unknown topic config name: {name}")
+        };
+        Err(Refusal::new(ErrorCode::InvalidConfig, message))
+    }
+
+    /// The error names key and value, and says what would be valid.
+    pub fn check(&self, value: &str) -> Result<(), Refusal> {
+        let why = match (self.valid, self.kind) {
+            (Valid::Between(min, max), _) => self.number_error(value, min, max),
+            (Valid::Words(words), ConfigKind::List) => list_error(value, words),
+            (Valid::Words(words), _) => word_error(value.trim(), words),
+        };
+        match why {
+            None => Ok(()),
+            Some(why) => {
+                let name = self.name;
+                let message = format!("Invalid value {value} for configuration {name}: {why}");
+                Err(Refusal::new(ErrorCode::InvalidConfig, message))
+            }
+        }
+    }
+
+    fn number_error(&self, value: &str, min: i64, max: i64) -> Option<String> {
+        match value.trim().parse::<i64>() {
+            Ok(number) if number < min => Some(format!("Value must be at least {min}")),
+            Ok(number) if number > max => Some(format!("Value must be no more than {max}")),
+            Ok(_) => None,
+            Err(_) => {
+                let kind = if self.kind == ConfigKind::Int {
+                    "INT"
+                } else {
+                    "LONG"
+                };
+                Some(format!("Not a number of type {kind}"))
+            }
+        }
+    }
+}
+
+fn word_error(value: &str, words: &[&str]) -> Option<String> {
+    if words.contains(&value) {
+        return None;
+    }
+    Some(match value {
+        "compact" => "compaction comes in a later version; it must be 'delete'".into(),
+        _ => format!("String must be one of: {}", words.join(", ")),
+    })
+}
+
+fn list_error(value: &str, words: &[&str]) -> Option<String> {
+    let items = list_items(value);
+    if items.is_empty() {
+        return Some("the list can't be empty".into());
+    }
+    items.iter().find_map(|item| word_error(item, words))
+}
+
+/// The values of a list, without blanks around them.
+pub(super) fn list_items(value: &str) -> Vec<&str> {
+    let items = value.split(',').map(str::trim);
+    items.filter(|item| !item.is_empty()).collect()
+}

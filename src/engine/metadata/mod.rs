@@ -1,0 +1,63 @@
+//! The cluster's metadata: which brokers there are, which topics, and who leads what.
+//!
+//! Two halves, and nothing passes between them but commands:
+//!
+//! - *Decisions* ([`create_topics`], [`delete_topics`], [`create_partitions`], [`alter_configs`],
+//!   [`register_broker`], [`change_leader`], [`producer_ids`]) look at an image and a request, and
+//!   answer with the [`MetadataCommand`]s that would fulfil it, or with a [`Refusal`] that carries
+//!   Kafka's error code.
+//! - *Replay* ([`MetadataImage::replay`]) changes the image by a command that is committed. It
+//!   can't fail and never looks at anything but the image and the command, so every node that
+//!   replays the same commands has the same image.
+//!
+//! The controller serialises requests (decide, propose, answer), so a decision is never overtaken
+//! by another one.
+
+use thiserror::Error;
+
+use crate::model::ErrorCode;
+
+pub mod alter_configs;
+pub mod change_leader;
+mod command;
+mod config_catalogue;
+pub mod create_partitions;
+pub mod create_topics;
+pub mod delete_topics;
+mod image;
+mod limits;
+mod placement;
+pub mod producer_ids;
+mod proposal;
+pub mod register_broker;
+mod replay;
+mod topic_config;
+
+#[cfg(test)]
+mod tests;
+
+pub use command::{MetadataCommand, METADATA_VERSION};
+pub use config_catalogue::{ConfigKey, ConfigKind, TOPIC_CONFIG_KEYS};
+pub use image::{Broker, BrokerEpoch, Endpoint, MetadataImage, Partition, Topic};
+pub use limits::MetadataLimits;
+pub use proposal::{Proposal, ProposalId, Replayed, SessionId};
+pub use topic_config::{
+    BrokerDefaults, ConfigEntry, ConfigOrigin, ConfigSynonym, TimestampType, TopicConfig,
+};
+
+/// Why a request is not fulfilled: what the client is told.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{code}: {message}")]
+pub struct Refusal {
+    pub code: ErrorCode,
+    pub message: String,
+}
+
+impl Refusal {
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
+        Refusal {
+            code,
+            message: message.into(),
+        }
+    }
+}

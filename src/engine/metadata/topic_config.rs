@@ -1,0 +1,179 @@
+//! What a topic's configs come to: its own settings, over the broker's defaults, over Kafka's.
+
+use std::collections::BTreeMap;
+
+use super::{ConfigKey, MetadataLimits, Refusal, TOPIC_CONFIG_KEYS};
+use crate::model::ErrorCode;
+
+/// Whose time a record carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimestampType {
+    CreateTime,
+    LogAppendTime,
+}
+
+/// Every config of one topic, typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicConfig {
+    pub index_interval_bytes: i32,
+    pub max_message_bytes: i32,
+    pub message_timestamp_after_max_ms: i64,
+    pub message_timestamp_before_max_ms: i64,
+    pub message_timestamp_type: TimestampType,
+    pub min_insync_replicas: usize,
+    /// `None`: without limit.
+    pub retention_bytes: Option<i64>,
+    /// `None`: without limit.
+    pub retention_ms: Option<i64>,
+    pub segment_bytes: i32,
+    pub segment_ms: i64,
+}
+
+/// What the broker's own config says for all topics that don't say otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BrokerDefaults {
+    /// By the topic's name of the config.
+    values: BTreeMap<&'static str, String>,
+}
+
+/// Where a value comes from; the numbers are Kafka's `ConfigSource`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i8)]
+pub enum ConfigOrigin {
+    Topic = 1,
+    StaticBroker = 4,
+    Default = 5,
+}
+
+/// One config, described for DescribeConfigs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigEntry {
+    pub key: &'static ConfigKey,
+    pub value: String,
+    pub origin: ConfigOrigin,
+    /// All values that there are for it, the one that counts first.
+    pub synonyms: Vec<ConfigSynonym>,
+}
+
+/// A place where a config's value is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigSynonym {
+    pub name: &'static str,
+    pub value: String,
+    pub origin: ConfigOrigin,
+}
+
+impl BrokerDefaults {
+    /// From the broker's names (`log.retention.ms`) and values, each checked like a topic's.
+    pub fn new<'a>(
+        settings: impl IntoIterator<Item = (&'a str, String)>,
+    ) -> Result<BrokerDefaults, Refusal> {
+        let mut values = BTreeMap::new();
+        for (name, value) in settings {
+            let key = TOPIC_CONFIG_KEYS.iter().find(|k| k.broker_synonym == name);
+            let key = key.ok_or_else(|| {
+                let message = format!("Unknown broker default for topics: {name}");
+                Refusal::new(ErrorCode::InvalidConfig, message)
+            })?;
+            key.check(&value)?;
+            values.insert(key.name, value);
+        }
+        Ok(BrokerDefaults { values })
+    }
+}
+
+impl TopicConfig {
+    /// `set` is what the topic's entry in the image holds. A value there that isn't valid, which
+    /// only a later version can have stored, counts as not set.
+    pub fn resolve(set: &BTreeMap<String, String>, defaults: &BrokerDefaults) -> TopicConfig {
+        let effective = |name: &str| effective(name, set, defaults);
+        let long = |name| effective(name).trim().parse().unwrap_or(i64::MAX);
+        let int = |name| i32::try_from(long(name)).unwrap_or(i32::MAX);
+        let limit = |name| Some(long(name)).filter(|n| *n >= 0);
+        let timestamp_type = match effective("message.timestamp.type").trim() {
+            "LogAppendTime" => TimestampType::LogAppendTime,
+            _ => TimestampType::CreateTime,
+        };
+        TopicConfig {
+            index_interval_bytes: int("index.interval.bytes"),
+            max_message_bytes: int("max.message.bytes"),
+            message_timestamp_after_max_ms: long("message.timestamp.after.max.ms"),
+            message_timestamp_before_max_ms: long("message.timestamp.before.max.ms"),
+            message_timestamp_type: timestamp_type,
+            min_insync_replicas: usize::try_from(int("min.insync.replicas")).unwrap_or(1),
+            retention_bytes: limit("retention.bytes"),
+            retention_ms: limit("retention.ms"),
+            segment_bytes: int("segment.bytes"),
+            segment_ms: long("segment.ms"),
+        }
+    }
+
+    /// Every config with its value and where that comes from, by name.
+    pub fn describe<'a>(
+        set: &'a BTreeMap<String, String>,
+        defaults: &'a BrokerDefaults,
+    ) -> impl Iterator<Item = ConfigEntry> + 'a {
+        TOPIC_CONFIG_KEYS.iter().map(move |key| {
+            let synonyms = synonyms(key, set, defaults);
+            let counts = &synonyms[0];
+            ConfigEntry {
+                key,
+                value: counts.value.clone(),
+                origin: counts.origin,
+                synonyms,
+            }
+        })
+    }
+}
+
+/// Never empty: the default comes last.
+fn synonyms(
+    key: &'static ConfigKey,
+    set: &BTreeMap<String, String>,
+    defaults: &BrokerDefaults,
+) -> Vec<ConfigSynonym> {
+    let own = set.get(key.name).filter(|value| key.check(value).is_ok());
+    let own = own.map(|value| (key.name, value.clone(), ConfigOrigin::Topic));
+    let broker = defaults.values.get(key.name);
+    let broker = broker.map(|v| (key.broker_synonym, v.clone(), ConfigOrigin::StaticBroker));
+    let default = (
+        key.broker_synonym,
+        key.default.into(),
+        ConfigOrigin::Default,
+    );
+    let all = own.into_iter().chain(broker).chain([default]);
+    let synonym = |(name, value, origin)| ConfigSynonym {
+        name,
+        value,
+        origin,
+    };
+    all.map(synonym).collect()
+}
+
+fn effective<'a>(
+    name: &str,
+    set: &'a BTreeMap<String, String>,
+    defaults: &'a BrokerDefaults,
+) -> &'a str {
+    let key = TOPIC_CONFIG_KEYS.iter().find(|key| key.name == name);
+    let valid = |value: &&String| key.is_some_and(|key| key.check(value).is_ok());
+    let given = set.get(name).filter(valid).or(defaults.values.get(name));
+    given.map_or(key.map_or("", |key| key.default), String::as_str)
+}
+
+/// Checks a topic's settings as a whole.
+pub(super) fn check_settings(
+    set: &BTreeMap<String, String>,
+    limits: &MetadataLimits,
+) -> Result<(), Refusal> {
+    let max = limits.config_value_bytes_max;
+    for (name, value) in set {
+        let key = ConfigKey::find(name)?;
+        if value.len() > max {
+            let message = format!("The value of configuration {name} has more than {max} bytes.");
+            return Err(Refusal::new(ErrorCode::InvalidConfig, message));
+        }
+        key.check(value)?;
+    }
+    Ok(())
+}
