@@ -17,7 +17,7 @@
 //! | 57 | record count | i32 |
 //! | 61 | records | compressed as one by the attributes' codec |
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use thiserror::Error;
 
 use crate::model::{ErrorCode, LeaderEpoch, Offset, Timestamp};
@@ -40,6 +40,8 @@ pub enum RecordError {
     UnknownCodec(i16),
     #[error("{0}")]
     Invalid(String),
+    #[error("a transactional batch, outside of any transaction")]
+    Transactional,
     #[error("timestamp {0} is outside of what the topic allows")]
     Timestamp(Timestamp),
     #[error("the batch has {size} bytes, and at most {size_max} are allowed")]
@@ -58,6 +60,7 @@ impl RecordError {
             RecordError::Magic(_) => ErrorCode::UnsupportedForMessageFormat,
             RecordError::UnknownCodec(_) => ErrorCode::UnsupportedCompressionType,
             RecordError::Invalid(_) | RecordError::Compression(_) => ErrorCode::InvalidRecord,
+            RecordError::Transactional => ErrorCode::InvalidTxnState,
             RecordError::Timestamp(_) => ErrorCode::InvalidTimestamp,
             RecordError::TooLarge { .. } => ErrorCode::MessageTooLarge,
         }
@@ -115,6 +118,7 @@ impl Attributes {
     const LOG_APPEND_TIME: i16 = 1 << 3;
     const TRANSACTIONAL: i16 = 1 << 4;
     const CONTROL: i16 = 1 << 5;
+    const DELETE_HORIZON: i16 = 1 << 6;
 
     pub fn with_codec(self, codec: Codec) -> Self {
         Attributes(self.0 & !Self::CODEC | codec.bits())
@@ -144,6 +148,11 @@ impl Attributes {
 
     pub fn is_control(self) -> bool {
         self.0 & Self::CONTROL != 0
+    }
+
+    /// The base timestamp isn't one: compaction keeps there when tombstones may go (KIP-534).
+    pub fn has_delete_horizon(self) -> bool {
+        self.0 & Self::DELETE_HORIZON != 0
     }
 }
 
@@ -211,6 +220,27 @@ impl BatchHeader {
             });
         }
         Ok(header)
+    }
+
+    /// Writes the header over the first [`Self::LEN`] bytes of `batch`, with the checksum of what
+    /// the batch then holds. Panics if `batch` is shorter than a header.
+    pub(super) fn encode(&self, batch: &mut [u8]) {
+        let mut at = &mut batch[..Self::LEN];
+        at.put_i64(self.base_offset.0);
+        at.put_i32(self.batch_length);
+        at.put_i32(self.leader_epoch.0);
+        at.put_i8(self.magic);
+        at.put_u32(0);
+        at.put_i16(self.attributes.0);
+        at.put_i32(self.last_offset_delta);
+        at.put_i64(self.base_timestamp.0);
+        at.put_i64(self.max_timestamp.0);
+        at.put_i64(self.producer_id);
+        at.put_i16(self.producer_epoch);
+        at.put_i32(self.base_sequence);
+        at.put_i32(self.record_count);
+        let crc = crc32c::crc32c(&batch[Self::CRC_FROM..]);
+        batch[Self::CRC_AT..Self::CRC_FROM].copy_from_slice(&crc.to_be_bytes());
     }
 
     /// The whole batch's size in bytes, header included.

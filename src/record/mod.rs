@@ -7,5 +7,16 @@
 //! batch is opaque bytes.
 
 mod batch;
+mod builder;
+mod compression;
+mod iter;
+mod validate;
+mod varint;
+
+#[cfg(test)]
+mod tests;
 
 pub use batch::{Attributes, Batch, BatchHeader, Codec, RecordError, TimestampType};
+pub use builder::{BatchBuilder, Header, ProducerStamp};
+pub use iter::{BatchRecords, Headers, RecordIter, RecordView};
+pub use validate::{validate, Limits, TimestampRule};

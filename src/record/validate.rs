@@ -1,0 +1,288 @@
+//! The leader's check of a batch that a client sent: after it, every reader can rely on what the
+//! header says.
+//!
+//! The checksum says that the bytes came as they were sent, not that they were sent right. So the
+//! records are walked: their lengths, positions and timestamps, never their content. An
+//! uncompressed batch is walked in place, at a few nanoseconds a record; a compressed one is
+//! decompressed a chunk at a time and thrown away.
+
+use bytes::Bytes;
+
+use super::compression::{with_reader, Chunks};
+use super::{varint, Batch, BatchHeader, Codec, RecordError, TimestampType};
+use crate::model::Timestamp;
+
+/// What a topic allows in a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest batch as it is sent: `max.message.bytes`.
+    pub batch_bytes_max: usize,
+    /// The most that its records may become when they are decompressed.
+    pub records_bytes_max: usize,
+    pub timestamps: TimestampRule,
+}
+
+/// Which of a client's timestamps a topic accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimestampRule {
+    /// With `LogAppendTime` the broker's clock replaces them anyway.
+    Any,
+    /// `message.timestamp.before.max.ms` and `message.timestamp.after.max.ms`, as points in time.
+    Within {
+        earliest: Timestamp,
+        latest: Timestamp,
+    },
+}
+
+impl TimestampRule {
+    /// The rule of a `CreateTime` topic at this moment.
+    pub fn around(now: Timestamp, before_ms_max: i64, after_ms_max: i64) -> TimestampRule {
+        TimestampRule::Within {
+            earliest: Timestamp(now.0.saturating_sub(before_ms_max)),
+            latest: Timestamp(now.0.saturating_add(after_ms_max)),
+        }
+    }
+
+    /// A record without a timestamp (-1) is always allowed, as Kafka does.
+    fn check(self, timestamp: Timestamp) -> Result<(), RecordError> {
+        let allowed = match self {
+            TimestampRule::Any => true,
+            TimestampRule::Within { earliest, latest } => {
+                earliest <= timestamp && timestamp <= latest
+            }
+        };
+        match timestamp == Timestamp::NONE || (allowed && timestamp.0 >= 0) {
+            true => Ok(()),
+            false => Err(RecordError::Timestamp(timestamp)),
+        }
+    }
+}
+
+/// Checks that `bytes` is exactly one batch that a client may append.
+///
+/// Its base offset and leader epoch may be anything: the leader stamps them. Whether the
+/// producer's sequence fits is up to the partition's producer state.
+pub fn validate(bytes: Bytes, limits: &Limits) -> Result<Batch, RecordError> {
+    if bytes.len() > limits.batch_bytes_max {
+        return Err(RecordError::TooLarge {
+            size: bytes.len(),
+            size_max: limits.batch_bytes_max,
+        });
+    }
+    let batch = Batch::parse(bytes)?;
+    let header = batch.header();
+    check_header(header)?;
+    let payload = &batch.bytes()[BatchHeader::LEN..];
+    let codec = header.attributes.codec()?;
+    let span = match codec {
+        Codec::None => walk(&mut InPlace { rest: payload }, header.record_count)?,
+        codec => with_reader(codec, payload, limits.records_bytes_max, |reader| {
+            let chunks = Chunks::new(reader, limits.records_bytes_max);
+            walk(&mut Streamed { chunks }, header.record_count)
+        })?,
+    };
+    check_timestamps(header, span, limits.timestamps)?;
+    Ok(batch)
+}
+
+fn invalid<T>(what: String) -> Result<T, RecordError> {
+    Err(RecordError::Invalid(what))
+}
+
+/// What the header alone shows.
+fn check_header(header: &BatchHeader) -> Result<(), RecordError> {
+    let attributes = header.attributes;
+    if attributes.is_control() {
+        return invalid("a client may not send control batches".into());
+    }
+    if attributes.is_transactional() {
+        return Err(RecordError::Transactional);
+    }
+    if attributes.timestamp_type() == TimestampType::LogAppendTime {
+        return invalid("only the broker may set LogAppendTime".into());
+    }
+    if attributes.has_delete_horizon() {
+        return invalid("only the broker may set a delete horizon".into());
+    }
+    if header.record_count < 1 {
+        return invalid(format!("it says it has {} records", header.record_count));
+    }
+    if header.last_offset_delta != header.record_count - 1 {
+        return invalid(format!(
+            "it says it has {} records, the last of them at {}",
+            header.record_count, header.last_offset_delta
+        ));
+    }
+    let idempotent = header.producer_id >= 0 && header.producer_epoch >= 0;
+    if idempotent != (header.base_sequence >= 0) {
+        return invalid(format!(
+            "producer id {}, epoch {} and sequence {} don't go together",
+            header.producer_id, header.producer_epoch, header.base_sequence
+        ));
+    }
+    Ok(())
+}
+
+/// The smallest and largest timestamp delta of a batch's records.
+#[derive(Clone, Copy)]
+struct DeltaSpan {
+    min: i64,
+    max: i64,
+}
+
+fn check_timestamps(
+    header: &BatchHeader,
+    span: DeltaSpan,
+    rule: TimestampRule,
+) -> Result<(), RecordError> {
+    let at = |delta: i64| match header.base_timestamp.0.checked_add(delta) {
+        Some(timestamp) => Ok(Timestamp(timestamp)),
+        None => Err(RecordError::Timestamp(header.base_timestamp)),
+    };
+    rule.check(at(span.min)?)?;
+    rule.check(at(span.max)?)?;
+    if at(span.max)? != header.max_timestamp {
+        return invalid(format!(
+            "its largest timestamp is {}, and it says {}",
+            at(span.max)?,
+            header.max_timestamp
+        ));
+    }
+    Ok(())
+}
+
+/// The bytes of records, wherever they come from.
+trait Source {
+    fn varint(&mut self) -> Result<i64, RecordError>;
+    fn skip(&mut self, bytes: usize) -> Result<(), RecordError>;
+    /// Grows with every byte that is read or skipped, by one.
+    fn position(&self) -> usize;
+    /// Refuses what follows the last record.
+    fn end(&mut self) -> Result<(), RecordError>;
+}
+
+struct InPlace<'a> {
+    rest: &'a [u8],
+}
+
+impl Source for InPlace<'_> {
+    #[inline]
+    fn varint(&mut self) -> Result<i64, RecordError> {
+        varint::read_i64(&mut self.rest)
+    }
+
+    #[inline]
+    fn skip(&mut self, bytes: usize) -> Result<(), RecordError> {
+        self.rest = self.rest.get(bytes..).ok_or_else(varint::cut)?;
+        Ok(())
+    }
+
+    #[inline]
+    fn position(&self) -> usize {
+        // Counted from the end, so that only differences mean something.
+        usize::MAX - self.rest.len()
+    }
+
+    fn end(&mut self) -> Result<(), RecordError> {
+        match self.rest.len() {
+            0 => Ok(()),
+            more => invalid(format!("{more} bytes follow its last record")),
+        }
+    }
+}
+
+struct Streamed<'a> {
+    chunks: Chunks<'a>,
+}
+
+impl Source for Streamed<'_> {
+    fn varint(&mut self) -> Result<i64, RecordError> {
+        varint::read_with(|| {
+            let byte = *self.chunks.fill()?.first().ok_or_else(varint::cut)?;
+            self.chunks.take(1);
+            Ok(byte)
+        })
+    }
+
+    fn skip(&mut self, mut bytes: usize) -> Result<(), RecordError> {
+        while bytes > 0 {
+            let there = self.chunks.fill()?.len();
+            if there == 0 {
+                return Err(varint::cut());
+            }
+            let taken = there.min(bytes);
+            self.chunks.take(taken);
+            bytes -= taken;
+        }
+        Ok(())
+    }
+
+    fn position(&self) -> usize {
+        self.chunks.taken()
+    }
+
+    fn end(&mut self) -> Result<(), RecordError> {
+        match self.chunks.fill()?.len() {
+            0 => Ok(()),
+            _ => invalid("bytes follow its last record".into()),
+        }
+    }
+}
+
+/// Walks exactly `count` records.
+#[inline]
+fn walk<S: Source>(source: &mut S, count: i32) -> Result<DeltaSpan, RecordError> {
+    let mut span = DeltaSpan {
+        min: i64::MAX,
+        max: i64::MIN,
+    };
+    for expected in 0..count {
+        let length = length_at(source, "a record")?;
+        let start = source.position();
+        // The attributes, of which none is in use.
+        source.skip(1)?;
+        let timestamp_delta = source.varint()?;
+        span.min = span.min.min(timestamp_delta);
+        span.max = span.max.max(timestamp_delta);
+        let offset_delta = source.varint()?;
+        if offset_delta != expected as i64 {
+            return invalid(format!("record {expected} says it is at {offset_delta}"));
+        }
+        skip_optional(source, "a key")?;
+        skip_optional(source, "a value")?;
+        let headers = length_at(source, "a list of headers")?;
+        for _ in 0..headers {
+            let key = length_at(source, "a header's key")?;
+            source.skip(key)?;
+            skip_optional(source, "a header's value")?;
+        }
+        if source.position() - start != length {
+            return invalid(format!(
+                "record {expected} says it has {length} bytes, and has {}",
+                source.position() - start
+            ));
+        }
+    }
+    source.end()?;
+    Ok(span)
+}
+
+#[inline]
+fn length_at<S: Source>(source: &mut S, what: &str) -> Result<usize, RecordError> {
+    let length = source.varint()?;
+    match i32::try_from(length) {
+        Ok(length) if length >= 0 => Ok(length as usize),
+        _ => invalid(format!("{what} has length {length}")),
+    }
+}
+
+/// Skips bytes with their length in front, where -1 says that there are none.
+#[inline]
+fn skip_optional<S: Source>(source: &mut S, what: &str) -> Result<(), RecordError> {
+    let length = source.varint()?;
+    match i32::try_from(length) {
+        Ok(-1) => Ok(()),
+        Ok(length) if length >= 0 => source.skip(length as usize),
+        _ => invalid(format!("{what} has length {length}")),
+    }
+}
