@@ -9,7 +9,7 @@ use crate::engine::metadata::TopicConfig;
 use crate::engine::replica::{Acks, Patience};
 use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal, Timestamp};
 use crate::record::Batch;
-use crate::storage::log::{MinOne, LogConfig, ReadPlan, TimestampedOffset};
+use crate::storage::log::{FirstBatch, LogConfig, ReadPlan, TimestampedOffset};
 
 /// Appends for one partition, all that one read of a connection brought.
 #[derive(Message)]
@@ -137,7 +137,7 @@ pub struct Read {
     pub current_leader_epoch: LeaderEpoch,
     pub offset: Offset,
     pub bytes_max: usize,
-    pub min_one: MinOne,
+    pub first: FirstBatch,
     /// Notified when there is more than the answer has.
     pub reader: Option<Reader>,
 }

@@ -47,9 +47,9 @@ pub struct Appended {
 }
 /// Whether a read holds at least one batch, even if that is larger than asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MinOne {
-    Yes,
-    No,
+pub enum FirstBatch {
+    Always,
+    IfFits,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimestampedOffset {
@@ -76,6 +76,15 @@ impl SyncJob {
 #[derive(Debug)]
 pub struct ReadPlan;
 impl ReadPlan {
+    pub fn bytes_max(&self) -> usize {
+        todo!()
+    }
+    pub fn reaches_end(&self) -> bool {
+        todo!()
+    }
+    pub fn limited(self, _bytes_max: usize, _first: FirstBatch) -> ReadPlan {
+        todo!()
+    }
     pub fn is_empty(&self) -> bool {
         todo!()
     }
@@ -156,7 +165,7 @@ impl Log {
         _from: Offset,
         _upper: Offset,
         _max_bytes: usize,
-        _first: MinOne,
+        _first: FirstBatch,
     ) -> Result<ReadPlan, LogError> {
         todo!()
     }
@@ -192,7 +201,7 @@ impl Log {
     pub fn checkpoint(&self) -> CheckpointJob {
         todo!()
     }
-    pub fn close(self) -> Result<(), LogError> {
+    pub fn close(&mut self) -> Result<(), LogError> {
         todo!()
     }
 }
