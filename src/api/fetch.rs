@@ -11,13 +11,12 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{sleep_until, Instant};
 
 use super::{patience, ApiContext, Room};
-use crate::actors::partition_leader::{Read, ReadReply, Reader};
+use crate::actors::partition_leader::{FirstBatch, PlannedRead, Read, ReadReply, Reader};
 use crate::model::{ErrorCode, Offset, Refusal, TopicId};
 use crate::protocol::fetch::{
     FetchPartition, FetchableTopicResponse, PartitionData, Request, Response,
 };
 use crate::protocol::Records;
-use crate::storage::log::{FirstBatch, LogError, ReadPlan};
 
 /// One partition of the request, in the request's order.
 struct Wanted {
@@ -148,7 +147,7 @@ fn is_enough(found: &[Found], bytes_min: usize) -> bool {
 }
 
 fn planned(reply: &ReadReply) -> usize {
-    reply.plan.as_ref().map_or(0, ReadPlan::bytes_max)
+    reply.plan.as_ref().map_or(0, PlannedRead::bytes_max)
 }
 
 async fn read(wanted: &Wanted, reply: ReadReply, share: &mut Share) -> PartitionData {
@@ -157,34 +156,19 @@ async fn read(wanted: &Wanted, reply: ReadReply, share: &mut Share) -> Partition
         log_start_offset: reply.log_start_offset,
         ..refused(&wanted.partition, ErrorCode::None)
     };
-    let records = match reply.plan {
-        Ok(plan) => carry_out(plan.limited(share.bytes_left, share.first))
-            .await
-            .map_err(|error| {
-                log::error!("a fetch: {error}");
-                error.code()
-            }),
-        Err(refusal) => Err(refusal.code),
+    let read = match reply.plan {
+        Ok(plan) => plan.carry_out(share.bytes_left, share.first).await,
+        Err(refusal) => Err(refusal),
     };
-    match records {
-        Ok(records) => data.records = records,
-        Err(code) => data.error_code = code,
+    match read {
+        Ok(bytes) => data.records = Records(bytes),
+        Err(refusal) => data.error_code = refusal.code,
     }
     if !data.records.0.is_empty() {
         share.bytes_left = share.bytes_left.saturating_sub(data.records.0.len());
         share.first = FirstBatch::IfFits;
     }
     data
-}
-
-async fn carry_out(plan: ReadPlan) -> Result<Records, LogError> {
-    if let Some(bytes) = plan.read_cached()? {
-        return Ok(Records(bytes));
-    }
-    match actix_rt::task::spawn_blocking(move || plan.read()).await {
-        Ok(read) => read.map(Records),
-        Err(panic) => Err(LogError::Failed(format!("a read panicked: {panic}"))),
-    }
 }
 
 fn refused(partition: &FetchPartition, code: ErrorCode) -> PartitionData {

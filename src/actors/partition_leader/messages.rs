@@ -5,11 +5,12 @@ use std::sync::Arc;
 use actix::prelude::*;
 use tokio::sync::Notify;
 
+use super::planned_read::{FirstBatch, PlannedRead};
 use crate::engine::metadata::TopicConfig;
 use crate::engine::replica::{Acks, Patience};
 use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal, Timestamp};
 use crate::record::Batch;
-use crate::storage::log::{FirstBatch, LogConfig, ReadPlan, TimestampedOffset};
+use crate::storage::log::{LogConfig, TimestampedOffset};
 
 /// Appends for one partition, all that one read of a connection brought.
 #[derive(Message)]
@@ -146,7 +147,7 @@ pub struct ReadReply {
     pub high_watermark: Offset,
     pub log_start_offset: Offset,
     /// The read is carried out by whoever asked, so that it never holds up the partition.
-    pub plan: Result<ReadPlan, Refusal>,
+    pub plan: Result<PlannedRead, Refusal>,
 }
 
 /// Which offset belongs to a time, or to the start or end of the log?
