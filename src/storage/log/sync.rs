@@ -102,6 +102,15 @@ impl SyncJob {
         }
     }
 
+    /// What is left to do when the whole file system was synced after the job began.
+    pub fn finish_after_file_system_sync(&self) -> io::Result<()> {
+        match &self.first_checkpoint {
+            // It is written, renamed and synced for itself.
+            Some(checkpoint) => checkpoint.run(),
+            None => Ok(()),
+        }
+    }
+
     pub fn covers(&self) -> Covered {
         self.covers
     }
