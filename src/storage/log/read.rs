@@ -77,6 +77,8 @@ pub struct ReadPlan {
     file: Option<Arc<dyn File>>,
     dir: PathBuf,
     segment: Offset,
+    /// The offset where the next segment starts.
+    segment_end: Offset,
     start: Start,
     /// The end of the segment's batches.
     end_position: u64,
@@ -107,6 +109,29 @@ impl ReadPlan {
     /// Whether there is nothing to read.
     pub fn is_empty(&self) -> bool {
         self.file.is_none()
+    }
+
+    /// It won't read more than this, unless its first batch is larger.
+    pub fn bytes_max(&self) -> usize {
+        let there = self.end_position - self.start.position;
+        match self.file {
+            Some(_) => self
+                .max_bytes
+                .min(usize::try_from(there).unwrap_or(usize::MAX)),
+            None => 0,
+        }
+    }
+
+    /// Whether the log has nothing to read beyond this plan's segment.
+    pub fn reaches_end(&self) -> bool {
+        self.upper <= self.segment_end
+    }
+
+    /// The same read with other limits.
+    pub fn limited(mut self, max_bytes: usize, first: FirstBatch) -> ReadPlan {
+        self.max_bytes = max_bytes;
+        self.first = first;
+        self
     }
 
     /// Reads what is in memory; `None` if the disk would be touched: then call [`Self::read`]
@@ -282,14 +307,15 @@ impl Log {
             });
         }
         let upper = upper.min(self.end_offset);
-        let (segment, end_position) = match self.sealed_with(from) {
-            Some(sealed) => (sealed.base, sealed.size),
-            None => (self.active.base, self.active.size),
+        let (segment, segment_end, end_position) = match self.sealed_with(from) {
+            Some(sealed) => (sealed.base, sealed.next, sealed.size),
+            None => (self.active.base, self.end_offset, self.active.size),
         };
         let mut plan = ReadPlan {
             file: None,
             dir: self.dir.clone(),
             segment,
+            segment_end,
             start: Start::of_segment(segment),
             end_position,
             from,
