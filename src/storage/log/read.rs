@@ -24,6 +24,10 @@ use crate::storage::fs::File;
 /// The least that is read at once.
 const READ_BYTES_MIN: usize = 4 << 10;
 
+/// So much more is read where batches before the wanted one must be passed over: what lies between
+/// two entries of an index, and a bit.
+const SKIP_BYTES: usize = 8 << 10;
+
 /// How many readers' places are remembered.
 const HINTS_MAX: usize = 8;
 
@@ -155,7 +159,11 @@ impl ReadPlan {
     fn carry_out(&self, read: &ReadAt<'_>) -> Result<Option<Bytes>, LogError> {
         let mut start = self.start;
         let mut from_index = start.position != 0;
-        let mut want = self.max_bytes.max(READ_BYTES_MIN);
+        let skip = match start.offset < self.from {
+            true => SKIP_BYTES,
+            false => 0,
+        };
+        let mut want = self.max_bytes.saturating_add(skip).max(READ_BYTES_MIN);
         loop {
             let left = usize::try_from(self.end_position - start.position).unwrap_or(usize::MAX);
             let len = want.min(left);
