@@ -24,6 +24,9 @@ pub struct ProducerStats {
 pub struct Producer {}
 
 impl Producer {
+    pub(super) fn new(client: super::Client, config: ProducerConfig) -> Producer {
+        unimplemented!()
+    }
     /// Adds a record to its batch, and returns at once with a future for its outcome; waits only
     /// for the topic's metadata, and for room in the buffer.
     pub async fn send(&self, record: ProducerRecord<'_>) -> Result<DeliveryFuture, ProduceError> {
