@@ -1,1 +1,52 @@
-//! client
+//! The client library: produce, consume and administrate over Klamm's MessagePack protocol.
+//!
+//! [`Client::connect`] finds the cluster; from it come any number of [`Producer`]s,
+//! [`Consumer`]s and an [`Admin`]. All of them share its connections, one for each broker and
+//! [purpose](connection), and its knowledge of who leads which partition.
+//!
+//! ```no_run
+//! use klamm::client::{Client, ConsumerConfig, ProducerConfig, ProducerRecord, StartAt};
+//! use std::time::Duration;
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect("127.0.0.1:7070").await?;
+//!
+//! let producer = client.producer(ProducerConfig::default());
+//! let delivery = producer.send(ProducerRecord::to("orders").value(b"one coffee")).await?;
+//! println!("it is at {}", delivery.await?.offset);
+//!
+//! let mut consumer = client.consumer(ConsumerConfig::default());
+//! consumer.assign_topic("orders", StartAt::Beginning).await?;
+//! for batch in &consumer.poll(Duration::from_secs(1)).await? {
+//!     for record in batch.records() {
+//!         println!("{}: {:?}", record.offset, record.value);
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! It runs on any tokio runtime with I/O and time enabled, and needs nothing of the broker: build
+//! it with `default-features = false`.
+
+mod admin;
+mod cluster;
+mod connection;
+mod consumer;
+mod error;
+mod metadata;
+mod partitioner;
+mod producer;
+
+pub use admin::{Admin, NewTopic, Resource};
+pub use cluster::{Client, ClientConfig};
+pub use consumer::{
+    Batches, Consumer, ConsumerConfig, FetchedBatch, FetchedRecords, OffsetReset, StartAt,
+};
+pub use error::{ClientError, ProduceError};
+pub use metadata::{BrokerAddress, PartitionMetadata, TopicMetadata};
+pub use partitioner::{murmur2, partition_of_key};
+pub use producer::{
+    Acks, BatchOutcome, Delivery, DeliveryFuture, DeliveryListener, Idempotence, Producer,
+    ProducerConfig, ProducerRecord, ProducerStats,
+};
