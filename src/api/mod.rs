@@ -1,1 +1,218 @@
-//! api
+//! What each request means, whatever encoding it came in: one file an API.
+//!
+//! A request finds what it needs in the [`ApiContext`]: the metadata image, the partitions that are
+//! led here, the controller. It holds no state, and talks to actors through their handles only.
+//!
+//! [`produce`] is not asynchronous: the connection's actor keeps what is pending, and gives each
+//! partition one message for all the requests of one read. Everything else is [`answer`]ed beside
+//! the mailbox.
+
+mod api_versions;
+mod create_partitions;
+mod create_topics;
+mod delete_records;
+mod delete_topics;
+mod describe_actors;
+mod describe_cluster;
+mod describe_configs;
+mod fetch;
+mod incremental_alter_configs;
+mod init_producer_id;
+#[cfg(feature = "chaos")]
+mod inject_fault;
+mod list_offsets;
+mod metadata;
+pub mod produce;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{watch, OwnedSemaphorePermit, Semaphore};
+
+use crate::actors::controller::ControllerHandle;
+use crate::actors::partition_leader::PartitionHandle;
+use crate::actors::partitions::Partitions;
+use crate::actors::vitals::Registry;
+use crate::engine::metadata::create_topics::NewTopicDefaults;
+use crate::engine::metadata::{BrokerDefaults, MetadataCommand, MetadataImage, MetadataLimits};
+use crate::model::{BrokerId, ClusterId, ErrorCode, Refusal, Timestamp};
+use crate::protocol::{Request, Response};
+
+pub use init_producer_id::ProducerIds;
+
+/// A request never waits longer than this for others, whatever it asks for.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// What requests work with.
+pub struct ApiContext {
+    pub node: BrokerId,
+    pub cluster_id: ClusterId,
+    pub started: Timestamp,
+    pub settings: ApiSettings,
+    pub images: watch::Receiver<Arc<MetadataImage>>,
+    pub partitions: Partitions,
+    pub controller: ControllerHandle,
+    pub producer_ids: ProducerIds,
+    pub registry: Registry,
+}
+
+/// What the config says about requests.
+pub struct ApiSettings {
+    /// Which of the brokers' endpoints this listener's clients are told.
+    pub listener: &'static str,
+    pub auto_create_topics: bool,
+    /// The most bytes of records that one response carries.
+    pub fetch_bytes_max: usize,
+    /// The most that the records of one batch may become when they are decompressed.
+    pub batch_records_bytes_max: usize,
+    pub new_topics: NewTopicDefaults,
+    pub defaults: BrokerDefaults,
+    pub limits: MetadataLimits,
+}
+
+impl ApiContext {
+    /// The metadata as of now.
+    fn image(&self) -> Arc<MetadataImage> {
+        self.images.borrow().clone()
+    }
+
+    /// The leader of a partition, if it is here.
+    fn leader(&self, topic: &str, partition: i32) -> Result<PartitionHandle, Refusal> {
+        let directory = self.partitions.current();
+        let handle = directory
+            .topic(topic)
+            .and_then(|local| local.partitions.get(&partition));
+        handle
+            .cloned()
+            .ok_or_else(|| self.no_leader(topic, partition))
+    }
+
+    /// Why there is no leader here.
+    fn no_leader(&self, topic: &str, partition: i32) -> Refusal {
+        match self.image().topic_by_name(topic) {
+            None => Refusal::new(
+                ErrorCode::UnknownTopicOrPartition,
+                format!("there is no topic {topic:?}"),
+            ),
+            Some(known) if known.partition(partition).is_none() => Refusal::new(
+                ErrorCode::UnknownTopicOrPartition,
+                format!("topic {topic:?} has no partition {partition}"),
+            ),
+            Some(_) => Refusal::new(
+                ErrorCode::NotLeaderOrFollower,
+                format!("partition {topic}-{partition} isn't led by broker {}", self.node),
+            ),
+        }
+    }
+}
+
+/// How many bytes of records may be on their way to one peer.
+#[derive(Clone)]
+pub struct Room {
+    bytes: Arc<Semaphore>,
+    bytes_max: usize,
+}
+
+impl Room {
+    pub fn new(bytes_max: usize) -> Room {
+        Room {
+            bytes: Arc::new(Semaphore::new(bytes_max)),
+            bytes_max,
+        }
+    }
+
+    /// Waits for room; whoever asks for more than all of it gets all of it. `None` once the
+    /// connection is gone.
+    async fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes.min(self.bytes_max)).ok()?;
+        self.bytes.clone().acquire_many_owned(bytes).await.ok()
+    }
+
+    pub fn close(&self) {
+        self.bytes.close();
+    }
+}
+
+/// Whether a change is made, or only checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Intent {
+    Apply,
+    ValidateOnly,
+}
+
+impl Intent {
+    /// From a request's `validate_only`.
+    fn from_flag(validate_only: bool) -> Intent {
+        match validate_only {
+            true => Intent::ValidateOnly,
+            false => Intent::Apply,
+        }
+    }
+}
+
+/// What was decided of one part of a request.
+type Decided = Result<Vec<MetadataCommand>, Refusal>;
+
+/// Decides each of the `parts` of a request, and applies what was decided. If nothing can be
+/// changed at all now, each part is refused for the same reason.
+async fn change_each(
+    context: &ApiContext,
+    intent: Intent,
+    parts: usize,
+    decide: impl FnOnce(&MetadataImage) -> Vec<Decided> + Send + 'static,
+) -> Vec<Decided> {
+    let change = context.controller.change(move |image| {
+        let decided = decide(image);
+        let commands = match intent {
+            Intent::Apply => decided.iter().flatten().flatten().cloned().collect(),
+            Intent::ValidateOnly => Vec::new(),
+        };
+        (commands, decided)
+    });
+    match change.await {
+        Ok(decided) => decided,
+        Err(refusal) => vec![Err(refusal); parts],
+    }
+}
+
+/// The time that a request gives us, within reason.
+fn patience(timeout_ms: i32) -> Duration {
+    let asked = u64::try_from(timeout_ms).unwrap_or(0);
+    Duration::from_millis(asked).min(WAIT_MAX)
+}
+
+/// Answers a request. The room is what the answer's records take up, until they are sent.
+pub async fn answer(
+    context: &ApiContext,
+    request: Request,
+    room: &Room,
+) -> (Response, Option<OwnedSemaphorePermit>) {
+    let response = match request {
+        Request::Fetch(request) => {
+            let (response, room) = fetch::answer(context, request, room).await;
+            return (response.into(), room);
+        }
+        Request::Produce(_) => unreachable!("the connection keeps what is pending"),
+        Request::ApiVersions(request) => api_versions::answer(context, request).into(),
+        Request::CreatePartitions(request) => {
+            create_partitions::answer(context, request).await.into()
+        }
+        Request::CreateTopics(request) => create_topics::answer(context, request).await.into(),
+        Request::DeleteRecords(request) => delete_records::answer(context, request).await.into(),
+        Request::DeleteTopics(request) => delete_topics::answer(context, request).await.into(),
+        Request::DescribeActors(request) => describe_actors::answer(context, request).into(),
+        Request::DescribeCluster(_) => describe_cluster::answer(context).into(),
+        Request::DescribeConfigs(request) => describe_configs::answer(context, request).into(),
+        Request::IncrementalAlterConfigs(request) => {
+            incremental_alter_configs::answer(context, request)
+                .await
+                .into()
+        }
+        Request::InitProducerId(request) => init_producer_id::answer(context, request).await.into(),
+        Request::ListOffsets(request) => list_offsets::answer(context, request).await.into(),
+        Request::Metadata(request) => metadata::answer(context, request).await.into(),
+        #[cfg(feature = "chaos")]
+        Request::InjectFault(request) => inject_fault::answer(context, request).into(),
+    };
+    (response, None)
+}

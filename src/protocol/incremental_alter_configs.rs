@@ -18,6 +18,16 @@ pub enum AlterConfigOp {
     Subtract = 3,
 }
 
+impl AlterConfigOp {
+    /// `None` if there is no such operation.
+    pub fn from_code(code: i8) -> Option<AlterConfigOp> {
+        use AlterConfigOp::{Append, Delete, Set, Subtract};
+        [Set, Delete, Append, Subtract]
+            .into_iter()
+            .find(|op| *op as i8 == code)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
     pub resources: Vec<AlterConfigsResource>,

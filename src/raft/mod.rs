@@ -1,1 +1,126 @@
-//! raft
+//! Raft: how the voters agree on the metadata, and how one node keeps it.
+//!
+//! Everything that knows the crate async-raft is in here, behind [`Raft`]: propose, barrier,
+//! leadership, the image that results, and `handle` for what other voters send. So it can be
+//! replaced, and a newcomer never has to know what is wrong with it. Much is
+//! (`docs/adr/0002-metadata-by-async-raft.md`), so it is used only in a narrow way: fixed voters,
+//! none of its snapshots, none of its reads, and never trusted about what is applied.
+//!
+//! | File | What is there |
+//! |---|---|
+//! | `handle` | [`Raft`]: start, propose, stop; the thread that all of it runs on |
+//! | `proposer` | one write at a time, of all proposals that wait |
+//! | `leadership` | a leader is announced only after a write of its own |
+//! | `log` | hard state and entries on disk; flushed before they count |
+//! | `snapshot` | the image on disk, so that the log can be cut |
+//! | `state` | the image in memory, applied from the node's own log and from nothing else |
+//! | `storage` | these three as async-raft wants them |
+//! | `network` | what goes to other voters |
+//!
+//! This version runs one voter. [`Raft::start`] refuses more.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::model::BrokerId;
+use crate::storage::meta::MetaError;
+
+mod codec;
+mod handle;
+mod leadership;
+mod log;
+mod network;
+mod proposer;
+mod snapshot;
+mod state;
+mod storage;
+
+#[cfg(test)]
+mod tests;
+
+pub use handle::{Raft, RaftReply, RaftRpc};
+
+/// Who takes part, and how patient they are with each other.
+#[derive(Clone, Debug)]
+pub struct RaftSettings {
+    /// This node, which must be one of the voters.
+    pub node: BrokerId,
+    /// Fixed for the life of the cluster.
+    pub voters: Vec<BrokerId>,
+    pub heartbeat: Duration,
+    /// An election starts after a random time between these two without a leader.
+    pub election_timeout_min: Duration,
+    pub election_timeout_max: Duration,
+    /// A snapshot is written, and the log cut, when the log has grown by this many bytes, or by
+    /// the size of the last snapshot if that is more.
+    pub snapshot_every_bytes: u64,
+}
+
+impl RaftSettings {
+    /// The settings that are used unless the config says otherwise.
+    pub fn new(node: BrokerId, voters: Vec<BrokerId>) -> RaftSettings {
+        RaftSettings {
+            node,
+            voters,
+            heartbeat: Duration::from_millis(200),
+            election_timeout_min: Duration::from_millis(800),
+            election_timeout_max: Duration::from_millis(1_600),
+            snapshot_every_bytes: 1 << 20,
+        }
+    }
+}
+
+/// Whether this node leads the metadata, which makes it the active controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leadership {
+    /// It leads, and its image holds everything that earlier leaders have committed.
+    Leader { term: u64 },
+    /// Another node leads, or nobody is known to.
+    Follower { leader: Option<BrokerId> },
+}
+
+/// Why Raft doesn't run.
+#[derive(Debug, Error)]
+pub enum RaftError {
+    #[error("the voters {voters:?} don't include this node, {node}")]
+    NotAVoter {
+        node: BrokerId,
+        voters: Vec<BrokerId>,
+    },
+    #[error("this version runs the metadata with one voter, and {count} are configured")]
+    SeveralVoters { count: usize },
+    #[error("a voter's id is 0 or above, and not {0}")]
+    BadVoterId(BrokerId),
+    #[error("the settings of Raft: {0}")]
+    BadSettings(String),
+    #[error("this node is the only voter: no other node has anything to say to it")]
+    NoPeers,
+    #[error(transparent)]
+    Store(#[from] MetaError),
+    /// What is on disk can be read but makes no sense.
+    #[error(
+        "the metadata log is damaged ({0}): this node's copy of the cluster's metadata can't be \
+         trusted; restore it from a backup, or let the node copy the metadata of the other voters"
+    )]
+    Damaged(String),
+    #[error("the thread for Raft: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Why a proposal wasn't answered with an image.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ProposeError {
+    /// Nothing has happened; the leader can be asked, if it is known.
+    #[error("this node doesn't lead the metadata")]
+    NotLeader { leader: Option<BrokerId> },
+    /// It may or may not be committed, now or later. The image will tell.
+    #[error("it is not known whether the change of the metadata is committed")]
+    Unknown,
+    /// Nothing has happened, and nothing will: Raft is stopped.
+    #[error("the metadata is stopped")]
+    Stopped,
+    /// Nothing has happened.
+    #[error("a proposal of {bytes} bytes is larger than the metadata log takes")]
+    TooLarge { bytes: usize },
+}

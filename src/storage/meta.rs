@@ -206,7 +206,10 @@ impl MetaBatch {
 impl MetaTree {
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, MetaError> {
         self.shared.check()?;
-        let value = self.tree.get(key).map_err(|error| self.shared.fail(error))?;
+        let value = self
+            .tree
+            .get(key)
+            .map_err(|error| self.shared.fail(error))?;
         Ok(value.map(|value| value.to_vec()))
     }
 

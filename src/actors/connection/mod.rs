@@ -148,12 +148,12 @@ impl Connection {
                 }
                 Work::Produce(pending)
             }
-            Request::ApiVersions(request) => {
-                self.greeted.set(true);
-                let response = api::api_versions::answer(&self.context, request);
-                return self.respond(correlation_id, charge, response.into(), None);
+            request => {
+                if let Request::ApiVersions(_) = request {
+                    self.greeted.set(true);
+                }
+                Work::Task(self.spawn(id, request, actor))
             }
-            request => Work::Task(self.spawn(id, request, actor)),
         };
         let in_flight = InFlight {
             correlation_id,

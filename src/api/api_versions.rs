@@ -1,0 +1,14 @@
+//! ApiVersions: what this broker speaks, and which cluster it belongs to.
+
+use super::ApiContext;
+use crate::model::ErrorCode;
+use crate::protocol::api_versions::{Request, Response};
+
+pub fn answer(context: &ApiContext, request: Request) -> Response {
+    log::debug!(
+        "a client greets: {} {}",
+        request.client_software_name,
+        request.client_software_version
+    );
+    Response::supported(context.cluster_id.0.clone(), ErrorCode::None)
+}

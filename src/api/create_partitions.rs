@@ -1,0 +1,43 @@
+//! CreatePartitions: raise a topic's number of partitions.
+
+use super::{change_each, ApiContext, Decided, Intent};
+use crate::engine::metadata::create_partitions::{create_partitions, MorePartitions};
+use crate::model::ErrorCode;
+use crate::protocol::create_partitions::{
+    CreatePartitionsTopic, CreatePartitionsTopicResult, Request, Response,
+};
+
+pub async fn answer(context: &ApiContext, request: Request) -> Response {
+    let intent = Intent::from_flag(request.validate_only);
+    let names: Vec<String> = request.topics.iter().map(|t| t.name.clone()).collect();
+    let topics: Vec<_> = request.topics.into_iter().map(more_partitions).collect();
+    let limits = context.settings.limits;
+    let decided = change_each(context, intent, topics.len(), move |image| {
+        create_partitions(image, &topics, &limits)
+    });
+    let results = names.into_iter().zip(decided.await);
+    Response {
+        results: results.map(|(name, decided)| result(name, decided)).collect(),
+    }
+}
+
+fn more_partitions(topic: CreatePartitionsTopic) -> MorePartitions {
+    let assignments = topic.assignments;
+    MorePartitions {
+        topic: topic.name,
+        count: topic.count,
+        assignments: assignments.map(|all| all.into_iter().map(|a| a.broker_ids).collect()),
+    }
+}
+
+fn result(name: String, decided: Decided) -> CreatePartitionsTopicResult {
+    let (error_code, error_message) = match decided {
+        Ok(_) => (ErrorCode::None, None),
+        Err(refusal) => (refusal.code, refusal.into_message()),
+    };
+    CreatePartitionsTopicResult {
+        name,
+        error_code,
+        error_message,
+    }
+}

@@ -1,0 +1,74 @@
+//! IncrementalAlterConfigs: change some settings of a topic, and leave the others.
+
+use super::{change_each, ApiContext, Decided, Intent};
+use crate::engine::metadata::alter_configs::{alter_topic_configs, ConfigChange};
+use crate::model::{ErrorCode, Refusal};
+use crate::protocol::describe_configs::RESOURCE_TOPIC;
+use crate::protocol::incremental_alter_configs::{
+    AlterConfigOp, AlterConfigsResource, AlterConfigsResourceResponse, AlterableConfig, Request,
+    Response,
+};
+
+pub async fn answer(context: &ApiContext, request: Request) -> Response {
+    let intent = Intent::from_flag(request.validate_only);
+    let resources = request.resources.clone();
+    let limits = context.settings.limits;
+    let defaults = context.settings.defaults.clone();
+    let decided = change_each(context, intent, resources.len(), move |image| {
+        let decide = |resource: &AlterConfigsResource| {
+            let changes = changes(resource)?;
+            alter_topic_configs(image, &resource.resource_name, &changes, &defaults, &limits)
+        };
+        resources.iter().map(decide).collect()
+    });
+    let results = request.resources.into_iter().zip(decided.await);
+    Response {
+        responses: results.map(|(asked, decided)| result(asked, decided)).collect(),
+    }
+}
+
+fn changes(resource: &AlterConfigsResource) -> Result<Vec<(String, ConfigChange)>, Refusal> {
+    if resource.resource_type != RESOURCE_TOPIC {
+        let message = format!(
+            "only the configs of topics can be changed while the broker runs, not those of \
+             resource type {}",
+            resource.resource_type
+        );
+        return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+    }
+    resource.configs.iter().map(change).collect()
+}
+
+fn change(config: &AlterableConfig) -> Result<(String, ConfigChange), Refusal> {
+    let name = &config.name;
+    let value = || {
+        config.value.clone().ok_or_else(|| {
+            let message = format!("config {name} needs a value");
+            Refusal::new(ErrorCode::InvalidConfig, message)
+        })
+    };
+    let op = AlterConfigOp::from_code(config.config_operation).ok_or_else(|| {
+        let message = format!("config operation {} isn't known", config.config_operation);
+        Refusal::new(ErrorCode::InvalidRequest, message)
+    })?;
+    let change = match op {
+        AlterConfigOp::Set => ConfigChange::Set(value()?),
+        AlterConfigOp::Delete => ConfigChange::Delete,
+        AlterConfigOp::Append => ConfigChange::Append(value()?),
+        AlterConfigOp::Subtract => ConfigChange::Subtract(value()?),
+    };
+    Ok((name.clone(), change))
+}
+
+fn result(asked: AlterConfigsResource, decided: Decided) -> AlterConfigsResourceResponse {
+    let (error_code, error_message) = match decided {
+        Ok(_) => (ErrorCode::None, None),
+        Err(refusal) => (refusal.code, refusal.into_message()),
+    };
+    AlterConfigsResourceResponse {
+        error_code,
+        error_message,
+        resource_type: asked.resource_type,
+        resource_name: asked.resource_name,
+    }
+}

@@ -1,0 +1,246 @@
+//! The handle: start, propose, stop.
+//!
+//! Raft runs on a thread and a runtime of its own, so a busy data plane never makes the node look
+//! dead to the other voters, and async-raft's tasks never hold up anybody else's.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::thread;
+
+use async_raft::{Config, NodeId, SnapshotPolicy};
+use bytes::Bytes;
+use tokio::runtime;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::codec::{encode, Applied, LogBatch};
+use super::leadership;
+use super::network::NoPeers;
+use super::proposer::{Answer, Proposer, Waiting, PROPOSAL_BYTES_MAX, WAITING_MAX};
+use super::storage::Storage;
+use super::{Leadership, ProposeError, RaftError, RaftSettings};
+use crate::engine::metadata::{MetadataCommand, MetadataImage};
+use crate::model::BrokerId;
+use crate::storage::meta::MetaStore;
+
+pub(super) type Core = async_raft::Raft<LogBatch, Applied, NoPeers, Storage>;
+
+/// How many threads may wait for the disk: the log's writes and a snapshot's.
+const BLOCKING_THREADS_MAX: usize = 2;
+/// How many entries a message to another voter holds at most.
+const ENTRIES_PER_MESSAGE_MAX: u64 = 64;
+
+/// What another voter sends. Only Raft can read it.
+#[derive(Clone, Debug)]
+pub struct RaftRpc(pub Bytes);
+
+/// What it is answered.
+#[derive(Clone, Debug)]
+pub struct RaftReply(pub Bytes);
+
+/// A running Raft; clones share it. It stops when it is told to, or with its last handle.
+#[derive(Clone, Debug)]
+pub struct Raft {
+    proposals: mpsc::Sender<Waiting>,
+    leadership: watch::Receiver<Leadership>,
+    images: watch::Receiver<Arc<MetadataImage>>,
+    fault: watch::Receiver<Option<String>>,
+    stop: watch::Sender<Stop>,
+    stopped: watch::Receiver<Stop>,
+}
+
+/// Whether something is to stop, or has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    NotYet,
+    Now,
+}
+
+impl Raft {
+    /// Reads what is on disk, and starts. The image is there at once, as far as it is known to be
+    /// committed; to propose, wait for leadership.
+    pub fn start(settings: RaftSettings, store: MetaStore) -> Result<Raft, RaftError> {
+        let node = check_voters(&settings)?;
+        let config = Arc::new(core_config(&settings)?);
+        let voters = HashSet::from([node]);
+        let storage = Storage::open(&store, voters, settings.snapshot_every_bytes)?;
+        drop(store);
+        let storage = Arc::new(storage);
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_time()
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .thread_name("raft-disk")
+            .build()?;
+
+        let (proposals, waiting) = mpsc::channel(WAITING_MAX);
+        let (announced, leadership) = watch::channel(Leadership::Follower { leader: None });
+        let (stop, stopping) = watch::channel(Stop::NotYet);
+        let (has_stopped, stopped) = watch::channel(Stop::NotYet);
+        let raft = Raft {
+            proposals,
+            leadership: leadership.clone(),
+            images: storage.state().images(),
+            fault: storage.fault(),
+            stop,
+            stopped,
+        };
+        let parts = Running {
+            node: settings.node,
+            id: node,
+            config,
+            storage,
+            waiting,
+            announced,
+            leadership,
+            stopping,
+        };
+        thread::Builder::new().name("raft".into()).spawn(move || {
+            runtime.block_on(parts.run());
+            // Waits for what still writes; afterwards the store is released.
+            drop(runtime);
+            has_stopped.send_replace(Stop::Now);
+        })?;
+        Ok(raft)
+    }
+
+    /// Returns the image that includes the commands, once they are committed and applied here.
+    /// The commands take effect together. Proposals that come while one is being written share
+    /// the next write.
+    pub async fn propose(&self, commands: Vec<MetadataCommand>) -> Answer {
+        let encoded = encode(&commands).map_err(|_| ProposeError::Stopped)?;
+        let bytes = encoded.len();
+        if bytes > PROPOSAL_BYTES_MAX {
+            return Err(ProposeError::TooLarge { bytes });
+        }
+        self.submit(Some(encoded.into())).await
+    }
+
+    /// Returns when everything is applied here that was committed anywhere before the call.
+    pub async fn barrier(&self) -> Result<(), ProposeError> {
+        self.submit(None).await.map(|_| ())
+    }
+
+    async fn submit(&self, commands: Option<Bytes>) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting { commands, answer };
+        let sent = self.proposals.send(waiting).await;
+        sent.map_err(|_| ProposeError::Stopped)?;
+        // Dropped by a proposer that was stopped, perhaps in the middle of the write.
+        answered.await.unwrap_or(Err(ProposeError::Unknown))
+    }
+
+    /// Whether this node leads; changes as it happens.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    /// The latest image; changes as commands are applied.
+    pub fn image(&self) -> watch::Receiver<Arc<MetadataImage>> {
+        self.images.clone()
+    }
+
+    /// Returns only when this node can't keep its metadata any more, with the reason. The node has
+    /// to stop then: what it has in memory may not be what is on disk.
+    pub async fn fault(&self) -> String {
+        let mut fault = self.fault.clone();
+        let found = fault.wait_for(Option::is_some).await;
+        match found.map(|fault| fault.clone()) {
+            Ok(Some(fault)) => fault,
+            // Stopped, as it was told to.
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Takes what another voter sends.
+    pub async fn handle(&self, _rpc: RaftRpc) -> Result<RaftReply, RaftError> {
+        Err(RaftError::NoPeers)
+    }
+
+    /// Returns when Raft has stopped and the store is released. Proposals that wait are answered
+    /// that their outcome is unknown.
+    pub async fn shutdown(&self) {
+        self.stop.send_replace(Stop::Now);
+        let mut stopped = self.stopped.clone();
+        // An error means that the thread has ended, which is what we wait for.
+        let _ = stopped.wait_for(|stopped| *stopped == Stop::Now).await;
+    }
+}
+
+/// What lives on Raft's own thread.
+struct Running {
+    node: BrokerId,
+    id: NodeId,
+    config: Arc<Config>,
+    storage: Arc<Storage>,
+    waiting: mpsc::Receiver<Waiting>,
+    announced: watch::Sender<Leadership>,
+    leadership: watch::Receiver<Leadership>,
+    stopping: watch::Receiver<Stop>,
+}
+
+impl Running {
+    async fn run(mut self) {
+        let is_pristine = self.storage.is_pristine();
+        let core = Core::new(
+            self.id,
+            self.config,
+            Arc::new(NoPeers),
+            self.storage.clone(),
+        );
+        if is_pristine {
+            // A single voter without a log waits to be told that it is one.
+            if let Err(error) = core.initialize(HashSet::from([self.id])).await {
+                self.storage
+                    .report(&format!("Raft can't be initialised: {error}"));
+            }
+        }
+        let proposer = Proposer {
+            core: core.clone(),
+            node: self.node,
+            waiting: self.waiting,
+            leadership: self.leadership,
+            images: self.storage.state().images(),
+        };
+        let told_to_stop = async {
+            // An error means that the last handle is gone.
+            let _ = self.stopping.wait_for(|stop| *stop == Stop::Now).await;
+        };
+        let announcing = leadership::announce(core.clone(), self.id, self.announced);
+        tokio::select! {
+            () = told_to_stop => {}
+            () = proposer.run() => {}
+            () = announcing => self.storage.report("async-raft has stopped by itself"),
+            () = self.storage.write_snapshots() => {}
+        }
+        if let Err(error) = core.shutdown().await {
+            log::error!("async-raft didn't stop as it should: {error}");
+        }
+    }
+}
+
+fn check_voters(settings: &RaftSettings) -> Result<NodeId, RaftError> {
+    let RaftSettings { node, voters, .. } = settings;
+    if !voters.contains(node) {
+        return Err(RaftError::NotAVoter {
+            node: *node,
+            voters: voters.clone(),
+        });
+    }
+    if voters.len() > 1 {
+        let count = voters.len();
+        return Err(RaftError::SeveralVoters { count });
+    }
+    NodeId::try_from(node.0).map_err(|_| RaftError::BadVoterId(*node))
+}
+
+fn core_config(settings: &RaftSettings) -> Result<Config, RaftError> {
+    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Config::build("metadata".into())
+        .heartbeat_interval(millis(settings.heartbeat))
+        .election_timeout_min(millis(settings.election_timeout_min))
+        .election_timeout_max(millis(settings.election_timeout_max))
+        .max_payload_entries(ENTRIES_PER_MESSAGE_MAX)
+        // Never: we write our own.
+        .snapshot_policy(SnapshotPolicy::LogsSinceLast(u64::MAX))
+        .validate()
+        .map_err(|error| RaftError::BadSettings(error.to_string()))
+}

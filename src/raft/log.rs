@@ -1,0 +1,338 @@
+//! The Raft log on disk, with the hard state (term and vote).
+//!
+//! What is appended or voted is flushed before the call returns, because the leader counts itself
+//! as a holder at once. A large entry is cut into parts under keys of its own, since the store
+//! takes small values only.
+//!
+//! Invariants: the entries are those from just above the cut up to the last one, without holes,
+//! and their terms never fall. Nothing at or below what is applied is ever removed but by a cut.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_raft::raft::Entry;
+use async_raft::storage::HardState;
+
+use super::codec::{decode, encode, LogBatch};
+use super::RaftError;
+use crate::storage::meta::{MetaBatch, MetaTree, VALUE_BYTES_MAX};
+
+const KEY_HARD_STATE: &[u8] = b"h";
+/// The index that was applied when the last entry was appended.
+const KEY_APPLIED: &[u8] = b"a";
+/// Followed by index (8 bytes) and part (2 bytes).
+const PREFIX_ENTRY: u8 = b'l';
+/// How many removals go into one batch of a cut.
+const CUT_BATCH_LEN: usize = 1_000;
+
+/// A place in the log: the entry's index, from 1, and its term. 0 and 0 stand for the beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LogPosition {
+    pub index: u64,
+    pub term: u64,
+}
+
+/// What is known of an entry without reading it.
+#[derive(Clone, Copy, Debug)]
+struct EntryInfo {
+    term: u64,
+    parts: u16,
+    bytes: u32,
+}
+
+#[derive(Debug)]
+struct Inner {
+    entries: BTreeMap<u64, EntryInfo>,
+    /// Up to here the entries are in the snapshot, and removed.
+    cut: LogPosition,
+    hard_state: HardState,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Log {
+    tree: MetaTree,
+    inner: Mutex<Inner>,
+}
+
+impl Log {
+    /// Reads and checks the log above a snapshot's position. The second value is the index that
+    /// was applied, at least, when the node stopped.
+    pub fn open(tree: MetaTree, snapshot: LogPosition) -> Result<(Log, u64), RaftError> {
+        let hard_state = match tree.get(KEY_HARD_STATE)? {
+            Some(bytes) => decode("the hard state", &bytes)?,
+            None => HardState {
+                current_term: 0,
+                voted_for: None,
+            },
+        };
+        let mut inner = Inner {
+            entries: BTreeMap::new(),
+            cut: snapshot,
+            hard_state,
+            bytes: 0,
+        };
+        let mut left_over = Vec::new();
+        for key_value in tree.scan_prefix(&[PREFIX_ENTRY]) {
+            let (key, value) = key_value?;
+            let (index, part) = parse_key(&key)?;
+            if index <= snapshot.index {
+                left_over.push(key);
+                continue;
+            }
+            inner.add_part(index, part, value.len())?;
+        }
+        let log = Log {
+            tree,
+            inner: Mutex::new(inner),
+        };
+        log.check_terms()?;
+        log.remove_keys(left_over)?;
+        let applied = match log.tree.get(KEY_APPLIED)? {
+            Some(bytes) => decode("the applied index", &bytes)?,
+            None => 0,
+        };
+        if applied > log.last().index {
+            let last = log.last().index;
+            let what = format!("entry {applied} was applied, and the log ends at {last}");
+            return Err(RaftError::Damaged(what));
+        }
+        Ok((log, applied.max(snapshot.index)))
+    }
+
+    /// Reads each entry once, so that damage shows now and not in the middle of the work.
+    fn check_terms(&self) -> Result<(), RaftError> {
+        let mut before = self.inner().cut.term;
+        let indexes: Vec<u64> = self.inner().entries.keys().copied().collect();
+        for index in indexes {
+            let entry = self.entry(index)?;
+            if entry.term < before || entry.index != index {
+                let what = format!("entry {index} says {} in term {}", entry.index, entry.term);
+                return Err(RaftError::Damaged(what));
+            }
+            before = entry.term;
+            if let Some(info) = self.inner().entries.get_mut(&index) {
+                info.term = entry.term;
+            }
+        }
+        Ok(())
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn hard_state(&self) -> HardState {
+        self.inner().hard_state.clone()
+    }
+
+    /// The last entry, or the snapshot's position if there is none above it.
+    pub fn last(&self) -> LogPosition {
+        let inner = self.inner();
+        let last = inner.entries.last_key_value();
+        last.map_or(inner.cut, |(index, info)| LogPosition {
+            index: *index,
+            term: info.term,
+        })
+    }
+
+    /// How many bytes the entries above the cut take.
+    pub fn bytes(&self) -> u64 {
+        self.inner().bytes
+    }
+
+    /// How many entries lie above the cut.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.inner().entries.len()
+    }
+
+    /// Blocks until it is on disk.
+    pub fn save_hard_state(&self, hard_state: &HardState) -> Result<(), RaftError> {
+        let mut batch = MetaBatch::default();
+        batch.put(KEY_HARD_STATE, encode(hard_state)?);
+        self.tree.apply(batch)?;
+        self.tree.flush()?;
+        self.inner().hard_state = hard_state.clone();
+        Ok(())
+    }
+
+    /// Replaces what lies from the first of the entries on by these. Blocks until it is on disk.
+    /// `applied` goes along, so that a restart knows what was committed without asking anyone.
+    pub fn append(&self, entries: &[Entry<LogBatch>], applied: u64) -> Result<(), RaftError> {
+        let Some(first) = entries.first().map(|entry| entry.index) else {
+            return Ok(());
+        };
+        self.check_removable(first, applied)?;
+        let last = self.last().index;
+        if first > last + 1 {
+            let what = format!("entry {first} would follow entry {last}");
+            return Err(RaftError::Damaged(what));
+        }
+        let mut batch = MetaBatch::default();
+        for key in self.keys_from(first) {
+            batch.remove(&key);
+        }
+        let mut added = BTreeMap::new();
+        for (expected, entry) in (first..).zip(entries) {
+            if entry.index != expected {
+                let what = format!("entry {} stands where {expected} belongs", entry.index);
+                return Err(RaftError::Damaged(what));
+            }
+            let bytes = encode(entry)?;
+            let mut parts = 0;
+            for (part, chunk) in (0..).zip(bytes.chunks(VALUE_BYTES_MAX)) {
+                batch.put(&entry_key(entry.index, part), chunk.to_vec());
+                parts = part + 1;
+            }
+            let info = EntryInfo {
+                term: entry.term,
+                parts,
+                bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+            };
+            added.insert(entry.index, info);
+        }
+        batch.put(KEY_APPLIED, encode(&applied)?);
+        self.tree.apply(batch)?;
+        self.tree.flush()?;
+        let mut inner = self.inner();
+        inner.forget_from(first);
+        inner.bytes += added
+            .values()
+            .map(|info| u64::from(info.bytes))
+            .sum::<u64>();
+        inner.entries.append(&mut added);
+        Ok(())
+    }
+
+    /// Removes the entries from an index on. Blocks until it is on disk.
+    pub fn truncate(&self, from: u64, applied: u64) -> Result<(), RaftError> {
+        self.check_removable(from, applied)?;
+        let mut batch = MetaBatch::default();
+        for key in self.keys_from(from) {
+            batch.remove(&key);
+        }
+        self.tree.apply(batch)?;
+        self.tree.flush()?;
+        self.inner().forget_from(from);
+        Ok(())
+    }
+
+    fn check_removable(&self, from: u64, applied: u64) -> Result<(), RaftError> {
+        if from <= applied {
+            let what = format!("entry {from} would be replaced, but {applied} is applied");
+            return Err(RaftError::Damaged(what));
+        }
+        Ok(())
+    }
+
+    pub fn entry(&self, index: u64) -> Result<Entry<LogBatch>, RaftError> {
+        let info = self.inner().entries.get(&index).copied();
+        let missing = || RaftError::Damaged(format!("entry {index} is missing"));
+        let info = info.ok_or_else(missing)?;
+        let mut bytes = Vec::with_capacity(info.bytes as usize);
+        for part in 0..info.parts {
+            let chunk = self.tree.get(&entry_key(index, part))?;
+            bytes.extend_from_slice(&chunk.ok_or_else(missing)?);
+        }
+        decode(&format!("entry {index}"), &bytes)
+    }
+
+    /// The entries from `start` to below `stop`, all of them. Of those that are cut there is
+    /// nothing to give: whoever sends entries to a follower has to look at where they begin.
+    pub fn entries(&self, start: u64, stop: u64) -> Result<Vec<Entry<LogBatch>>, RaftError> {
+        let cut = self.inner().cut.index;
+        (start.max(cut + 1)..stop).map(|i| self.entry(i)).collect()
+    }
+
+    /// Removes the entries up to a position that a snapshot on disk holds. A crash in the middle
+    /// leaves a log that still begins at or below the snapshot.
+    pub fn cut(&self, to: LogPosition) -> Result<(), RaftError> {
+        let keys = {
+            let mut inner = self.inner();
+            let kept = inner.entries.split_off(&(to.index + 1));
+            let removed = std::mem::replace(&mut inner.entries, kept);
+            inner.cut = to;
+            inner.bytes -= removed
+                .values()
+                .map(|info| u64::from(info.bytes))
+                .sum::<u64>();
+            keys_of(&removed)
+        };
+        self.remove_keys(keys)
+    }
+
+    fn remove_keys(&self, keys: Vec<Vec<u8>>) -> Result<(), RaftError> {
+        for some in keys.chunks(CUT_BATCH_LEN) {
+            let mut batch = MetaBatch::default();
+            for key in some {
+                batch.remove(key);
+            }
+            self.tree.apply(batch)?;
+        }
+        Ok(())
+    }
+
+    fn keys_from(&self, index: u64) -> Vec<Vec<u8>> {
+        let inner = self.inner();
+        let from = inner.entries.range(index..);
+        keys_of(&from.map(|(index, info)| (*index, *info)).collect())
+    }
+}
+
+impl Inner {
+    fn add_part(&mut self, index: u64, part: u16, bytes: usize) -> Result<(), RaftError> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let last = self.entries.last_key_value();
+        let (last_index, parts) = last.map_or((self.cut.index, 0), |(i, info)| (*i, info.parts));
+        self.bytes += u64::from(bytes);
+        if index == last_index && part == parts && part > 0 {
+            if let Some(info) = self.entries.get_mut(&index) {
+                info.parts += 1;
+                info.bytes = info.bytes.saturating_add(bytes);
+            }
+            return Ok(());
+        }
+        if index != last_index + 1 || part != 0 {
+            let what = format!("part {part} of entry {index} follows entry {last_index}");
+            return Err(RaftError::Damaged(what));
+        }
+        let info = EntryInfo {
+            term: 0,
+            parts: 1,
+            bytes,
+        };
+        self.entries.insert(index, info);
+        Ok(())
+    }
+
+    fn forget_from(&mut self, index: u64) {
+        let gone = self.entries.split_off(&index);
+        self.bytes -= gone.values().map(|info| u64::from(info.bytes)).sum::<u64>();
+    }
+}
+
+fn entry_key(index: u64, part: u16) -> Vec<u8> {
+    let mut key = vec![PREFIX_ENTRY];
+    key.extend_from_slice(&index.to_be_bytes());
+    key.extend_from_slice(&part.to_be_bytes());
+    key
+}
+
+fn parse_key(key: &[u8]) -> Result<(u64, u16), RaftError> {
+    let strange = || RaftError::Damaged(format!("the key {key:02x?} is strange"));
+    let (index, part) = key
+        .get(1..)
+        .and_then(|k| k.split_first_chunk::<8>())
+        .ok_or_else(strange)?;
+    let part: [u8; 2] = part.try_into().map_err(|_| strange())?;
+    Ok((u64::from_be_bytes(*index), u16::from_be_bytes(part)))
+}
+
+fn keys_of(entries: &BTreeMap<u64, EntryInfo>) -> Vec<Vec<u8>> {
+    let keys = |(index, info): (&u64, &EntryInfo)| {
+        let index = *index;
+        (0..info.parts).map(move |part| entry_key(index, part))
+    };
+    entries.iter().flat_map(keys).collect()
+}

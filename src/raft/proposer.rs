@@ -1,0 +1,113 @@
+//! The proposer: one write at a time, of all proposals that wait.
+//!
+//! Each entry costs a flush, and async-raft makes them one after the other. So while one is being
+//! written the proposals gather, and go into the next entry together. That also gives each
+//! proposal its number in order, which is all that replay needs to recognise a second attempt.
+
+use std::sync::Arc;
+
+use async_raft::raft::ClientWriteRequest;
+use async_raft::ClientWriteError;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{timeout, Duration, Instant};
+use uuid::Uuid;
+
+use super::codec::{LogBatch, LoggedProposal};
+use super::handle::Core;
+use super::{Leadership, ProposeError};
+use crate::engine::metadata::{MetadataImage, ProposalId, SessionId};
+use crate::model::BrokerId;
+
+/// How many proposals wait at most; who comes later waits outside.
+pub(super) const WAITING_MAX: usize = 4_096;
+/// The largest proposal, in bytes.
+pub(super) const PROPOSAL_BYTES_MAX: usize = 8 << 20;
+/// How many proposals go into one entry at most.
+const BATCH_LEN_MAX: usize = 1_024;
+/// Above so many bytes no further proposal joins an entry.
+const BATCH_BYTES_MAX: usize = 512 << 10;
+/// After which a write that isn't answered is sent once more.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+/// After which its outcome counts as unknown.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+
+pub(super) type Answer = Result<Arc<MetadataImage>, ProposeError>;
+
+/// A proposal on its way; encoded already, and empty for a barrier.
+pub(super) struct Waiting {
+    pub commands: Option<Bytes>,
+    pub answer: oneshot::Sender<Answer>,
+}
+
+pub(super) struct Proposer {
+    pub core: Core,
+    pub node: BrokerId,
+    pub waiting: mpsc::Receiver<Waiting>,
+    pub leadership: watch::Receiver<Leadership>,
+    pub images: watch::Receiver<Arc<MetadataImage>>,
+}
+
+impl Proposer {
+    /// Runs until all who could propose are gone.
+    pub async fn run(mut self) {
+        let session = SessionId(Uuid::new_v4());
+        let mut sequence = 0;
+        let mut gathered = Vec::new();
+        while let Some(first) = self.waiting.recv().await {
+            self.gather(first, &mut gathered);
+            let mut batch = LogBatch::default();
+            for commands in gathered.iter_mut().filter_map(|w| w.commands.take()) {
+                sequence += 1;
+                let id = ProposalId {
+                    proposer: self.node,
+                    session,
+                    sequence,
+                };
+                batch.proposals.push(LoggedProposal { id, commands });
+            }
+            let answer = self.write(batch).await;
+            for waiting in gathered.drain(..) {
+                // Who asked may have gone.
+                let _ = waiting.answer.send(answer.clone());
+            }
+        }
+    }
+
+    fn gather(&mut self, first: Waiting, gathered: &mut Vec<Waiting>) {
+        let size = |waiting: &Waiting| waiting.commands.as_ref().map_or(0, Bytes::len);
+        let mut bytes = size(&first);
+        gathered.push(first);
+        while gathered.len() < BATCH_LEN_MAX && bytes < BATCH_BYTES_MAX {
+            match self.waiting.try_recv() {
+                Ok(next) => {
+                    bytes += size(&next);
+                    gathered.push(next);
+                }
+                Err(_) => break,
+            }
+        }
+    }
+
+    async fn write(&self, batch: LogBatch) -> Answer {
+        if let Leadership::Follower { leader } = *self.leadership.borrow() {
+            return Err(ProposeError::NotLeader { leader });
+        }
+        let deadline = Instant::now() + WRITE_TIMEOUT;
+        let mut attempts = 0;
+        while Instant::now() < deadline {
+            attempts += 1;
+            let request = ClientWriteRequest::new(batch.clone());
+            match timeout(ATTEMPT_TIMEOUT, self.core.client_write(request)).await {
+                Ok(Ok(_)) => return Ok(self.images.borrow().clone()),
+                Ok(Err(ClientWriteError::ForwardToLeader(_, leader))) if attempts == 1 => {
+                    let leader = leader.and_then(|id| i32::try_from(id).ok()).map(BrokerId);
+                    return Err(ProposeError::NotLeader { leader });
+                }
+                Ok(Err(_)) => return Err(ProposeError::Unknown),
+                Err(_) => log::warn!("a write of metadata takes more than {ATTEMPT_TIMEOUT:?}"),
+            }
+        }
+        Err(ProposeError::Unknown)
+    }
+}
