@@ -20,9 +20,7 @@ use tokio::sync::{oneshot, watch, Semaphore};
 
 use super::controller::ControllerHandle;
 use super::handle::Handle;
-use super::partition_leader::{
-    Configure, LeaderSettings, PartitionHandle, PartitionLeader,
-};
+use super::partition_leader::{Configure, LeaderSettings, PartitionHandle, PartitionLeader};
 use super::partitions::{Directory, LocalTopic, Partitions};
 use super::vitals::{Gauges, Kind, Registration, Registry, State, Vitals};
 use crate::engine::metadata::change_leader::change_leader;
@@ -215,7 +213,11 @@ impl Guardian {
             None => {
                 let capacity = wards.settings.mailbox_capacity;
                 let handle = PartitionHandle::new(id, &topic.name, capacity, &wards.registry);
-                (handle, Phase::Opening, wards.data_dir.shutdown_of_last_run())
+                (
+                    handle,
+                    Phase::Opening,
+                    wards.data_dir.shutdown_of_last_run(),
+                )
             }
         };
         Entry {
@@ -382,22 +384,21 @@ impl Guardian {
 }
 
 /// Asks the controller until the partition has a new epoch, or is gone.
-async fn raise_epoch(
-    wards: Arc<Wards>,
-    id: PartitionId,
-    seen: LeaderEpoch,
-    mut delay: Duration,
-) {
+async fn raise_epoch(wards: Arc<Wards>, id: PartitionId, seen: LeaderEpoch, mut delay: Duration) {
     let node = wards.node;
     loop {
         tokio::time::sleep(delay).await;
-        let raised = wards.controller.change(move |image| {
-            match change_leader(image, id, node, seen) {
-                Ok(commands) => (commands, Ok(())),
-                Err(refusal) => (Vec::new(), Err(refusal)),
-            }
-        });
-        match raised.await.and_then(|decided: Result<(), Refusal>| decided) {
+        let raised =
+            wards
+                .controller
+                .change(move |image| match change_leader(image, id, node, seen) {
+                    Ok(commands) => (commands, Ok(())),
+                    Err(refusal) => (Vec::new(), Err(refusal)),
+                });
+        match raised
+            .await
+            .and_then(|decided: Result<(), Refusal>| decided)
+        {
             Ok(()) => return,
             // The metadata has moved on, and the next reconciliation with it.
             Err(refusal) if refusal.code == ErrorCode::FencedLeaderEpoch => return,
@@ -437,7 +438,9 @@ fn log_config(topic: &TopicConfig, settings: &PartitionSettings) -> LogConfig {
     LogConfig {
         segment_bytes: topic.segment_bytes.max(1) as u64,
         segment_ms: topic.segment_ms,
-        retention_bytes: topic.retention_bytes.and_then(|bytes| bytes.try_into().ok()),
+        retention_bytes: topic
+            .retention_bytes
+            .and_then(|bytes| bytes.try_into().ok()),
         retention_ms: topic.retention_ms,
         index_interval_bytes: topic.index_interval_bytes.max(0) as u64,
         timestamp_type: match topic.message_timestamp_type {
@@ -632,7 +635,9 @@ struct GuardianGauges(Partitions);
 impl Gauges for GuardianGauges {
     fn detail(&self) -> String {
         let directory = self.0.current();
-        let handles = directory.topics().flat_map(|local| local.partitions.values());
+        let handles = directory
+            .topics()
+            .flat_map(|local| local.partitions.values());
         let (mut all, mut running) = (0, 0);
         for handle in handles {
             all += 1;

@@ -17,7 +17,9 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
     });
     let results = names.into_iter().zip(decided.await);
     Response {
-        results: results.map(|(name, decided)| result(name, decided)).collect(),
+        results: results
+            .map(|(name, decided)| result(name, decided))
+            .collect(),
     }
 }
 

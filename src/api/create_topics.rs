@@ -64,7 +64,9 @@ fn new_topic(topic: CreatableTopic) -> NewTopic {
         id: TopicId::random(),
         partitions: topic.num_partitions,
         replication_factor: topic.replication_factor,
-        assignments: assignments.map(|a| (a.partition_index, a.broker_ids)).collect(),
+        assignments: assignments
+            .map(|a| (a.partition_index, a.broker_ids))
+            .collect(),
         configs: configs.map(|config| (config.name, config.value)).collect(),
     }
 }
@@ -82,9 +84,11 @@ async fn await_leaders(context: &ApiContext, decided: &[Decided], timeout_ms: i3
         {
             let led_here = (0..).zip(partitions);
             let led_here = led_here.filter(|(_, replicas)| replicas.first() == Some(&context.node));
-            ready.extend(led_here.map(|(partition, _)| {
-                context.partitions.settled(*id, name.as_str(), partition)
-            }));
+            ready.extend(
+                led_here.map(|(partition, _)| {
+                    context.partitions.settled(*id, name.as_str(), partition)
+                }),
+            );
         }
     }
     // Who can't wait longer is answered all the same: the topics are created.

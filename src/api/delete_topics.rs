@@ -13,7 +13,9 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
     });
     let results = request.topics.into_iter().zip(decided.await);
     Response {
-        responses: results.map(|(asked, decided)| result(asked, decided)).collect(),
+        responses: results
+            .map(|(asked, decided)| result(asked, decided))
+            .collect(),
     }
 }
 

@@ -38,7 +38,9 @@ pub async fn answer(
     let deadline = Instant::now() + patience(request.max_wait_ms);
     let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0);
     let bytes_max = bytes_max.min(context.settings.fetch_bytes_max);
-    let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max);
+    let bytes_min = usize::try_from(request.min_bytes)
+        .unwrap_or(0)
+        .min(bytes_max);
     let (mut response, wanted) = resolve(context, request);
     let found = loop {
         let more = Arc::new(Notify::new());
@@ -48,7 +50,11 @@ pub async fn answer(
         }
     };
     let plans = share_out(found, bytes_max);
-    let bytes = plans.iter().flatten().map(|(reply, _)| planned(reply)).sum();
+    let bytes = plans
+        .iter()
+        .flatten()
+        .map(|(reply, _)| planned(reply))
+        .sum();
     // The connection is gone if there is no room: nobody reads the answer.
     let room = room.reserve(bytes).await;
     for (wanted, plan) in wanted.iter().zip(plans) {
@@ -169,7 +175,10 @@ async fn read(wanted: &Wanted, reply: ReadReply, bytes_max: usize) -> PartitionD
             records,
         },
         Err(error) => {
-            log::error!("a fetch from partition {}: {error}", wanted.partition.partition);
+            log::error!(
+                "a fetch from partition {}: {error}",
+                wanted.partition.partition
+            );
             refused(&wanted.partition, error.code())
         }
     }

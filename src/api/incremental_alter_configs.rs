@@ -23,7 +23,9 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
     });
     let results = request.resources.into_iter().zip(decided.await);
     Response {
-        responses: results.map(|(asked, decided)| result(asked, decided)).collect(),
+        responses: results
+            .map(|(asked, decided)| result(asked, decided))
+            .collect(),
     }
 }
 

@@ -17,7 +17,10 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
     }
     let image = context.image();
     let topics = match &request.topics {
-        None => image.topics().map(|topic| describe(&image, topic)).collect(),
+        None => image
+            .topics()
+            .map(|topic| describe(&image, topic))
+            .collect(),
         Some(asked) => asked.iter().map(|topic| find(&image, topic)).collect(),
     };
     let brokers = image.brokers().filter_map(|broker| {
@@ -86,7 +89,12 @@ fn describe(image: &MetadataImage, topic: &Topic) -> MetadataResponseTopic {
             leader_epoch: partition.leader_epoch,
             replica_nodes: partition.replicas.clone(),
             isr_nodes: partition.isr.clone(),
-            offline_replicas: partition.replicas.iter().copied().filter(is_offline).collect(),
+            offline_replicas: partition
+                .replicas
+                .iter()
+                .copied()
+                .filter(is_offline)
+                .collect(),
         }
     });
     MetadataResponseTopic {

@@ -100,7 +100,10 @@ impl ApiContext {
             ),
             Some(_) => Refusal::new(
                 ErrorCode::NotLeaderOrFollower,
-                format!("partition {topic}-{partition} isn't led by broker {}", self.node),
+                format!(
+                    "partition {topic}-{partition} isn't led by broker {}",
+                    self.node
+                ),
             ),
         }
     }

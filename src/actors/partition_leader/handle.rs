@@ -5,8 +5,8 @@ use std::sync::Arc;
 use actix::Addr;
 
 use super::{
-    Append, AppendItem, AppendTicket, Close, Configure, DeleteRecords, FindOffset,
-    PartitionGauges, PartitionLeader, Read, ReadReply,
+    Append, AppendItem, AppendTicket, Close, Configure, DeleteRecords, FindOffset, PartitionGauges,
+    PartitionLeader, Read, ReadReply,
 };
 use crate::actors::handle::{Handle, Unavailable};
 use crate::actors::vitals::{Kind, Registration, Registry, Vitals};
@@ -84,10 +84,7 @@ impl PartitionHandle {
         self.leader.ask(read).await.map_err(|why| self.refusal(why))
     }
 
-    pub async fn find_offset(
-        &self,
-        ask: FindOffset,
-    ) -> Result<TimestampedOffset, Refusal> {
+    pub async fn find_offset(&self, ask: FindOffset) -> Result<TimestampedOffset, Refusal> {
         let found = self.leader.ask(ask).await;
         found.unwrap_or_else(|why| Err(self.refusal(why)))
     }

@@ -9,7 +9,7 @@ use crate::engine::metadata::TopicConfig;
 use crate::engine::replica::{Acks, Patience};
 use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal, Timestamp};
 use crate::record::Batch;
-use crate::storage::log::{MinOne, LogConfig, ReadPlan, TimestampedOffset};
+use crate::storage::log::{LogConfig, MinOne, ReadPlan, TimestampedOffset};
 
 /// Appends for one partition, all that one read of a connection brought.
 #[derive(Message)]

@@ -126,7 +126,10 @@ impl PartitionLeader {
                 Err(code) => answers.push((item.ticket, Err(code.into()))),
             }
         }
-        let results = match self.log.append(&batches, self.replica.epoch(), Timestamp::now()) {
+        let results = match self
+            .log
+            .append(&batches, self.replica.epoch(), Timestamp::now())
+        {
             Ok(results) => results,
             Err(error) => {
                 let refusal = self.append_failed(&error, context);
@@ -140,7 +143,9 @@ impl PartitionLeader {
         for ((acks, deadline, ticket), result) in tickets.into_iter().zip(results) {
             match result {
                 Ok(appended) => answers.extend(self.settle(acks, deadline, ticket, appended)),
-                Err(error) => answers.push((ticket, Err(Refusal::new(error.code(), error.to_string())))),
+                Err(error) => {
+                    answers.push((ticket, Err(Refusal::new(error.code(), error.to_string()))))
+                }
             }
         }
         AppendTicket::answer_all(answers);
@@ -366,7 +371,9 @@ impl Actor for PartitionLeader {
         self.vitals
             .fault_line
             .connect(context.address().recipient());
-        context.run_interval(self.settings.retention_interval, |leader, _| leader.retain());
+        context.run_interval(self.settings.retention_interval, |leader, _| {
+            leader.retain()
+        });
     }
 }
 
