@@ -1,1 +1,435 @@
-//! node
+//! The composition root: opens what is on disk, starts the actors and the listeners, and stops
+//! them in order.
+//!
+//! Start: data directory (one broker at a time, what the last run left), metadata, identity,
+//! arbiters, guardian, and once every partition is led or known to be offline, the listener.
+//! Stop: no new connections, what is in flight gets its time, logs are closed, the metadata is
+//! stopped, and only if all of that went well the directory is marked clean.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Arbiter;
+use thiserror::Error;
+use tokio::signal::unix::{signal, Signal, SignalKind};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::actors::connection::{ConnectionLimits, Listener, ListenerLimits};
+use crate::actors::controller::ControllerHandle;
+use crate::actors::guardian::{GuardianHandle, PartitionSettings, Wards};
+use crate::actors::partitions::Partitions;
+use crate::actors::vitals::Registry;
+use crate::api::{ApiContext, ApiSettings, ProducerIds};
+use crate::config::{Config, FlushPolicy, NativeListener, TimestampType};
+use crate::engine::metadata::create_topics::NewTopicDefaults;
+use crate::engine::metadata::register_broker::{
+    bootstrap_cluster, register_broker, BrokerRegistration,
+};
+use crate::engine::metadata::{BrokerDefaults, Endpoint, MetadataImage, MetadataLimits};
+use crate::model::{BrokerId, ClusterId, Incarnation, Refusal, Timestamp};
+use crate::raft::{Leadership, ProposeError, Raft, RaftError, RaftSettings};
+use crate::storage::data_dir::{DataDir, DataDirError, Identity};
+use crate::storage::fs::RealFs;
+use crate::storage::log::Flush;
+use crate::storage::meta::{MetaError, MetaStore};
+use crate::storage::syncer::{AbortProcess, SyncPool, Syncer};
+
+/// The name under which brokers register their MessagePack listener.
+const NATIVE_LISTENER: &str = "native";
+/// How long the metadata may take to get a leader at the start.
+const LEADERSHIP_TIMEOUT: Duration = Duration::from_secs(60);
+/// Threads of each runtime for what waits for the disk.
+const BLOCKING_THREADS_MAX: usize = 8;
+/// What the records of one batch may become when they are decompressed: so many times
+/// `message_max_bytes`, which bounds what a zip bomb costs.
+const DECOMPRESSION_FACTOR_MAX: usize = 128;
+/// Producers that have been silent for so long are forgotten: `producer.id.expiration.ms`.
+const PRODUCER_EXPIRATION_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// Why a broker does not run, or stopped.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    MetaStore(#[from] MetaError),
+    #[error(transparent)]
+    Raft(#[from] RaftError),
+    #[error("the metadata got no leader within {LEADERSHIP_TIMEOUT:?}")]
+    NoLeader,
+    #[error("the metadata: {0}")]
+    Propose(#[from] ProposeError),
+    #[error("this broker can't join: {0}")]
+    Registration(Refusal),
+    #[error(
+        "the data directory belongs to cluster {cluster_id}, and its metadata is empty: it was \
+         lost or moved; restore it, the records are still there"
+    )]
+    MetadataLost { cluster_id: ClusterId },
+    #[error("listeners.native.bind {address}: {source}")]
+    Bind {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("the topics' defaults: {0}")]
+    Defaults(Refusal),
+    #[error("this node can't keep its metadata any more: {0}")]
+    MetadataFault(String),
+    #[error("stopped without a clean mark: {0}")]
+    UncleanStop(Refusal),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Runs a broker until it is told to stop by SIGTERM or SIGINT; a second SIGINT ends the process at
+/// once.
+pub fn run(config: Config) -> Result<(), NodeError> {
+    let system = actix::System::with_tokio_rt(runtime);
+    system.block_on(async {
+        let mut signals = Signals::new()?;
+        let node = Node::start(config).await?;
+        let served = tokio::select! {
+            served = node.serve() => served,
+            name = signals.stop() => {
+                log::info!("{name}: stopping; SIGINT once more stops at once");
+                Ok(())
+            }
+        };
+        tokio::select! {
+            stopped = node.stop() => served.and(stopped),
+            () = signals.insist() => std::process::exit(130),
+        }
+    })
+}
+
+/// Each arbiter has a runtime of its own. Its blocking threads come when they are needed.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .build()
+        .unwrap_or_else(|error| panic!("a runtime can't be started: {error}"))
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn stop(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    /// Whoever asks twice does not want to wait.
+    async fn insist(&mut self) {
+        self.interrupt.recv().await;
+    }
+}
+
+/// A broker that runs in this process, on the present actix system.
+pub struct Node {
+    wards: Arc<Wards>,
+    guardian: GuardianHandle,
+    context: Arc<ApiContext>,
+    listener: Listener,
+    incarnation: Incarnation,
+    drain_timeout: Duration,
+    arbiters: Vec<Arbiter>,
+}
+
+impl Node {
+    /// Returns when every partition is led, or known to be offline with the reason in the log.
+    pub async fn start(config: Config) -> Result<Node, NodeError> {
+        let file_system = Arc::new(RealFs);
+        let mut data_dir = DataDir::open(file_system.clone(), &config.node.data_dir)?;
+        let raft = start_raft(&config, &data_dir).await?;
+        let cluster_id = join_cluster(&raft, &mut data_dir, config.node.id).await?;
+        let listener = bind(&config.listeners.native).await?;
+        let incarnation = Incarnation::random();
+        register(&raft, &config, &listener, &cluster_id, incarnation).await?;
+
+        let defaults = broker_defaults(&config).map_err(NodeError::Defaults)?;
+        let registry = Registry::default();
+        let partitions = Partitions::default();
+        let controller = ControllerHandle::new(&raft, &registry);
+        let arbiters = start_arbiters(config.actors.arbiters);
+        let syncer: Arc<dyn Syncer> = Arc::new(SyncPool::start(
+            config.log.sync_threads,
+            Arc::new(AbortProcess),
+        )?);
+        let wards = Arc::new(Wards {
+            node: config.node.id,
+            file_system,
+            data_dir,
+            syncer,
+            raft: raft.clone(),
+            defaults: defaults.clone(),
+            settings: partition_settings(&config),
+            arbiters: arbiters.iter().map(Arbiter::handle).collect(),
+            registry: registry.clone(),
+            partitions: partitions.clone(),
+            controller: controller.clone(),
+        });
+        let guardian = GuardianHandle::new(&registry, &partitions);
+        guard_the_guardian(&guardian, &wards);
+        let context = Arc::new(ApiContext {
+            node: config.node.id,
+            cluster_id,
+            started: Timestamp::now(),
+            settings: api_settings(&config, defaults),
+            images: raft.image(),
+            partitions,
+            controller,
+            producer_ids: ProducerIds::default(),
+            registry,
+            stopping: CancellationToken::new(),
+        });
+        let node = Node {
+            wards,
+            guardian,
+            context,
+            listener,
+            incarnation,
+            drain_timeout: Duration::from_millis(config.shutdown.drain_timeout_ms),
+            arbiters,
+        };
+        node.await_partitions().await;
+        Ok(node)
+    }
+
+    /// Accepts connections, until the metadata fails. Drop the future to accept no more.
+    async fn serve(&self) -> Result<(), NodeError> {
+        let address = self.listener.local_address()?;
+        log::info!(
+            "broker {} of cluster {} listens on {address}, data in {}",
+            self.context.node,
+            self.context.cluster_id,
+            self.wards.data_dir.path().display()
+        );
+        let arbiters = &self.wards.arbiters;
+        tokio::select! {
+            () = self.listener.accept_all(self.context.clone(), arbiters) => Ok(()),
+            fault = self.wards.raft.fault() => Err(NodeError::MetadataFault(fault)),
+        }
+    }
+
+    /// Stops in order, and marks the data directory clean if all went well.
+    async fn stop(&self) -> Result<(), NodeError> {
+        self.context.stopping.cancel();
+        let drained = timeout(self.drain_timeout, self.listener.all_closed()).await;
+        if drained.is_err() {
+            log::warn!("some requests in flight got no answer in time");
+        }
+        let closed = self.guardian.close().await;
+        self.wards.raft.shutdown().await;
+        for arbiter in &self.arbiters {
+            arbiter.stop();
+        }
+        closed.map_err(NodeError::UncleanStop)?;
+        self.wards.data_dir.mark_clean(self.incarnation)?;
+        log::info!("stopped, all logs are closed");
+        Ok(())
+    }
+
+    async fn await_partitions(&self) {
+        let image = self.wards.raft.image().borrow().clone();
+        for (id, topic, partition) in image.partitions_on(self.context.node) {
+            if partition.leader == self.context.node {
+                let name = topic.name.as_str();
+                let partitions = &self.context.partitions;
+                partitions.settled(topic.id, name, id.partition).await;
+            }
+        }
+    }
+}
+
+async fn start_raft(config: &Config, data_dir: &DataDir) -> Result<Raft, NodeError> {
+    let store = MetaStore::open(&data_dir.metadata_dir())?;
+    let settings = RaftSettings {
+        heartbeat: Duration::from_millis(config.metadata.heartbeat_ms),
+        election_timeout_min: Duration::from_millis(config.metadata.election_timeout_min_ms),
+        election_timeout_max: Duration::from_millis(config.metadata.election_timeout_max_ms),
+        snapshot_every_bytes: config.metadata.snapshot_every_bytes,
+        ..RaftSettings::new(config.node.id, vec![config.node.id])
+    };
+    let raft = Raft::start(settings, store)?;
+    let mut leadership = raft.leadership();
+    let leads = leadership.wait_for(|now| matches!(now, Leadership::Leader { .. }));
+    match timeout(LEADERSHIP_TIMEOUT, leads).await {
+        Ok(Ok(_)) => {}
+        _ => return Err(NodeError::NoLeader),
+    }
+    raft.barrier().await?;
+    Ok(raft)
+}
+
+/// The cluster's identity, drawn at the very first start, and checked at each later one: data never
+/// changes its cluster.
+async fn join_cluster(
+    raft: &Raft,
+    data_dir: &mut DataDir,
+    node_id: BrokerId,
+) -> Result<ClusterId, NodeError> {
+    let image = current(raft);
+    if let (Some(identity), None) = (data_dir.identity(), image.cluster_id()) {
+        return Err(NodeError::MetadataLost {
+            cluster_id: identity.cluster_id.clone(),
+        });
+    }
+    let drawn = ClusterId(uuid::Uuid::new_v4().simple().to_string());
+    let cluster_id = image.cluster_id().cloned().unwrap_or(drawn);
+    let commands = bootstrap_cluster(&image, cluster_id.clone());
+    data_dir.claim(&Identity {
+        node_id,
+        cluster_id: cluster_id.clone(),
+    })?;
+    if !commands.is_empty() {
+        raft.propose(commands).await?;
+    }
+    Ok(cluster_id)
+}
+
+fn current(raft: &Raft) -> Arc<MetadataImage> {
+    raft.image().borrow().clone()
+}
+
+async fn register(
+    raft: &Raft,
+    config: &Config,
+    listener: &Listener,
+    cluster_id: &ClusterId,
+    incarnation: Incarnation,
+) -> Result<(), NodeError> {
+    let (host, port) = config
+        .listeners
+        .native
+        .advertised(listener.local_address()?);
+    let registration = BrokerRegistration {
+        cluster_id: Some(cluster_id.clone()),
+        id: config.node.id,
+        incarnation,
+        endpoints: vec![Endpoint {
+            listener: NATIVE_LISTENER.to_owned(),
+            host,
+            port,
+        }],
+        rack: config.node.rack.clone(),
+    };
+    let commands =
+        register_broker(&current(raft), &registration).map_err(NodeError::Registration)?;
+    raft.propose(commands).await?;
+    Ok(())
+}
+
+async fn bind(config: &NativeListener) -> Result<Listener, NodeError> {
+    let limits = ListenerLimits {
+        connections_max: config.connections_max,
+        connections_per_address_max: config.connections_per_address_max,
+        connection: ConnectionLimits {
+            frame_bytes_max: config.frame_bytes_max,
+            in_flight_bytes_max: config.in_flight_bytes_max,
+            greeting_timeout: Duration::from_millis(config.greeting_timeout_ms),
+            frame_timeout: Duration::from_millis(config.frame_timeout_ms),
+            idle_timeout: Duration::from_millis(config.idle_timeout_ms),
+        },
+    };
+    let bound = Listener::bind(config.bind, limits).await;
+    bound.map_err(|source| NodeError::Bind {
+        address: config.bind,
+        source,
+    })
+}
+
+/// As many as are asked for; 0 asks for one a core.
+fn start_arbiters(asked: usize) -> Vec<Arbiter> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let count = if asked == 0 { cores } else { asked };
+    (0..count)
+        .map(|_| Arbiter::with_tokio_rt(runtime))
+        .collect()
+}
+
+/// Starts the guardian, and the next one whenever it ends.
+fn guard_the_guardian(guardian: &GuardianHandle, wards: &Arc<Wards>) {
+    let guardian = guardian.clone();
+    let wards = wards.clone();
+    actix_rt::spawn(async move {
+        loop {
+            // An error says that the other end was dropped: the guardian has ended.
+            let _ = guardian.start(wards.clone()).await;
+            log::error!("the guardian has died, and is started again");
+            guardian.disconnect();
+            guardian.vitals().restarting();
+        }
+    });
+}
+
+fn partition_settings(config: &Config) -> PartitionSettings {
+    PartitionSettings {
+        flush: match config.log.flush {
+            FlushPolicy::Synced => Flush::Synced,
+            FlushPolicy::Os => Flush::Os,
+        },
+        mailbox_capacity: config.actors.partition_mailbox_capacity,
+        checkpoint_interval: Duration::from_millis(config.log.checkpoint_interval_ms),
+        retention_interval: Duration::from_millis(config.log.retention_check_interval_ms),
+        producer_expiration_ms: PRODUCER_EXPIRATION_MS,
+    }
+}
+
+/// What the config says of topics, under the names that `DescribeConfigs` gives it.
+fn broker_defaults(config: &Config) -> Result<BrokerDefaults, Refusal> {
+    let log = &config.log;
+    let timestamp_type = match log.message_timestamp_type {
+        TimestampType::CreateTime => "CreateTime",
+        TimestampType::LogAppendTime => "LogAppendTime",
+    };
+    BrokerDefaults::new([
+        ("log.segment.bytes", log.segment_bytes.to_string()),
+        ("log.roll.ms", log.segment_ms.to_string()),
+        ("log.retention.ms", log.retention_ms.to_string()),
+        ("log.retention.bytes", log.retention_bytes.to_string()),
+        (
+            "log.index.interval.bytes",
+            log.index_interval_bytes.to_string(),
+        ),
+        ("message.max.bytes", log.message_max_bytes.to_string()),
+        ("log.message.timestamp.type", timestamp_type.to_owned()),
+        (
+            "min.insync.replicas",
+            config.topics.min_insync_replicas.to_string(),
+        ),
+    ])
+}
+
+fn api_settings(config: &Config, defaults: BrokerDefaults) -> ApiSettings {
+    ApiSettings {
+        listener: NATIVE_LISTENER,
+        auto_create_topics: config.topics.auto_create_topics_enable,
+        fetch_bytes_max: config.listeners.native.frame_bytes_max,
+        batch_records_bytes_max: DECOMPRESSION_FACTOR_MAX * config.log.message_max_bytes,
+        new_topics: NewTopicDefaults {
+            partitions: config.topics.num_partitions,
+            replication_factor: config.topics.default_replication_factor,
+        },
+        defaults,
+        limits: MetadataLimits {
+            partitions_per_cluster_max: config.topics.partitions_max,
+            ..MetadataLimits::default()
+        },
+    }
+}

@@ -8,16 +8,15 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
-use tokio::time::{timeout_at, Instant};
+use tokio::time::{sleep_until, Instant};
 
 use super::{patience, ApiContext, Room};
-use crate::actors::partition_leader::{Read, ReadReply, Reader};
+use crate::actors::partition_leader::{FirstBatch, PlannedRead, Read, ReadReply, Reader};
 use crate::model::{ErrorCode, Offset, Refusal, TopicId};
 use crate::protocol::fetch::{
     FetchPartition, FetchableTopicResponse, PartitionData, Request, Response,
 };
 use crate::protocol::Records;
-use crate::storage::log::{LogError, MinOne, ReadPlan};
 
 /// One partition of the request, in the request's order.
 struct Wanted {
@@ -45,26 +44,46 @@ pub async fn answer(
     let found = loop {
         let more = Arc::new(Notify::new());
         let found = look(context, &wanted, &more).await;
-        if is_enough(&found, bytes_min) || timeout_at(deadline, more.notified()).await.is_err() {
+        if is_enough(&found, bytes_min) {
             break found;
         }
+        tokio::select! {
+            () = more.notified() => {}
+            () = sleep_until(deadline) => break found,
+            () = context.stopping.cancelled() => break found,
+        }
     };
+<<<<<<< HEAD
     let plans = share_out(found, bytes_max);
     let bytes = plans
         .iter()
         .flatten()
         .map(|(reply, _)| planned(reply))
         .sum();
+=======
+    let planned = found.iter().flatten().map(planned).sum::<usize>();
+>>>>>>> main
     // The connection is gone if there is no room: nobody reads the answer.
-    let room = room.reserve(bytes).await;
-    for (wanted, plan) in wanted.iter().zip(plans) {
-        let data = match plan {
-            Ok((reply, bytes_max)) => read(wanted, reply, bytes_max).await,
+    let room = room.reserve(planned.min(bytes_max)).await;
+    let mut share = Share {
+        bytes_left: bytes_max,
+        first: FirstBatch::Always,
+    };
+    for (wanted, found) in wanted.iter().zip(found) {
+        let data = match found {
+            Ok(reply) => read(wanted, reply, &mut share).await,
             Err(refusal) => refused(&wanted.partition, refusal.code),
         };
         response.responses[wanted.topic].partitions.push(data);
     }
     (response, room)
+}
+
+/// What the partitions that are still to be read may give. The first that has anything gives at
+/// least one batch, whatever its size, so that every reader gets on.
+struct Share {
+    bytes_left: usize,
+    first: FirstBatch,
 }
 
 /// The frame of the response, and the request's partitions one by one.
@@ -113,7 +132,7 @@ async fn look(context: &ApiContext, wanted: &[Wanted], more: &Arc<Notify>) -> Ve
             current_leader_epoch: wanted.partition.current_leader_epoch,
             offset: wanted.partition.fetch_offset,
             bytes_max: bytes_max.min(context.settings.fetch_bytes_max),
-            min_one: MinOne::Yes,
+            first: FirstBatch::Always,
             reader: Some(Reader::new(more)),
         };
         leader.read(read).await
@@ -121,51 +140,36 @@ async fn look(context: &ApiContext, wanted: &[Wanted], more: &Arc<Notify>) -> Ve
     .await
 }
 
-/// A refusal is told at once.
+/// A refusal is told at once, and so is what lies in a segment that gets no more.
 fn is_enough(found: &[Found], bytes_min: usize) -> bool {
     let mut bytes = 0;
     for found in found {
         match found {
-            Ok(reply) if reply.plan.is_ok() => bytes += planned(reply),
-            _ => return true,
+            Ok(reply) => match &reply.plan {
+                Ok(plan) if plan.reaches_end() => bytes += planned(reply),
+                _ => return true,
+            },
+            Err(_) => return true,
         }
     }
     bytes >= bytes_min
 }
 
 fn planned(reply: &ReadReply) -> usize {
-    reply.plan.as_ref().map_or(0, ReadPlan::len)
+    reply.plan.as_ref().map_or(0, PlannedRead::bytes_max)
 }
 
-/// How much each partition may give of `bytes_max`, in the request's order. The first that has
-/// anything gives at least one batch, whatever its size, so that every reader gets on.
-fn share_out(found: Vec<Found>, bytes_max: usize) -> Vec<Result<(ReadReply, usize), Refusal>> {
-    let mut left = bytes_max;
-    let mut anything = false;
-    let share = |found: Found| {
-        let mut reply = found?;
-        let len = planned(&reply);
-        if len > left && anything {
-            reply.plan = Ok(ReadPlan::nothing());
-        }
-        let share = len.min(left);
-        left = left.saturating_sub(len);
-        anything |= len > 0;
-        Ok((reply, share))
+async fn read(wanted: &Wanted, reply: ReadReply, share: &mut Share) -> PartitionData {
+    let mut data = PartitionData {
+        high_watermark: reply.high_watermark,
+        log_start_offset: reply.log_start_offset,
+        ..refused(&wanted.partition, ErrorCode::None)
     };
-    found.into_iter().map(share).collect()
-}
-
-async fn read(wanted: &Wanted, reply: ReadReply, bytes_max: usize) -> PartitionData {
-    let plan = match reply.plan {
-        Ok(plan) => plan,
-        Err(refusal) => {
-            let mut data = refused(&wanted.partition, refusal.code);
-            data.high_watermark = reply.high_watermark;
-            data.log_start_offset = reply.log_start_offset;
-            return data;
-        }
+    let read = match reply.plan {
+        Ok(plan) => plan.carry_out(share.bytes_left, share.first).await,
+        Err(refusal) => Err(refusal),
     };
+<<<<<<< HEAD
     match carry_out(plan).await {
         Ok(records) => PartitionData {
             partition_index: wanted.partition.partition,
@@ -181,17 +185,17 @@ async fn read(wanted: &Wanted, reply: ReadReply, bytes_max: usize) -> PartitionD
             );
             refused(&wanted.partition, error.code())
         }
+=======
+    match read {
+        Ok(bytes) => data.records = Records(bytes),
+        Err(refusal) => data.error_code = refusal.code,
+>>>>>>> main
     }
-}
-
-async fn carry_out(plan: ReadPlan) -> Result<Records, LogError> {
-    if let Some(bytes) = plan.read_cached()? {
-        return Ok(Records(bytes));
+    if !data.records.0.is_empty() {
+        share.bytes_left = share.bytes_left.saturating_sub(data.records.0.len());
+        share.first = FirstBatch::IfFits;
     }
-    match actix_rt::task::spawn_blocking(move || plan.read()).await {
-        Ok(read) => read.map(Records),
-        Err(panic) => Err(LogError::Failed(format!("a read panicked: {panic}"))),
-    }
+    data
 }
 
 fn refused(partition: &FetchPartition, code: ErrorCode) -> PartitionData {

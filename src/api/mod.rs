@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{watch, OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use crate::actors::controller::ControllerHandle;
 use crate::actors::partition_leader::PartitionHandle;
@@ -54,6 +55,8 @@ pub struct ApiContext {
     pub controller: ControllerHandle,
     pub producer_ids: ProducerIds,
     pub registry: Registry,
+    /// The broker is about to stop: nobody waits for more, and no new request is taken.
+    pub stopping: CancellationToken,
 }
 
 /// What the config says about requests.

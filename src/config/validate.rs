@@ -180,7 +180,11 @@ fn validate_metadata(metadata: &Metadata) -> Result<(), ConfigError> {
         metadata.election_timeout_max_ms,
         TIMEOUT_MS_MAX,
     )?;
-    at_least("metadata.snapshot_every", metadata.snapshot_every, 1)
+    at_least(
+        "metadata.snapshot_every_bytes",
+        metadata.snapshot_every_bytes,
+        64 * 1024,
+    )
 }
 
 fn validate_actors(actors: &Actors) -> Result<(), ConfigError> {

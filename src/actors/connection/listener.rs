@@ -73,6 +73,13 @@ impl Listener {
         }
     }
 
+    /// Returns when no connection is left, and everything is written that they had to say.
+    pub async fn all_closed(&self) {
+        let all = u32::try_from(self.limits.connections_max).unwrap_or(u32::MAX);
+        // Nobody closes this semaphore.
+        let _ = self.places.acquire_many(all).await;
+    }
+
     async fn accept(&self) -> (TcpStream, SocketAddr) {
         loop {
             match self.socket.accept().await {

@@ -70,8 +70,15 @@ pub struct Connection {
     replies: Arc<dyn AppendReplies>,
     vitals: Arc<Vitals>,
     gauges: Arc<ConnectionGauges>,
+    reading: Reading,
     _registration: Registration,
-    _place: Place,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Reading {
+    Requests,
+    /// The broker stops: what is in flight is answered, and nothing more is taken.
+    Nothing,
 }
 
 impl Connection {
@@ -98,6 +105,7 @@ impl Connection {
             to_write,
             in_flight.clone(),
             patience,
+            place,
         ));
         Connection::create(|actor| {
             actor.add_stream(arrivals);
@@ -116,8 +124,8 @@ impl Connection {
                 replies: Arc::new(Replies(actor.address())),
                 vitals,
                 gauges,
+                reading: Reading::Requests,
                 _registration: registration,
-                _place: place,
             }
         });
     }
@@ -177,6 +185,13 @@ impl Connection {
         task.abort_handle()
     }
 
+    /// Closes the connection once it has nothing to read and nothing to answer.
+    fn stop_if_done(&self, actor: &mut Context<Self>) {
+        if self.reading == Reading::Nothing && self.requests.is_empty() {
+            actor.stop();
+        }
+    }
+
     fn finish_produce(
         &mut self,
         correlation_id: i32,
@@ -224,6 +239,14 @@ impl Connection {
 impl Actor for Connection {
     type Context = Context<Self>;
 
+    fn started(&mut self, actor: &mut Self::Context) {
+        let stopping = self.context.stopping.clone().cancelled_owned();
+        actor.spawn(stopping.into_actor(self).map(|(), connection, actor| {
+            connection.reading = Reading::Nothing;
+            connection.stop_if_done(actor);
+        }));
+    }
+
     fn stopped(&mut self, _: &mut Self::Context) {
         self.vitals.stopped();
     }
@@ -246,6 +269,7 @@ impl StreamHandler<Arrival> for Connection {
         self.vitals.message_sent();
         self.vitals.message_handled();
         match arrival {
+            Ok(_) if self.reading == Reading::Nothing => {}
             Ok(received) => {
                 let mut appends = Appends::default();
                 for request in received {
@@ -297,6 +321,7 @@ impl Handler<Appended> for Connection {
                 self.finish_produce(correlation_id, charge, pending, actor);
             }
         }
+        self.stop_if_done(actor);
     }
 }
 
@@ -322,7 +347,7 @@ struct Answered {
 impl Handler<Answered> for Connection {
     type Result = ();
 
-    fn handle(&mut self, answered: Answered, _: &mut Self::Context) {
+    fn handle(&mut self, answered: Answered, actor: &mut Self::Context) {
         self.vitals.message_handled();
         if let Some(request) = self.requests.remove(&answered.id) {
             self.respond(
@@ -332,6 +357,7 @@ impl Handler<Answered> for Connection {
                 answered.room,
             );
         }
+        self.stop_if_done(actor);
     }
 }
 

@@ -123,14 +123,17 @@ impl Reader {
     }
 
     fn split(&mut self) -> Result<(), FrameError> {
-        while let Some(frame) = split_frame(&mut self.buffer, self.frame_bytes_max())? {
+        loop {
+            let bytes_max = self.frame_bytes_max();
+            let Some(frame) = split_frame(&mut self.buffer, bytes_max)? else {
+                return Ok(());
+            };
             self.whole.push_back(frame);
             if !self.greeted.get() {
                 // Whether it is a greeting, and so what the next one may have, is the actor's to say.
-                break;
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     fn frame_bytes_max(&self) -> usize {

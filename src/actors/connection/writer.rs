@@ -10,6 +10,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::listener::Place;
 use crate::protocol::frame::Segments;
 
 /// The most pieces that one system call takes (Linux's `UIO_MAXIOV` is 1024).
@@ -30,12 +31,14 @@ pub struct Outgoing {
 /// charged, so the channel need not be.
 pub type Outbox = UnboundedSender<Outgoing>;
 
-/// Writes until the outbox is closed and empty, or until the peer is gone.
+/// Writes until the outbox is closed and empty, or until the peer is gone. Until then the
+/// connection keeps its place.
 pub async fn write_all(
     mut socket: OwnedWriteHalf,
     mut outbox: UnboundedReceiver<Outgoing>,
     in_flight: Arc<Semaphore>,
     patience: Duration,
+    _place: Place,
 ) {
     let mut pieces: Vec<Bytes> = Vec::new();
     while let Some(first) = outbox.recv().await {

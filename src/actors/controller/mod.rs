@@ -184,9 +184,15 @@ struct ControllerGauges {
 impl Gauges for ControllerGauges {
     fn detail(&self) -> String {
         let image = self.image.borrow().clone();
+        let role = match *self.leadership.borrow() {
+            Leadership::Leader { term } => format!("active in term {term}"),
+            Leadership::Follower {
+                leader: Some(leader),
+            } => format!("follows broker {leader}"),
+            Leadership::Follower { leader: None } => "knows no active controller".to_owned(),
+        };
         format!(
-            "{} metadata version {} topics {} partitions {}",
-            *self.leadership.borrow(),
+            "{role}, metadata version {} topics {} partitions {}",
             image.version(),
             image.topic_count(),
             image.partition_count(),

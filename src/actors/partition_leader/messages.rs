@@ -5,11 +5,16 @@ use std::sync::Arc;
 use actix::prelude::*;
 use tokio::sync::Notify;
 
+use super::planned_read::{FirstBatch, PlannedRead};
 use crate::engine::metadata::TopicConfig;
 use crate::engine::replica::{Acks, Patience};
 use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal, Timestamp};
 use crate::record::Batch;
+<<<<<<< HEAD
 use crate::storage::log::{LogConfig, MinOne, ReadPlan, TimestampedOffset};
+=======
+use crate::storage::log::{LogConfig, TimestampedOffset};
+>>>>>>> main
 
 /// Appends for one partition, all that one read of a connection brought.
 #[derive(Message)]
@@ -137,7 +142,7 @@ pub struct Read {
     pub current_leader_epoch: LeaderEpoch,
     pub offset: Offset,
     pub bytes_max: usize,
-    pub min_one: MinOne,
+    pub first: FirstBatch,
     /// Notified when there is more than the answer has.
     pub reader: Option<Reader>,
 }
@@ -146,7 +151,7 @@ pub struct ReadReply {
     pub high_watermark: Offset,
     pub log_start_offset: Offset,
     /// The read is carried out by whoever asked, so that it never holds up the partition.
-    pub plan: Result<ReadPlan, Refusal>,
+    pub plan: Result<PlannedRead, Refusal>,
 }
 
 /// Which offset belongs to a time, or to the start or end of the log?

@@ -11,6 +11,7 @@
 
 mod handle;
 mod messages;
+mod planned_read;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
@@ -24,9 +25,7 @@ use crate::engine::metadata::TopicConfig;
 use crate::engine::replica::{Acks, Commit, CommitRule, LeaderReplica, Released};
 use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal, Timestamp};
 use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, MAX_TIMESTAMP};
-use crate::storage::log::{
-    Appended, Covered, Log, LogError, ReadPlan, Removed, SyncJob, TimestampedOffset,
-};
+use crate::storage::log::{Appended, Covered, Log, LogError, Removed, SyncJob, TimestampedOffset};
 use crate::storage::syncer::Syncer;
 
 pub use handle::PartitionHandle;
@@ -34,6 +33,7 @@ pub use messages::{
     Append, AppendItem, AppendKey, AppendReceipt, AppendReplies, AppendResult, AppendTicket, Close,
     Configure, DeleteRecords, FindOffset, Read, ReadReply, Reader,
 };
+pub use planned_read::{FirstBatch, PlannedRead};
 
 /// How often producers who wait are looked through for those whose time is over.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -173,7 +173,7 @@ impl PartitionLeader {
         let waiting = Waiting { ticket, receipt };
         match self
             .replica
-            .await_commit(appended.next_offset, deadline, waiting)
+            .wait_for_commit(appended.next_offset, deadline, waiting)
         {
             Commit::Done(done) => Some((done.ticket, Ok(done.receipt))),
             Commit::Waits => None,
@@ -283,14 +283,15 @@ impl PartitionLeader {
         }
     }
 
-    fn plan_read(&mut self, read: &Read) -> Result<ReadPlan, Refusal> {
+    fn plan_read(&mut self, read: &Read) -> Result<PlannedRead, Refusal> {
         self.replica.check_epoch(read.current_leader_epoch)?;
         let upper = self.replica.high_watermark();
         if read.offset > upper {
             return Err(ErrorCode::OffsetOutOfRange.into());
         }
         self.log
-            .plan_read(read.offset, upper, read.bytes_max, read.min_one)
+            .plan_read(read.offset, upper, read.bytes_max, read.first)
+            .map(PlannedRead::new)
             .map_err(|error| self.refusal("read", &error))
     }
 
@@ -417,7 +418,7 @@ impl Handler<Read> for PartitionLeader {
             plan: self.plan_read(&read),
         };
         if let Some(reader) = read.reader {
-            self.replica.await_advance(reader);
+            self.replica.wait_for_advance(reader);
         }
         MessageResult(reply)
     }

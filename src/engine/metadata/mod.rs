@@ -13,9 +13,7 @@
 //! The controller serialises requests (decide, propose, answer), so a decision is never overtaken
 //! by another one.
 
-use thiserror::Error;
-
-use crate::model::ErrorCode;
+pub use crate::model::Refusal;
 
 pub mod alter_configs;
 pub mod change_leader;
@@ -44,20 +42,3 @@ pub use proposal::{Proposal, ProposalId, Replayed, SessionId};
 pub use topic_config::{
     BrokerDefaults, ConfigEntry, ConfigOrigin, ConfigSynonym, TimestampType, TopicConfig,
 };
-
-/// Why a request is not fulfilled: what the client is told.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{code}: {message}")]
-pub struct Refusal {
-    pub code: ErrorCode,
-    pub message: String,
-}
-
-impl Refusal {
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
-        Refusal {
-            code,
-            message: message.into(),
-        }
-    }
-}

@@ -162,7 +162,7 @@ impl<P, F: Patience> LeaderReplica<P, F> {
     }
 
     /// A producer waits until all below `until` is committed, or until `deadline`.
-    pub fn await_commit(&mut self, until: Offset, deadline: Timestamp, ticket: P) -> Commit<P> {
+    pub fn wait_for_commit(&mut self, until: Offset, deadline: Timestamp, ticket: P) -> Commit<P> {
         if until <= self.high_watermark {
             return Commit::Done(ticket);
         }
@@ -179,7 +179,7 @@ impl<P, F: Patience> LeaderReplica<P, F> {
     }
 
     /// A reader who has seen this high watermark waits for the next one.
-    pub fn await_advance(&mut self, reader: F) {
+    pub fn wait_for_advance(&mut self, reader: F) {
         if self.readers.len() >= self.readers_swept_at {
             self.readers.retain(|reader| !reader.is_gone());
             self.readers_swept_at = READERS_SWEEP_MIN.max(2 * self.readers.len());
@@ -243,7 +243,7 @@ mod tests {
         for (end, ticket) in [(11, "a"), (15, "b"), (16, "c")] {
             assert!(replica.appended(Offset(end)).committed.is_empty());
             assert_eq!(
-                replica.await_commit(Offset(end), LATER, ticket),
+                replica.wait_for_commit(Offset(end), LATER, ticket),
                 Commit::Waits
             );
         }
@@ -259,7 +259,7 @@ mod tests {
         replica.appended(Offset(12));
         assert_eq!(replica.high_watermark(), Offset(12));
         assert_eq!(
-            replica.await_commit(Offset(12), LATER, "a"),
+            replica.wait_for_commit(Offset(12), LATER, "a"),
             Commit::Done("a")
         );
     }
@@ -277,9 +277,9 @@ mod tests {
     fn a_duplicate_of_a_record_that_is_not_yet_on_disk_waits_in_its_place() {
         let mut replica = replica(CommitRule::Synced);
         replica.appended(Offset(12));
-        replica.await_commit(Offset(11), LATER, "first");
-        replica.await_commit(Offset(12), LATER, "second");
-        replica.await_commit(Offset(11), LATER, "first again");
+        replica.wait_for_commit(Offset(11), LATER, "first");
+        replica.wait_for_commit(Offset(12), LATER, "second");
+        replica.wait_for_commit(Offset(11), LATER, "first again");
         let released = replica.synced(Offset(11));
         assert_eq!(released.committed, ["first", "first again"]);
     }
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn a_reader_is_woken_once_by_the_next_advance() {
         let mut replica = replica(CommitRule::Synced);
-        replica.await_advance(Reader("r"));
+        replica.wait_for_advance(Reader("r"));
         assert!(replica.appended(Offset(11)).woken.is_empty());
         assert_eq!(replica.synced(Offset(11)).woken, [Reader("r")]);
         replica.appended(Offset(12));
@@ -298,7 +298,7 @@ mod tests {
     fn readers_who_left_are_not_kept() {
         let mut replica = replica(CommitRule::Synced);
         for _ in 0..10_000 {
-            replica.await_advance(Reader("gone"));
+            replica.wait_for_advance(Reader("gone"));
         }
         assert!(replica.readers.len() <= 2 * READERS_SWEEP_MIN);
     }
@@ -307,8 +307,8 @@ mod tests {
     fn a_producer_waits_no_longer_than_its_deadline() {
         let mut replica = replica(CommitRule::Synced);
         replica.appended(Offset(12));
-        replica.await_commit(Offset(11), Timestamp(50), "hasty");
-        replica.await_commit(Offset(12), Timestamp(90), "patient");
+        replica.wait_for_commit(Offset(11), Timestamp(50), "hasty");
+        replica.wait_for_commit(Offset(12), Timestamp(90), "patient");
         assert!(replica.expire(Timestamp(49)).is_empty());
         assert_eq!(replica.expire(Timestamp(50)), ["hasty"]);
         assert_eq!(replica.synced(Offset(12)).committed, ["patient"]);
