@@ -53,16 +53,7 @@ pub async fn answer(
             () = context.stopping.cancelled() => break found,
         }
     };
-<<<<<<< HEAD
-    let plans = share_out(found, bytes_max);
-    let bytes = plans
-        .iter()
-        .flatten()
-        .map(|(reply, _)| planned(reply))
-        .sum();
-=======
     let planned = found.iter().flatten().map(planned).sum::<usize>();
->>>>>>> main
     // The connection is gone if there is no room: nobody reads the answer.
     let room = room.reserve(planned.min(bytes_max)).await;
     let mut share = Share {
@@ -169,27 +160,9 @@ async fn read(wanted: &Wanted, reply: ReadReply, share: &mut Share) -> Partition
         Ok(plan) => plan.carry_out(share.bytes_left, share.first).await,
         Err(refusal) => Err(refusal),
     };
-<<<<<<< HEAD
-    match carry_out(plan).await {
-        Ok(records) => PartitionData {
-            partition_index: wanted.partition.partition,
-            error_code: ErrorCode::None,
-            high_watermark: reply.high_watermark,
-            log_start_offset: reply.log_start_offset,
-            records,
-        },
-        Err(error) => {
-            log::error!(
-                "a fetch from partition {}: {error}",
-                wanted.partition.partition
-            );
-            refused(&wanted.partition, error.code())
-        }
-=======
     match read {
         Ok(bytes) => data.records = Records(bytes),
         Err(refusal) => data.error_code = refusal.code,
->>>>>>> main
     }
     if !data.records.0.is_empty() {
         share.bytes_left = share.bytes_left.saturating_sub(data.records.0.len());

@@ -10,11 +10,7 @@ use crate::engine::metadata::TopicConfig;
 use crate::engine::replica::{Acks, Patience};
 use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal, Timestamp};
 use crate::record::Batch;
-<<<<<<< HEAD
-use crate::storage::log::{LogConfig, MinOne, ReadPlan, TimestampedOffset};
-=======
 use crate::storage::log::{LogConfig, TimestampedOffset};
->>>>>>> main
 
 /// Appends for one partition, all that one read of a connection brought.
 #[derive(Message)]

@@ -4,7 +4,8 @@ use super::{Log, LogError};
 
 impl Log {
     /// Syncs everything, gives back reserved space, and writes indexes, producers and checkpoint.
-    pub fn close(mut self) -> Result<(), LogError> {
+    /// Nothing can be appended afterwards.
+    pub fn close(&mut self) -> Result<(), LogError> {
         if let Some(reason) = &self.failure {
             return Err(LogError::Failed(reason.clone()));
         }
@@ -22,6 +23,8 @@ impl Log {
         if !self.producers.is_empty() {
             self.write_snapshot(self.end_offset);
         }
-        self.write_checkpoint(self.end_offset)
+        self.write_checkpoint(self.end_offset)?;
+        self.failure = Some("it is closed".to_owned());
+        Ok(())
     }
 }

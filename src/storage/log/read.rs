@@ -82,6 +82,8 @@ pub struct ReadPlan {
     end_position: u64,
     from: Offset,
     upper: Offset,
+    /// Nothing comes after this segment.
+    reaches_end: bool,
     max_bytes: usize,
     first: FirstBatch,
     epochs: LeaderEpochs,
@@ -107,6 +109,29 @@ impl ReadPlan {
     /// Whether there is nothing to read.
     pub fn is_empty(&self) -> bool {
         self.file.is_none()
+    }
+
+    /// It will not read more than this, unless a first batch is larger.
+    pub fn bytes_max(&self) -> usize {
+        let there = match &self.file {
+            Some(_) => self.end_position - self.start.position,
+            None => 0,
+        };
+        usize::try_from(there).map_or(self.max_bytes, |there| there.min(self.max_bytes))
+    }
+
+    /// Whether the log has nothing beyond the segment that is read.
+    pub fn reaches_end(&self) -> bool {
+        self.reaches_end
+    }
+
+    /// The same read, of at most so many bytes.
+    pub fn limited(self, max_bytes: usize, first: FirstBatch) -> ReadPlan {
+        ReadPlan {
+            max_bytes: self.max_bytes.min(max_bytes),
+            first,
+            ..self
+        }
     }
 
     /// Reads what is in memory; `None` if the disk would be touched: then call [`Self::read`]
@@ -292,6 +317,7 @@ impl Log {
             segment,
             start: Start::of_segment(segment),
             end_position,
+            reaches_end: segment == self.active.base,
             from,
             upper,
             max_bytes,
