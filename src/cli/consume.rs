@@ -6,9 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use base64::prelude::{Engine, BASE64_STANDARD};
 use clap::ValueEnum;
-use serde::Serialize;
 
 use crate::client::{Client, Consumer, ConsumerConfig, StartAt};
 use crate::model::{Offset, Timestamp};
@@ -17,6 +15,7 @@ use crate::record::RecordView;
 
 use super::connect::{block_on, Bootstrap};
 use super::error::CliError;
+use super::json_record::JsonRecord;
 
 /// Written to stdout at once.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -151,66 +150,13 @@ fn write(
     let written = match form {
         Form::Value => out.write_all(record.value.unwrap_or_default()),
         Form::Json => {
-            serde_json::to_writer(&mut *out, &json(partition, record)).map_err(Into::into)
+            let record = JsonRecord::new(partition, record);
+            serde_json::to_writer(&mut *out, &record).map_err(Into::into)
         }
     };
     written
         .and_then(|()| out.write_all(b"\n"))
         .map_err(CliError::stdout)
-}
-
-/// A record as a line of JSON.
-#[derive(Serialize)]
-struct JsonRecord<'a> {
-    partition: i32,
-    offset: i64,
-    timestamp: i64,
-    key: Option<JsonBytes<'a>>,
-    value: Option<JsonBytes<'a>>,
-    headers: Vec<JsonHeader<'a>>,
-}
-
-#[derive(Serialize)]
-struct JsonHeader<'a> {
-    key: &'a str,
-    value: Option<JsonBytes<'a>>,
-}
-
-/// A string where it is one.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum JsonBytes<'a> {
-    Text(&'a str),
-    Binary { base64: String },
-}
-
-impl<'a> From<&'a [u8]> for JsonBytes<'a> {
-    fn from(bytes: &'a [u8]) -> Self {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => JsonBytes::Text(text),
-            Err(_) => JsonBytes::Binary {
-                base64: BASE64_STANDARD.encode(bytes),
-            },
-        }
-    }
-}
-
-fn json<'a>(partition: i32, record: &RecordView<'a>) -> JsonRecord<'a> {
-    JsonRecord {
-        partition,
-        offset: record.offset.0,
-        timestamp: record.timestamp.0,
-        key: record.key.map(JsonBytes::from),
-        value: record.value.map(JsonBytes::from),
-        headers: record
-            .headers
-            .iter()
-            .map(|header| JsonHeader {
-                key: header.key,
-                value: header.value.map(JsonBytes::from),
-            })
-            .collect(),
-    }
 }
 
 /// `beginning`, `end`, an offset, or a time as RFC 3339 writes it.
@@ -250,16 +196,5 @@ mod tests {
         for wrong in ["-1", "yesterday", "2026-13-01T00:00:00Z", ""] {
             assert!(start_at(wrong).is_err(), "{wrong:?}");
         }
-    }
-
-    #[test]
-    fn what_is_no_text_is_base64_in_json() {
-        let line = serde_json::to_string(&JsonHeader {
-            key: "k",
-            value: Some(JsonBytes::from(&b"\xff\x00"[..])),
-        });
-        assert_eq!(line.unwrap(), r#"{"key":"k","value":{"base64":"/wA="}}"#);
-        let text = serde_json::to_string(&JsonBytes::from("grün".as_bytes()));
-        assert_eq!(text.unwrap(), "\"grün\"");
     }
 }
