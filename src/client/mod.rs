@@ -38,7 +38,7 @@ mod metadata;
 mod partitioner;
 mod producer;
 
-pub use admin::{Admin, NewTopic, Resource};
+pub use admin::{Admin, ConfigChange, NewTopic, Resource};
 pub use cluster::{Client, ClientConfig};
 pub use consumer::{
     Batches, Consumer, ConsumerConfig, FetchedBatch, FetchedRecords, OffsetReset, StartAt,

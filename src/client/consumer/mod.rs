@@ -52,6 +52,9 @@ impl Default for ConsumerConfig {
 pub struct Consumer {}
 
 impl Consumer {
+    pub(super) fn new(client: super::Client, config: ConsumerConfig) -> Consumer {
+        unimplemented!()
+    }
     pub async fn assign(
         &mut self,
         topic: &str,
