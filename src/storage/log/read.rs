@@ -131,9 +131,9 @@ impl ReadPlan {
         self.upper <= self.segment_end
     }
 
-    /// The same read with other limits.
+    /// The same read, of at most so many bytes.
     pub fn limited(mut self, max_bytes: usize, first: FirstBatch) -> ReadPlan {
-        self.max_bytes = max_bytes;
+        self.max_bytes = self.max_bytes.min(max_bytes);
         self.first = first;
         self
     }
