@@ -56,7 +56,7 @@ struct World {
 
 fn config(random: &mut Random) -> LogConfig {
     LogConfig {
-        segment_bytes: [4 << 10, 16 << 10, 1 << 20][random.below(3) as usize],
+        segment_bytes: [8 << 10, 16 << 10, 1 << 20][random.below(3) as usize],
         index_interval_bytes: [0, 512, 4096][random.below(3) as usize],
         retention_bytes: Some(24 << 10),
         retention_ms: None,

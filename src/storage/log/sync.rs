@@ -46,6 +46,11 @@ impl Unsynced {
         self.names_made += 1;
     }
 
+    /// Whether the log was made and not synced since.
+    pub fn is_new_log(&self) -> bool {
+        self.new_log
+    }
+
     fn names(&self) -> Names {
         match self.names_made == self.names_synced {
             true => Names::Unchanged,

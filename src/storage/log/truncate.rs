@@ -54,6 +54,7 @@ impl Log {
         let path = segment_path(&self.dir, segment, LOG_SUFFIX);
         file.set_len(position)
             .map_err(LogError::storage("cut", &path))?;
+        self.remove_snapshots_beyond(end)?;
         // Else what is gone could come back after a crash, and fit what is written next.
         file.sync_data().map_err(LogError::storage("sync", &path))?;
         self.fs
@@ -68,7 +69,6 @@ impl Log {
         self.high_watermark = self.high_watermark.min(end);
         self.epochs.truncate_end(end);
         self.unsynced.truncate(end);
-        self.remove_snapshots_beyond(end)?;
         self.producers = load_producers(self, Offset::ZERO, since)?;
         Ok(())
     }
