@@ -229,9 +229,10 @@ impl Inode {
             1 => high,
             _ => low + random.below((high - low) as u64 + 1) as usize,
         };
-        let mut disk: Vec<u8> = (0..len)
-            .map(|at| *self.written.get(at).or(self.synced.get(at)).unwrap_or(&0))
-            .collect();
+        let mut disk = self.written[..len.min(self.written.len())].to_vec();
+        if disk.len() < len {
+            disk.extend_from_slice(&self.synced[disk.len()..len]);
+        }
         // Where the content differs, each sector may have been written or not.
         let all_written = random.one_in(2);
         for sector in (self.dirty_from / SECTOR * SECTOR..len).step_by(SECTOR) {
@@ -300,8 +301,12 @@ impl FaultyFs {
                 change.apply(&mut names);
             }
         }
-        let disk = inodes.iter().map(|inode| {
-            let content = inode.after_crash(random);
+        let kept: BTreeSet<usize> = names.values().copied().collect();
+        let disk = inodes.iter().enumerate().map(|(number, inode)| {
+            let content = match kept.contains(&number) {
+                true => inode.after_crash(random),
+                false => Vec::new(),
+            };
             Inode {
                 dirty_from: content.len(),
                 written: content.clone(),
@@ -400,7 +405,11 @@ impl File for FaultyFile {
     fn write_vectored_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
         let mut state = self.fs.state();
         state.operation()?;
-        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        let bytes: Vec<u8> = parts
+            .iter()
+            .map(|part| &part[..])
+            .collect::<Vec<_>>()
+            .concat();
         let end = position + bytes.len() as u64;
         let len = state.inodes[self.inode].written.len() as u64;
         let grows = end.saturating_sub(len);
