@@ -8,6 +8,7 @@
 //! name on disk, and names that were not synced come and go independently of each other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -129,9 +130,16 @@ struct State {
 }
 
 /// The file system. A clone is the same one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FaultyFs {
     state: Arc<Mutex<State>>,
+}
+
+impl fmt::Debug for FaultyFs {
+    /// Its names only: the content would drown them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.state().names.keys()).finish()
+    }
 }
 
 fn power_lost() -> io::Error {
@@ -611,6 +619,9 @@ impl FileSystem for FaultyFs {
         let mut state = self.state();
         state.operation()?;
         state.alive()?;
+        if state.faults.syncs_fail {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
         state.syncs += 1;
         state.sync_names(|_| true);
         state.inodes.iter_mut().for_each(Inode::sync);

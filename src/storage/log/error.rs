@@ -17,6 +17,10 @@ pub enum LogError {
         file: PathBuf,
         source: io::Error,
     },
+    /// A sync failed: what was written since the last one may be lost, and a second try could say
+    /// otherwise, so the process must end (see [`crate::storage::syncer`]).
+    #[error("can't sync {}: {source}", file.display())]
+    SyncFailed { file: PathBuf, source: io::Error },
     /// Bytes that were once synced aren't what they were. Nothing was cut or repaired.
     #[error(
         "{} is corrupt at byte {position} (offset {offset}): {reason}",
@@ -55,11 +59,25 @@ impl LogError {
         }
     }
 
+    pub(super) fn sync_failed(file: &Path) -> impl FnOnce(io::Error) -> LogError + '_ {
+        move |source| LogError::SyncFailed {
+            file: file.to_owned(),
+            source,
+        }
+    }
+
+    /// Whether the process must end: what is in memory and what is on disk can't be told apart
+    /// any more.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, LogError::SyncFailed { .. })
+    }
+
     /// What a client is answered.
     pub fn code(&self) -> ErrorCode {
         match self {
             LogError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
             LogError::Storage { .. }
+            | LogError::SyncFailed { .. }
             | LogError::Corrupt { .. }
             | LogError::Truncated
             | LogError::Failed(_) => ErrorCode::KafkaStorageError,

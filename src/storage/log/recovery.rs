@@ -376,8 +376,7 @@ impl Recovery {
     /// Puts on disk what stays, and loads the producers.
     fn finish(self, sealed: VecDeque<Sealed>, scanned: Scanned) -> Result<Log, LogError> {
         for file in &self.unsynced_files {
-            file.sync_data()
-                .map_err(LogError::storage("sync", &self.dir))?;
+            file.sync_data().map_err(LogError::sync_failed(&self.dir))?;
         }
         let now = self.now;
         let producers_from = match &self.checkpoint {
@@ -391,7 +390,7 @@ impl Recovery {
         if log.remove_snapshots_beyond(log.end_offset)? || names_changed {
             log.fs
                 .sync_dir(&log.dir)
-                .map_err(LogError::storage("sync", &log.dir))?;
+                .map_err(LogError::sync_failed(&log.dir))?;
         }
         log.producers = load_producers(&log, producers_from, now)?;
         if !had_checkpoint && log.end_offset == Offset::ZERO {
@@ -401,7 +400,7 @@ impl Recovery {
             let parent = log.dir.parent().unwrap_or(&log.dir);
             log.fs
                 .sync_dir(parent)
-                .map_err(LogError::storage("sync", parent))?;
+                .map_err(LogError::sync_failed(parent))?;
         }
         Ok(log)
     }

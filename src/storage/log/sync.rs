@@ -169,7 +169,7 @@ impl Log {
     /// Puts everything on disk and waits for it.
     pub(super) fn sync_now(&mut self) -> Result<(), LogError> {
         if let Some(job) = self.begin_sync() {
-            job.run().map_err(LogError::storage("sync", &self.dir))?;
+            job.run().map_err(LogError::sync_failed(&self.dir))?;
             self.complete_sync(job.covers());
         }
         Ok(())

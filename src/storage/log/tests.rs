@@ -405,6 +405,7 @@ fn a_damaged_checkpoint_deletes_nothing_and_cuts_nothing() {
     let log = open(&fs, config()).unwrap();
     assert_eq!(read_all_from(&log, Offset(0)).unwrap(), all);
     // A bad byte could be a torn tail or a rotten one: nobody knows, so it is refused.
+    fs.flip_bit(&checkpoint.path(), 30, 1);
     fs.flip_bit(&log.active.path, log.active.size - 3, 1);
     let error = open(&fs, config()).unwrap_err();
     assert!(
@@ -556,6 +557,18 @@ fn retention_removes_the_oldest_segments_below_the_high_watermark() {
     assert_eq!(log.start_offset(), log.end_offset());
     assert_eq!(log.size_bytes(), 0);
     assert_eq!(segments(&fs).len(), 1);
+}
+
+#[test]
+fn a_sync_that_fails_while_a_log_is_opened_or_closed_is_fatal() {
+    let fs = FaultyFs::new(1);
+    let mut log = open(&fs, config()).unwrap();
+    fill(&mut log, 10);
+    let unsynced = fs.restart();
+    fs.fail_syncs();
+    assert!(log.close().unwrap_err().is_fatal());
+    unsynced.fail_syncs();
+    assert!(open(&unsynced, config()).unwrap_err().is_fatal());
 }
 
 #[test]

@@ -56,10 +56,10 @@ impl Log {
             .map_err(LogError::storage("cut", &path))?;
         self.remove_snapshots_beyond(end)?;
         // Else what is gone could come back after a crash, and fit what is written next.
-        file.sync_data().map_err(LogError::storage("sync", &path))?;
+        file.sync_data().map_err(LogError::sync_failed(&path))?;
         self.fs
             .sync_dir(&self.dir)
-            .map_err(LogError::storage("sync", &self.dir))?;
+            .map_err(LogError::sync_failed(&self.dir))?;
 
         let since = self.active.since;
         self.active = Active::new(file, path, position, indexer, since);
