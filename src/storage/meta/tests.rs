@@ -152,7 +152,7 @@ fn after_a_fault_nothing_is_taken_any_more() {
     assert!(failed(tree.apply(MetaBatch::default())));
     assert!(failed(tree.get(b"k").map(|_| ())));
     assert!(failed(
-        tree.scan_prefix(b"").map(|e| e.map(|_| ())).collect()
+        tree.scan_prefix(b"").try_for_each(|e| e.map(|_| ()))
     ));
     assert!(failed(store.tree("u").map(|_| ())));
 }
