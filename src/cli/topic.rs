@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use crate::client::{Admin, ClientError, NewTopic, PartitionMetadata, Resource, TopicMetadata};
+use crate::client::{
+    Admin, ClientError, ConfigChange, NewTopic, PartitionMetadata, Resource, TopicMetadata,
+};
 use crate::model::{Offset, Timestamp};
 use crate::protocol::describe_configs::ConfigSource;
 use crate::protocol::incremental_alter_configs::AlterConfigOp;
@@ -113,12 +115,17 @@ async fn create(args: Create) -> Result<(), CliError> {
 
 async fn alter(args: Alter) -> Result<(), CliError> {
     let admin = args.bootstrap.connect().await?.admin();
-    let set = args.configs.into_iter();
-    let reset = args.defaults.into_iter();
-    let changes: Vec<_> = set
-        .map(|(name, value)| (name, AlterConfigOp::Set, Some(value)))
-        .chain(reset.map(|name| (name, AlterConfigOp::Delete, None)))
-        .collect();
+    let set = args.configs.into_iter().map(|(name, value)| ConfigChange {
+        name,
+        operation: AlterConfigOp::Set,
+        value: Some(value),
+    });
+    let reset = args.defaults.into_iter().map(|name| ConfigChange {
+        name,
+        operation: AlterConfigOp::Delete,
+        value: None,
+    });
+    let changes: Vec<ConfigChange> = set.chain(reset).collect();
     if !changes.is_empty() {
         let resource = Resource::Topic(args.name.clone());
         admin.alter_configs(&resource, &changes).await?;
