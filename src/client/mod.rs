@@ -38,6 +38,11 @@ mod metadata;
 mod partitioner;
 mod producer;
 
+#[cfg(test)]
+mod fake_broker;
+#[cfg(test)]
+mod tests;
+
 pub use admin::{Admin, ConfigChange, NewTopic, Resource};
 pub use cluster::{Client, ClientConfig};
 pub use consumer::{

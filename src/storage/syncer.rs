@@ -14,7 +14,6 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::fs::FileSystem;
 use super::log::{Covered, SyncJob};
 
 /// What happens when a sync fails.
@@ -62,7 +61,6 @@ pub struct SyncPool {
 }
 
 struct Shared {
-    fs: Arc<dyn FileSystem>,
     fatal: Arc<dyn FatalDisk>,
     whole: SyncFileSystem,
     queue: Mutex<Queue>,
@@ -84,15 +82,19 @@ impl std::fmt::Debug for Shared {
 }
 
 impl SyncPool {
-    /// Starts `threads` threads. Dropping the pool waits for all jobs that were submitted.
-    pub fn start(
-        fs: Arc<dyn FileSystem>,
+    /// Starts `threads` threads, which sync in the way that measured best. Dropping the pool waits
+    /// for all jobs that were submitted.
+    pub fn start(threads: usize, fatal: Arc<dyn FatalDisk>) -> io::Result<SyncPool> {
+        Self::with(threads, SyncFileSystem::FromJobs(WHOLE_FROM_JOBS), fatal)
+    }
+
+    /// Starts a pool that syncs the whole file system when `whole` says so.
+    pub fn with(
         threads: usize,
         whole: SyncFileSystem,
         fatal: Arc<dyn FatalDisk>,
     ) -> io::Result<SyncPool> {
         let shared = Arc::new(Shared {
-            fs,
             fatal,
             whole,
             queue: Mutex::default(),
@@ -109,6 +111,9 @@ impl SyncPool {
         Ok(SyncPool { shared, threads })
     }
 }
+
+/// From so many waiting jobs on, syncing the whole file system was faster.
+const WHOLE_FROM_JOBS: usize = 64;
 
 /// Threads that only call the kernel need little.
 const SYNC_STACK_BYTES: usize = 128 << 10;
@@ -178,15 +183,15 @@ impl Shared {
     }
 
     fn sync_all(&self, jobs: Vec<(SyncJob, SyncDone)>) {
-        let Some(dir) = jobs.first().map(|(job, _)| job.dir().to_owned()) else {
+        let Some((first, _)) = jobs.first() else {
             return;
         };
-        if let Err(e) = self.fs.sync_file_system(&dir) {
-            self.fatal.sync_failed(&dir, &e);
+        if let Err(e) = first.sync_file_system() {
+            self.fatal.sync_failed(first.dir(), &e);
             return;
         }
         for (job, done) in jobs {
-            match job.finish_after_file_system_sync() {
+            match job.finish_after_file_system() {
                 Ok(()) => done(job.covers()),
                 Err(e) => self.fatal.sync_failed(job.dir(), &e),
             }

@@ -184,7 +184,7 @@ impl State {
         }
     }
 
-    fn used(&self) -> u64 {
+    fn used_bytes(&self) -> u64 {
         let live: BTreeSet<usize> = self.names.values().copied().collect();
         live.iter()
             .map(|i| self.inodes[*i].written.len() as u64)
@@ -366,7 +366,7 @@ impl FaultyFs {
 
     /// The bytes in all files.
     pub fn used_bytes(&self) -> u64 {
-        self.state().used()
+        self.state().used_bytes()
     }
 
     /// From now on each sync of a file fails, and what it should have written is lost: the
@@ -405,7 +405,7 @@ impl File for FaultyFile {
         let len = state.inodes[self.inode].written.len() as u64;
         let grows = end.saturating_sub(len);
         let room = match state.faults.capacity_bytes {
-            Some(capacity) => capacity.saturating_sub(state.used()),
+            Some(capacity) => capacity.saturating_sub(state.used_bytes()),
             None => u64::MAX,
         };
         let fits = bytes.len() as u64 - grows.saturating_sub(room).min(bytes.len() as u64);

@@ -38,8 +38,8 @@ pub enum LogError {
     /// The log was truncated between planning a read and reading.
     #[error("the log was truncated while it was read")]
     Truncated,
-    /// A write failed and could not be taken back: the log must be opened again.
-    #[error("the log refuses appends since a failed write could not be taken back: {0}")]
+    /// The log was closed, or a write failed and could not be taken back: it must be opened again.
+    #[error("the log refuses appends: {0}")]
     Failed(String),
 }
 

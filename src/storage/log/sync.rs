@@ -102,8 +102,14 @@ impl SyncJob {
         }
     }
 
-    /// What is left to do when the whole file system was synced after the job began.
-    pub fn finish_after_file_system_sync(&self) -> io::Result<()> {
+    /// Puts it on disk with everything else that the file system holds, which must be followed by
+    /// [`Self::finish_after_file_system`] of each job that this is done for.
+    pub fn sync_file_system(&self) -> io::Result<()> {
+        self.fs.sync_file_system(&self.dir)
+    }
+
+    /// What is left to do once the whole file system was synced, after the job began.
+    pub fn finish_after_file_system(&self) -> io::Result<()> {
         match &self.first_checkpoint {
             // It is written, renamed and synced for itself.
             Some(checkpoint) => checkpoint.run(),

@@ -54,7 +54,8 @@ impl Log {
         let path = segment_path(&self.dir, segment, LOG_SUFFIX);
         file.set_len(position)
             .map_err(LogError::storage("cut", &path))?;
-        // Else segments that are gone could come back after a crash, and fit what is written next.
+        // Else what is gone could come back after a crash, and fit what is written next.
+        file.sync_data().map_err(LogError::storage("sync", &path))?;
         self.fs
             .sync_dir(&self.dir)
             .map_err(LogError::storage("sync", &self.dir))?;
