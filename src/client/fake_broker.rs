@@ -133,8 +133,10 @@ impl FakeBroker {
     }
 }
 
-/// Answers one connection's requests, one after the other.
-async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, released: Arc<Notify>) {
+/// Answers one connection's requests, one after the other, but for fetches, which may wait.
+async fn serve(stream: TcpStream, state: Arc<Mutex<State>>, released: Arc<Notify>) {
+    let (mut stream, writer) = stream.into_split();
+    let writer = Arc::new(tokio::sync::Mutex::new(writer));
     let mut buffer = BytesMut::new();
     loop {
         while let Some(frame) = split_frame(&mut buffer, FRAME_BYTES_MAX).unwrap() {
@@ -148,21 +150,36 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, released: Arc<No
                         }
                         released.await;
                     }
-                    match produce(&mut state.lock().unwrap(), request) {
+                    let produced = produce(&mut state.lock().unwrap(), request);
+                    match produced {
                         Produced::Answer(response) => Response::Produce(response),
                         Produced::Nothing => continue,
                         Produced::Garbage => {
-                            let _ = stream.try_write(b"\0\0\0\x05hello");
+                            let _ = writer.lock().await.write_all(b"\0\0\0\x05hello").await;
                             continue;
                         }
                         Produced::HangUp => return,
                     }
                 }
-                Request::Fetch(request) => Response::Fetch(fetch(&state, request).await),
+                Request::Fetch(request) => {
+                    let (state, writer) = (state.clone(), writer.clone());
+                    tokio::spawn(async move {
+                        let response = Response::Fetch(fetch(&state, request).await);
+                        let segments = encode_response(header.correlation_id, &response).unwrap();
+                        let _ = writer.lock().await.write_all(&segments.to_bytes()).await;
+                    });
+                    continue;
+                }
                 request => answer(&mut state.lock().unwrap(), request),
             };
             let segments = encode_response(header.correlation_id, &response).unwrap();
-            if stream.write_all(&segments.to_bytes()).await.is_err() {
+            if writer
+                .lock()
+                .await
+                .write_all(&segments.to_bytes())
+                .await
+                .is_err()
+            {
                 return;
             }
         }

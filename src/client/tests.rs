@@ -239,7 +239,13 @@ async fn retries_stop_at_the_delivery_timeout_and_later_records_go_on() {
         broker.script(|_| Fault::None);
         let record = ProducerRecord::to(TOPIC).value(b"good");
         producer.send(record).await.unwrap().await.unwrap();
-        assert_eq!(broker.values(0), ["good"]);
+        // The last attempt may have been on its way when time was up: that isn't known.
+        let values = broker.values(0);
+        assert_eq!(
+            values.iter().filter(|value| *value == "good").count(),
+            1,
+            "{values:?}"
+        );
         assert_eq!(producer.stats().failed, 1);
         assert_eq!(producer.first_error(), Some(error));
     }

@@ -6,6 +6,7 @@
 //! What all share is small: the buffer's bound (a semaphore of bytes), the counters, and the
 //! producer's identity, by which the broker recognises batches that are sent again (KIP-98).
 
+mod attempt;
 mod buffer;
 mod config;
 mod record;
@@ -217,7 +218,7 @@ impl Producer {
 
     async fn learn_topic(&self, name: &str) -> Result<Arc<Topic>, ProduceError> {
         let metadata = self.inner.shared.client.topic(name).await?;
-        Ok(self.add_partitions(&metadata)?)
+        self.add_partitions(&metadata)
     }
 
     /// Asks again for a topic that doesn't seem to have the record's partition.

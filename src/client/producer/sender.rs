@@ -18,17 +18,15 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::{sleep, sleep_until, timeout_at, Instant};
 
+use super::attempt::{outcome, transmit, Failure, Metadata, Sent};
 use super::buffer::{Batch, Partition, Take};
-use super::record::{Appended, BatchOutcome, Receipt};
+use super::record::{Appended, BatchOutcome};
 use super::{Acks, Identity, Shared};
-use crate::client::cluster::is_stale_metadata;
-use crate::client::connection::{Call, Purpose};
 use crate::client::{ClientError, ProduceError};
 use crate::model::ErrorCode;
-use crate::protocol::{produce, Records};
+use crate::protocol::produce;
 use crate::record::{restamp, ProducerStamp};
 
 pub(super) struct Sender {
@@ -49,88 +47,10 @@ enum IdentitySource {
     Own,
 }
 
-/// A batch that was built, and sent at least once or is about to be.
-struct Sent {
-    bytes: Bytes,
-    records: i32,
-    receipt: Arc<Receipt>,
-    opened_at: Instant,
-    reserved: usize,
-    call: Option<Call<produce::Api>>,
-    /// How often it was sent.
-    attempts: u32,
-    /// It was appended; its turn to be settled comes.
-    appended: Option<Appended>,
-    /// What became of the last attempt, if that failed.
-    failure: Option<Failure>,
-}
-
-impl Sent {
-    fn new(batch: &Batch) -> Sent {
-        Sent {
-            bytes: Bytes::new(),
-            records: batch.builder.len() as i32,
-            receipt: batch.receipt.clone(),
-            opened_at: batch.opened_at,
-            reserved: batch.reserved,
-            call: None,
-            attempts: 0,
-            appended: None,
-            failure: None,
-        }
-    }
-
-    fn note(&mut self, outcome: Result<Appended, Failure>) {
-        self.call = None;
-        match outcome {
-            Ok(appended) => self.appended = Some(appended),
-            Err(failure) => self.failure = Some(failure),
-        }
-    }
-}
-
-/// Why an attempt failed.
-enum Failure {
-    /// A retry can help; whether the batch was appended isn't known.
-    Retry { error: String, metadata: Metadata },
-    /// The broker has not appended it, and never will.
-    Refused(ErrorCode, String),
-    /// Nothing more can be appended.
-    Fatal(ErrorCode, String),
-}
-
-impl Failure {
-    const NOT_SENT: Failure = Failure::Retry {
-        error: String::new(),
-        metadata: Metadata::Fresh,
-    };
-}
-
-impl From<ClientError> for Failure {
-    fn from(error: ClientError) -> Failure {
-        match error {
-            ClientError::Refused { code, message, .. } if !code.is_retriable() => {
-                Failure::Refused(code, message)
-            }
-            error => Failure::Retry {
-                error: error.to_string(),
-                metadata: Metadata::Stale,
-            },
-        }
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Transmitted {
     Yes,
     No,
-}
-
-/// Whether what is known of the partition's leader can be relied on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Metadata {
-    Fresh,
-    Stale,
 }
 
 impl Sender {
@@ -510,74 +430,5 @@ async fn maybe<F: Future>(future: Option<F>) -> F::Output {
     match future {
         Some(future) => future.await,
         None => std::future::pending().await,
-    }
-}
-
-/// Sends a batch to the partition's leader; `None` if no answer comes.
-async fn transmit(
-    shared: &Shared,
-    partition: &Partition,
-    batch: &Bytes,
-) -> Result<Option<Call<produce::Api>>, ClientError> {
-    let config = &shared.config;
-    let leader = shared
-        .client
-        .leader(&partition.topic, partition.index)
-        .await?;
-    let connection = shared.client.broker(leader, Purpose::Produce).await?;
-    let request = produce::Request {
-        acks: config.acks.code(),
-        timeout_ms: i32::try_from(config.replication_timeout.as_millis()).unwrap_or(i32::MAX),
-        topic_data: vec![produce::TopicProduceData {
-            name: partition.topic.to_string(),
-            partition_data: vec![produce::PartitionProduceData {
-                index: partition.index,
-                records: Records(batch.clone()),
-            }],
-        }],
-    };
-    if config.acks == Acks::None {
-        connection.tell::<produce::Api>(&request).await?;
-        return Ok(None);
-    }
-    let timeout = config.replication_timeout;
-    connection
-        .begin::<produce::Api>(&request, timeout)
-        .await
-        .map(Some)
-}
-
-/// Reads the answer for the one partition of a request.
-fn outcome(answer: Result<produce::Response, ClientError>) -> Result<Appended, Failure> {
-    let response = answer?;
-    let partitions = response
-        .responses
-        .into_iter()
-        .flat_map(|topic| topic.partition_responses);
-    let Some(partition) = partitions.into_iter().next() else {
-        return Err(Failure::Retry {
-            error: "the response doesn't mention the partition".into(),
-            metadata: Metadata::Fresh,
-        });
-    };
-    let message = partition.error_message.unwrap_or_default();
-    match partition.error_code {
-        ErrorCode::None => Ok(Appended {
-            base_offset: partition.base_offset,
-            log_append_time: partition.log_append_time_ms,
-        }),
-        // It is there, and the broker no longer knows where.
-        ErrorCode::DuplicateSequenceNumber => Ok(Appended::UNKNOWN),
-        code @ (ErrorCode::OutOfOrderSequenceNumber
-        | ErrorCode::UnknownProducerId
-        | ErrorCode::InvalidProducerEpoch) => Err(Failure::Fatal(code, message)),
-        code if code.is_retriable() => Err(Failure::Retry {
-            error: format!("{code}: {message}"),
-            metadata: match is_stale_metadata(code) {
-                true => Metadata::Stale,
-                false => Metadata::Fresh,
-            },
-        }),
-        code => Err(Failure::Refused(code, message)),
     }
 }
