@@ -76,7 +76,9 @@ impl Broker {
 
     /// The one line on stderr of a command that fails with exit code 1.
     fn failure(&self, args: &[&str]) -> String {
-        failure(&self.run(args))
+        let output = self.run(args);
+        assert!(!output.status.success(), "klamm {args:?} succeeds");
+        failure(&output)
     }
 
     fn produce(&self, topic: &str, bytes: &[u8], args: &[&str]) -> Output {
