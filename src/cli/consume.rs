@@ -81,6 +81,7 @@ async fn consume(args: &Args, out: &mut impl Write) -> Result<(), CliError> {
     let client = args.bootstrap.connect().await?;
     // As it is now: what comes later isn't waited for.
     let ends = ends(args, &client).await?;
+    check_start(args, &ends)?;
     let mut consumer = client.consumer(ConsumerConfig::default());
     for partition in ends.keys() {
         consumer.assign(&args.topic, *partition, args.from).await?;
@@ -131,6 +132,18 @@ async fn ends(args: &Args, client: &Client) -> Result<HashMap<i32, Offset>, CliE
         Ok((*partition, *end))
     });
     asked.collect()
+}
+
+/// An offset that no partition has reached yet is more likely a slip than a wish for nothing.
+fn check_start(args: &Args, ends: &HashMap<i32, Offset>) -> Result<(), CliError> {
+    let last = ends.values().max().copied().unwrap_or(Offset::ZERO);
+    match args.from {
+        StartAt::Offset(offset) if offset > last => Err(CliError::failed(format!(
+            "topic {} ends at offset {last}, before {offset}",
+            args.topic
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Whether every partition is read up to its end.

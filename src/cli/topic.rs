@@ -115,17 +115,12 @@ async fn create(args: Create) -> Result<(), CliError> {
 
 async fn alter(args: Alter) -> Result<(), CliError> {
     let admin = args.bootstrap.connect().await?.admin();
-    let set = args.configs.into_iter().map(|(name, value)| ConfigChange {
-        name,
-        operation: AlterConfigOp::Set,
-        value: Some(value),
-    });
-    let reset = args.defaults.into_iter().map(|name| ConfigChange {
-        name,
-        operation: AlterConfigOp::Delete,
-        value: None,
-    });
-    let changes: Vec<_> = set.chain(reset).collect();
+    let set = args.configs.into_iter();
+    let reset = args.defaults.into_iter();
+    let changes: Vec<ConfigChange> = set
+        .map(|(name, value)| (name, AlterConfigOp::Set, Some(value)))
+        .chain(reset.map(|name| (name, AlterConfigOp::Delete, None)))
+        .collect();
     if !changes.is_empty() {
         let resource = Resource::Topic(args.name.clone());
         admin.alter_configs(&resource, &changes).await?;

@@ -8,6 +8,7 @@ use super::connection::Purpose;
 use super::{Client, ClientError, TopicMetadata};
 use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, Timestamp, TopicId};
 use crate::protocol::describe_configs::{RESOURCE_BROKER, RESOURCE_TOPIC};
+use crate::protocol::incremental_alter_configs::AlterConfigOp;
 use crate::protocol::{
     create_partitions, create_topics, delete_records, delete_topics, describe_actors,
     describe_cluster, describe_configs, incremental_alter_configs, list_offsets,
@@ -58,15 +59,9 @@ impl Resource {
     }
 }
 
-/// One setting to change. Without a value only [`AlterConfigOp::Delete`] makes sense.
-///
-/// [`AlterConfigOp::Delete`]: incremental_alter_configs::AlterConfigOp::Delete
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigChange {
-    pub name: String,
-    pub operation: incremental_alter_configs::AlterConfigOp,
-    pub value: Option<String>,
-}
+/// A setting's name, what to do with it, and the value to do it with, which only
+/// [`AlterConfigOp::Delete`] doesn't need.
+pub type ConfigChange = (String, AlterConfigOp, Option<String>);
 
 /// Administrates a cluster. Clones share the client.
 ///
@@ -235,13 +230,13 @@ impl Admin {
         changes: &[ConfigChange],
     ) -> Result<(), ClientError> {
         let (resource_type, resource_name) = resource.to_wire();
-        let configs = changes
-            .iter()
-            .map(|change| incremental_alter_configs::AlterableConfig {
-                name: change.name.clone(),
-                config_operation: change.operation as i8,
-                value: change.value.clone(),
-            });
+        let configs = changes.iter().map(|(name, operation, value)| {
+            incremental_alter_configs::AlterableConfig {
+                name: name.clone(),
+                config_operation: *operation as i8,
+                value: value.clone(),
+            }
+        });
         let request = incremental_alter_configs::Request {
             resources: vec![incremental_alter_configs::AlterConfigsResource {
                 resource_type,
