@@ -1,1 +1,95 @@
-//! cli
+//! The command line: one file a subcommand.
+//!
+//! Every command prints what was asked for to stdout and everything else to stderr, and a failure
+//! is one line there. It exits with 0, with 1 if it failed, or with 2 if it was used wrongly.
+
+mod actors;
+mod cluster;
+mod connect;
+mod consume;
+mod error;
+#[cfg(feature = "chaos")]
+mod fault;
+mod lines;
+mod log;
+mod output;
+mod perf;
+mod produce;
+mod server;
+mod topic;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use error::CliError;
+
+/// A distributed, partitioned, replicated log broker built as a system of actors.
+#[derive(Debug, Parser)]
+#[command(name = "klamm", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a broker
+    Server(server::Args),
+    /// Create, list, describe, alter and delete topics
+    #[command(subcommand)]
+    Topic(topic::Command),
+    /// Write lines to a topic, each as a record
+    Produce(produce::Args),
+    /// Read a topic's records
+    Consume(consume::Args),
+    /// Measure the machine, and a broker under load
+    #[command(subcommand)]
+    Perf(perf::Command),
+    /// Look at the cluster
+    #[command(subcommand)]
+    Cluster(cluster::Command),
+    /// List the actors of a broker at work
+    Actors(actors::Args),
+    /// Look into a partition's files, without a broker
+    #[command(subcommand)]
+    Log(log::Command),
+    /// Break an actor by name (this is a build for chaos tests)
+    #[cfg(feature = "chaos")]
+    #[command(subcommand)]
+    Fault(fault::Command),
+}
+
+/// Runs what the process's arguments say.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}
+
+fn run(command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Server(args) => server::run(args),
+        Command::Topic(command) => topic::run(command),
+        Command::Produce(args) => produce::run(args),
+        Command::Consume(args) => consume::run(args),
+        Command::Perf(command) => perf::run(command),
+        Command::Cluster(command) => cluster::run(command),
+        Command::Actors(args) => actors::run(args),
+        Command::Log(command) => log::run(command),
+        #[cfg(feature = "chaos")]
+        Command::Fault(command) => fault::run(command),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_commands_and_their_options_fit_together() {
+        super::Cli::command().debug_assert();
+    }
+}
