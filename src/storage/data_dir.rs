@@ -1,15 +1,45 @@
-//! stub: the data directory
-use crate::model::{BrokerId, ClusterId, Incarnation, PartitionId};
-use crate::storage::fs::FileSystem;
-use crate::storage::log::Shutdown;
+//! The data directory: everything that one broker keeps.
+//!
+//! ```text
+//! <data>/lock              held while a broker runs: a second one is refused
+//! <data>/meta.properties   whose data this is: node and cluster
+//! <data>/clean-shutdown    there between a clean stop and the next start
+//! <data>/logs/<topic id>-<partition>/
+//! <data>/metadata/
+//! ```
+//!
+//! The clean mark is taken (read, removed, and its removal synced) before anything else is
+//! written: a broker that dies at any later moment is found to have died. A mark that can't be
+//! read counts as none.
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use thiserror::Error;
 
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::fs::{read_all, replace_file, FileSystem, Lock, TEMPORARY_SUFFIX};
+use super::log::Shutdown;
+use crate::model::{BrokerId, ClusterId, Incarnation, PartitionId};
+
+const LOCK_FILE: &str = "lock";
+const IDENTITY_FILE: &str = "meta.properties";
+const CLEAN_FILE: &str = "clean-shutdown";
+const LOGS_DIR: &str = "logs";
+const METADATA_DIR: &str = "metadata";
+/// What the name of a log's directory ends with while it is removed.
+const DELETED_SUFFIX: &str = ".deleted";
+/// The version of this layout, in the identity file.
+const LAYOUT_VERSION: &str = "1";
+
+/// Why a data directory can't be used.
 #[derive(Debug, Error)]
 pub enum DataDirError {
-    #[error("the data directory {} is in use by another broker", .0.display())]
+    #[error(
+        "the data directory {} is in use by another broker: stop it, or set [node] data_dir",
+        .0.display()
+    )]
     InUse(PathBuf),
     #[error("can't {operation} {}: {source}", file.display())]
     Storage {
@@ -17,52 +47,333 @@ pub enum DataDirError {
         file: PathBuf,
         source: io::Error,
     },
+    /// The directory belongs to another node or cluster, or its identity can't be read.
     #[error("{}: {reason}", file.display())]
     Identity { file: PathBuf, reason: String },
 }
-/// Whose data this is.
+
+fn storage<'a>(
+    operation: &'static str,
+    file: &'a Path,
+) -> impl FnOnce(io::Error) -> DataDirError + 'a {
+    move |source| DataDirError::Storage {
+        operation,
+        file: file.to_owned(),
+        source,
+    }
+}
+
+/// Whose data it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub node_id: BrokerId,
     pub cluster_id: ClusterId,
 }
+
+/// An open data directory, locked until it is dropped.
 #[derive(Debug)]
-pub struct DataDir;
+pub struct DataDir {
+    fs: Arc<dyn FileSystem>,
+    path: PathBuf,
+    identity: Option<Identity>,
+    /// Who left the clean mark.
+    closed_by: Option<Incarnation>,
+    _lock: Box<dyn Lock>,
+}
+
 impl DataDir {
-    pub fn open(_fs: Arc<dyn FileSystem>, _path: &Path) -> Result<DataDir, DataDirError> {
-        todo!()
+    /// Opens the directory, or makes one; locks it, and takes the clean mark.
+    pub fn open(fs: Arc<dyn FileSystem>, path: &Path) -> Result<DataDir, DataDirError> {
+        let logs = path.join(LOGS_DIR);
+        fs.create_dir_all(&logs).map_err(storage("create", &logs))?;
+        let lock_path = path.join(LOCK_FILE);
+        let lock = fs.lock(&lock_path).map_err(storage("lock", &lock_path))?;
+        let lock = lock.ok_or_else(|| DataDirError::InUse(path.to_owned()))?;
+        let mut dir = DataDir {
+            fs,
+            path: path.to_owned(),
+            identity: None,
+            closed_by: None,
+            _lock: lock,
+        };
+        dir.identity = dir.read_identity()?;
+        dir.closed_by = dir.take_clean_mark()?;
+        dir.purge()?;
+        Ok(dir)
     }
+
     pub fn path(&self) -> &Path {
-        todo!()
+        &self.path
     }
+
+    /// How the last run ended; a new directory counts as unclean.
     pub fn shutdown_of_last_run(&self) -> Shutdown {
-        todo!()
+        match self.closed_by {
+            Some(_) => Shutdown::Clean,
+            None => Shutdown::Unclean,
+        }
     }
-    /// The incarnation that closed cleanly, when one did.
-    pub fn last_incarnation(&self) -> Option<Incarnation> {
-        todo!()
+
+    /// The incarnation that closed the directory cleanly, if one did.
+    pub fn closed_by(&self) -> Option<Incarnation> {
+        self.closed_by
     }
-    /// `None` when the directory is new.
+
+    /// `None` where the directory is new.
     pub fn identity(&self) -> Option<&Identity> {
-        todo!()
+        self.identity.as_ref()
     }
-    /// Writes the identity of a new directory, or checks that of an old one.
-    pub fn claim(&mut self, _identity: &Identity) -> Result<(), DataDirError> {
-        todo!()
+
+    /// Makes the directory that of `identity`; refused where it is somebody else's.
+    pub fn claim(&mut self, identity: &Identity) -> Result<(), DataDirError> {
+        let file = self.path.join(IDENTITY_FILE);
+        match &self.identity {
+            Some(mine) if mine == identity => Ok(()),
+            Some(mine) => Err(DataDirError::Identity {
+                file,
+                reason: format!(
+                    "this is the data of node {} of cluster {}, and node {} of cluster {} was started",
+                    mine.node_id, mine.cluster_id, identity.node_id, identity.cluster_id
+                ),
+            }),
+            None => {
+                let text = format!(
+                    "version={LAYOUT_VERSION}\nnode.id={}\ncluster.id={}\n",
+                    identity.node_id, identity.cluster_id
+                );
+                replace_file(&*self.fs, &file, text.as_bytes()).map_err(storage("write", &file))?;
+                self.identity = Some(identity.clone());
+                Ok(())
+            }
+        }
     }
-    pub fn log_dir(&self, _id: &PartitionId) -> PathBuf {
-        todo!()
+
+    /// The directory of a partition's log.
+    pub fn log_dir(&self, id: &PartitionId) -> PathBuf {
+        self.path.join(LOGS_DIR).join(id.to_string())
     }
+
+    /// The partitions that have a log here, ascending.
     pub fn logs(&self) -> Result<Vec<PartitionId>, DataDirError> {
-        todo!()
+        let logs = self.path.join(LOGS_DIR);
+        let names = self.fs.list(&logs).map_err(storage("list", &logs))?;
+        let mut ids: Vec<PartitionId> = names.iter().filter_map(|n| n.parse().ok()).collect();
+        ids.sort_unstable();
+        Ok(ids)
     }
+
+    /// Where the metadata's store is.
     pub fn metadata_dir(&self) -> PathBuf {
-        todo!()
+        self.path.join(METADATA_DIR)
     }
-    pub fn remove_log(&self, _id: &PartitionId) -> Result<(), DataDirError> {
-        todo!()
+
+    /// Removes a partition's log for good: under another name first, so that after a crash it is
+    /// either there or rubbish, and never half of it. A log that isn't there is removed already.
+    pub fn remove_log(&self, id: &PartitionId) -> Result<(), DataDirError> {
+        let logs = self.path.join(LOGS_DIR);
+        let dir = self.log_dir(id);
+        let deleted = logs.join(format!("{id}{DELETED_SUFFIX}"));
+        if !self.logs()?.contains(id) {
+            return Ok(());
+        }
+        let names = self.fs.list(&logs).map_err(storage("list", &logs))?;
+        if names.contains(&format!("{id}{DELETED_SUFFIX}")) {
+            self.fs
+                .remove_dir_all(&deleted)
+                .map_err(storage("remove", &deleted))?;
+        }
+        self.fs
+            .rename(&dir, &deleted)
+            .map_err(storage("rename", &dir))?;
+        self.fs.sync_dir(&logs).map_err(storage("sync", &logs))?;
+        self.fs
+            .remove_dir_all(&deleted)
+            .map_err(storage("remove", &deleted))
     }
-    pub fn mark_clean(&self, _incarnation: Incarnation) -> Result<(), DataDirError> {
-        todo!()
+
+    /// Leaves the clean mark: the last thing that a broker does, after all logs were closed.
+    pub fn mark_clean(&self, incarnation: Incarnation) -> Result<(), DataDirError> {
+        let file = self.path.join(CLEAN_FILE);
+        let text = format!("version={LAYOUT_VERSION}\nincarnation={incarnation}\n");
+        replace_file(&*self.fs, &file, text.as_bytes()).map_err(storage("write", &file))
+    }
+
+    fn take_clean_mark(&self) -> Result<Option<Incarnation>, DataDirError> {
+        let file = self.path.join(CLEAN_FILE);
+        let bytes = match read_all(&*self.fs, &file) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(storage("read", &file)(e)),
+        };
+        self.fs.remove(&file).map_err(storage("remove", &file))?;
+        self.fs
+            .sync_dir(&self.path)
+            .map_err(storage("sync", &self.path))?;
+        let text = String::from_utf8(bytes).unwrap_or_default();
+        let incarnation = value_of(&text, "incarnation").and_then(|v| Uuid::parse_str(v).ok());
+        if incarnation.is_none() {
+            log::warn!("{} can't be read: taken as unclean", file.display());
+        }
+        Ok(incarnation.map(Incarnation))
+    }
+
+    fn read_identity(&self) -> Result<Option<Identity>, DataDirError> {
+        let file = self.path.join(IDENTITY_FILE);
+        let bytes = match read_all(&*self.fs, &file) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(storage("read", &file)(e)),
+        };
+        let text = String::from_utf8(bytes).unwrap_or_default();
+        let version = value_of(&text, "version");
+        let node_id = value_of(&text, "node.id").and_then(|v| v.parse().ok());
+        let cluster_id = value_of(&text, "cluster.id").filter(|v| !v.is_empty());
+        match (version, node_id, cluster_id) {
+            (Some(LAYOUT_VERSION), Some(node_id), Some(cluster_id)) => Ok(Some(Identity {
+                node_id: BrokerId(node_id),
+                cluster_id: ClusterId(cluster_id.to_owned()),
+            })),
+            (Some(version), ..) if version != LAYOUT_VERSION => Err(DataDirError::Identity {
+                file,
+                reason: format!("layout version {version} isn't known to this build"),
+            }),
+            _ => Err(DataDirError::Identity {
+                file,
+                reason: "it doesn't say version, node.id and cluster.id".into(),
+            }),
+        }
+    }
+
+    /// Removes what the last run was about to remove or to write.
+    fn purge(&self) -> Result<(), DataDirError> {
+        let logs = self.path.join(LOGS_DIR);
+        let names = self.fs.list(&logs).map_err(storage("list", &logs))?;
+        for name in names.iter().filter(|name| name.ends_with(DELETED_SUFFIX)) {
+            let dir = logs.join(name);
+            self.fs
+                .remove_dir_all(&dir)
+                .map_err(storage("remove", &dir))?;
+        }
+        let names = self
+            .fs
+            .list(&self.path)
+            .map_err(storage("list", &self.path))?;
+        let temporary = format!(".{TEMPORARY_SUFFIX}");
+        for name in names.iter().filter(|name| name.ends_with(&temporary)) {
+            let file = self.path.join(name);
+            self.fs.remove(&file).map_err(storage("remove", &file))?;
+        }
+        Ok(())
+    }
+}
+
+/// The value of a `key=value` line.
+fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let mut values = text.lines().filter_map(|line| line.split_once('='));
+    values.find(|(k, _)| *k == key).map(|(_, value)| value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::TopicId;
+    use crate::storage::fs::{FaultyFs, RealFs};
+
+    const DATA: &str = "/data";
+
+    fn identity(node: i32) -> Identity {
+        Identity {
+            node_id: BrokerId(node),
+            cluster_id: ClusterId("c".into()),
+        }
+    }
+
+    fn open(fs: &FaultyFs) -> Result<DataDir, DataDirError> {
+        DataDir::open(Arc::new(fs.clone()), Path::new(DATA))
+    }
+
+    #[test]
+    fn a_second_broker_on_the_same_directory_is_refused_by_its_name() {
+        let temporary = tempfile::tempdir().unwrap();
+        let open = || DataDir::open(Arc::new(RealFs), temporary.path());
+        let first = open().unwrap();
+        let error = open().unwrap_err();
+        assert!(matches!(error, DataDirError::InUse(_)));
+        let path = temporary.path().display().to_string();
+        assert!(error.to_string().contains(&path), "{error}");
+        drop(first);
+        open().unwrap();
+    }
+
+    #[test]
+    fn the_clean_mark_is_good_for_one_start() {
+        let fs = FaultyFs::new(1);
+        let dir = open(&fs).unwrap();
+        assert_eq!(dir.shutdown_of_last_run(), Shutdown::Unclean);
+        let incarnation = Incarnation::random();
+        dir.mark_clean(incarnation).unwrap();
+        drop(dir);
+        let fs = fs.crash();
+        let dir = open(&fs).unwrap();
+        assert_eq!(dir.shutdown_of_last_run(), Shutdown::Clean);
+        assert_eq!(dir.closed_by(), Some(incarnation));
+        drop(dir);
+        let dir = open(&fs.crash()).unwrap();
+        assert_eq!(dir.shutdown_of_last_run(), Shutdown::Unclean);
+    }
+
+    #[test]
+    fn another_nodes_directory_is_refused() {
+        let fs = FaultyFs::new(1);
+        let mut dir = open(&fs).unwrap();
+        dir.claim(&identity(1)).unwrap();
+        drop(dir);
+        let mut dir = open(&fs.crash()).unwrap();
+        assert_eq!(dir.identity(), Some(&identity(1)));
+        dir.claim(&identity(1)).unwrap();
+        let error = dir.claim(&identity(2)).unwrap_err().to_string();
+        assert!(error.contains("node 1"), "{error}");
+    }
+
+    #[test]
+    fn an_identity_that_cannot_be_read_is_an_error_and_not_a_new_directory() {
+        let fs = FaultyFs::new(1);
+        drop(open(&fs).unwrap());
+        let file = Path::new(DATA).join(IDENTITY_FILE);
+        for text in [
+            "",
+            "version=2\nnode.id=1\ncluster.id=c\n",
+            "version=1\nnode.id=x\n",
+        ] {
+            replace_file(&fs, &file, text.as_bytes()).unwrap();
+            assert!(matches!(open(&fs), Err(DataDirError::Identity { .. })));
+        }
+    }
+
+    #[test]
+    fn a_removed_log_is_there_as_a_whole_or_not_at_all_after_a_crash() {
+        let id = PartitionId {
+            topic_id: TopicId::random(),
+            partition: 3,
+        };
+        for operation in 1..20 {
+            let fs = FaultyFs::new(operation);
+            let dir = open(&fs).unwrap();
+            let log_dir = dir.log_dir(&id);
+            fs.create_dir_all(&log_dir).unwrap();
+            for name in ["a", "b"] {
+                replace_file(&fs, &log_dir.join(name), name.as_bytes()).unwrap();
+            }
+            fs.lose_power_at(fs.operations() + operation);
+            let removed = dir.remove_log(&id);
+            let fs = fs.crash();
+            let dir = open(&fs).unwrap();
+            let left = fs.list(&log_dir).unwrap_or_default();
+            assert!(left.is_empty() || left.len() == 2, "{operation}: {left:?}");
+            if removed.is_ok() {
+                assert!(left.is_empty(), "{operation}: {left:?}");
+                assert!(!dir.logs().unwrap().contains(&id) || left.is_empty());
+            }
+        }
     }
 }

@@ -1,32 +1,195 @@
-//! stub: how many logs are put on disk side by side
-use crate::storage::log::{Covered, SyncJob};
-use std::io;
-use std::sync::Arc;
+//! Putting many logs on disk side by side.
+//!
+//! The partitions' actors submit their [`SyncJob`]s here and are called back. How the jobs are
+//! carried out stays behind [`Syncer`], so that ways can be measured against each other
+//! (`benches/sync.rs`; `docs/adr/0003-group-commit.md` has the figures). Each log has at most
+//! one job at a time, so the queue is bounded by the number of logs.
+//!
+//! A sync that fails ends the process: the kernel may have marked the pages clean, so that trying
+//! again would say "done" of bytes that are lost. At the next start the disk is read again.
 
-/// What to do when a sync failed (reliability: the process must end, and the disk be read again).
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use super::fs::FileSystem;
+use super::log::{Covered, SyncJob};
+
+/// What happens when a sync fails.
 pub trait FatalDisk: Send + Sync {
-    fn fatal(&self, what: &str, error: &io::Error);
+    /// Told of a sync that failed. The job's callback is never called.
+    fn sync_failed(&self, dir: &Path, error: &io::Error);
 }
-/// Logs the error and aborts the process.
+
+/// Says what failed, and ends the process at once.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct AbortProcess;
+
 impl FatalDisk for AbortProcess {
-    fn fatal(&self, what: &str, error: &io::Error) {
-        log::error!("{what}: {error}");
-        std::process::abort()
+    fn sync_failed(&self, dir: &Path, error: &io::Error) {
+        log::error!(
+            "can't sync {}: {error}; what was written since the last sync may be lost, so this \
+             process ends, and the disk is read again at the next start",
+            dir.display()
+        );
+        std::process::abort();
     }
 }
-/// `done` is called on a thread of the syncer, when and only when the job's bytes are on disk.
+
+/// Called on a thread of the syncer, once the job's bytes are on disk.
+pub type SyncDone = Box<dyn FnOnce(Covered) + Send>;
+
+/// Carries out sync jobs, off the caller's thread.
 pub trait Syncer: Send + Sync {
-    fn submit(&self, job: SyncJob, done: Box<dyn FnOnce(Covered) + Send>);
+    fn submit(&self, job: SyncJob, done: SyncDone);
 }
-pub struct SyncPool;
-impl SyncPool {
-    pub fn start(_threads: usize, _fatal: Arc<dyn FatalDisk>) -> io::Result<SyncPool> {
-        todo!()
+
+/// From how many waiting jobs on one sync of the whole file system takes the place of theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncFileSystem {
+    Never,
+    FromJobs(usize),
+}
+
+/// A pool of threads, each of which syncs one log at a time; when many logs wait, one thread
+/// syncs the file system that holds them all.
+#[derive(Debug)]
+pub struct SyncPool {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    fs: Arc<dyn FileSystem>,
+    fatal: Arc<dyn FatalDisk>,
+    whole: SyncFileSystem,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<(SyncJob, SyncDone)>,
+    closed: bool,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("whole", &self.whole)
+            .finish()
     }
 }
+
+impl SyncPool {
+    /// Starts `threads` threads. Dropping the pool waits for all jobs that were submitted.
+    pub fn start(
+        fs: Arc<dyn FileSystem>,
+        threads: usize,
+        whole: SyncFileSystem,
+        fatal: Arc<dyn FatalDisk>,
+    ) -> io::Result<SyncPool> {
+        let shared = Arc::new(Shared {
+            fs,
+            fatal,
+            whole,
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let spawn = |n| {
+            let shared = shared.clone();
+            std::thread::Builder::new()
+                .name(format!("sync-{n}"))
+                .stack_size(SYNC_STACK_BYTES)
+                .spawn(move || shared.work())
+        };
+        let threads = (0..threads).map(spawn).collect::<io::Result<_>>()?;
+        Ok(SyncPool { shared, threads })
+    }
+}
+
+/// Threads that only call the kernel need little.
+const SYNC_STACK_BYTES: usize = 128 << 10;
+
 impl Syncer for SyncPool {
-    fn submit(&self, _job: SyncJob, _done: Box<dyn FnOnce(Covered) + Send>) {
-        todo!()
+    fn submit(&self, job: SyncJob, done: SyncDone) {
+        self.shared.queue().jobs.push_back((job, done));
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Drop for SyncPool {
+    fn drop(&mut self) {
+        self.shared.queue().closed = true;
+        self.shared.changed.notify_all();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                log::error!("a sync thread has panicked");
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        while let Some(jobs) = self.take() {
+            match <[_; 1]>::try_from(jobs) {
+                Ok([(job, done)]) => self.sync_one(job, done),
+                Err(jobs) => self.sync_all(jobs),
+            }
+        }
+    }
+
+    /// Waits for jobs: one, or all that wait when they are many. `None` at the end.
+    fn take(&self) -> Option<Vec<(SyncJob, SyncDone)>> {
+        let mut queue = self.queue();
+        loop {
+            let waiting = queue.jobs.len();
+            match self.whole {
+                SyncFileSystem::FromJobs(n) if waiting >= n.max(2) => {
+                    return Some(queue.jobs.drain(..).collect());
+                }
+                _ => {}
+            }
+            if let Some(job) = queue.jobs.pop_front() {
+                return Some(vec![job]);
+            }
+            if queue.closed {
+                return None;
+            }
+            queue = self
+                .changed
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn sync_one(&self, job: SyncJob, done: SyncDone) {
+        match job.run() {
+            Ok(()) => done(job.covers()),
+            Err(e) => self.fatal.sync_failed(job.dir(), &e),
+        }
+    }
+
+    fn sync_all(&self, jobs: Vec<(SyncJob, SyncDone)>) {
+        let Some(dir) = jobs.first().map(|(job, _)| job.dir().to_owned()) else {
+            return;
+        };
+        if let Err(e) = self.fs.sync_file_system(&dir) {
+            self.fatal.sync_failed(&dir, &e);
+            return;
+        }
+        for (job, done) in jobs {
+            match job.finish_after_file_system_sync() {
+                Ok(()) => done(job.covers()),
+                Err(e) => self.fatal.sync_failed(job.dir(), &e),
+            }
+        }
     }
 }

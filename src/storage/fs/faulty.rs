@@ -1,4 +1,622 @@
-//! stub
-/// stub
+//! A file system in memory that loses power.
+//!
+//! Each file has what was written and what was synced; each directory has the names that are seen
+//! and those that are on disk. [`FaultyFs::crash`] gives what a disk could hold after the power
+//! went: of what was not synced, anything may be there, in part, or not.
+//!
+//! What is harsher here than on ext4, where POSIX promises nothing: syncing a file doesn't put its
+//! name on disk, and names that were not synced come and go independently of each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{File, FileSystem, Lock};
+use crate::model::Timestamp;
+
+/// Pages are written to disk as a whole or torn.
+const PAGE: usize = 4096;
+/// What a disk writes at once.
+const SECTOR: usize = 512;
+
+/// A small generator of random numbers (splitmix64): the same seed gives the same faults.
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(seed ^ 0x9e37_79b9_7f4a_7c15)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `limit`, which is above 0.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    /// True once in `times`.
+    pub fn one_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Inode {
+    written: Vec<u8>,
+    synced: Vec<u8>,
+    /// From here on `written` may differ from `synced`.
+    dirty_from: usize,
+}
+
+/// A change of names that isn't on disk yet.
+#[derive(Clone, Debug)]
+enum NameChange {
+    Link(PathBuf, usize),
+    Unlink(PathBuf),
+    Rename(PathBuf, PathBuf),
+}
+
+impl NameChange {
+    fn parent(&self) -> Option<&Path> {
+        match self {
+            NameChange::Link(path, _) | NameChange::Unlink(path) => path.parent(),
+            NameChange::Rename(_, to) => to.parent(),
+        }
+    }
+
+    fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
+        match self {
+            NameChange::Link(path, inode) => {
+                names.insert(path.clone(), *inode);
+            }
+            NameChange::Unlink(path) => {
+                names.remove(path);
+            }
+            NameChange::Rename(from, to) => {
+                let moved: Vec<_> = names
+                    .range(from.clone()..)
+                    .take_while(|(path, _)| path.starts_with(from))
+                    .map(|(path, inode)| (path.clone(), *inode))
+                    .collect();
+                for (path, inode) in moved {
+                    names.remove(&path);
+                    let rest = path.strip_prefix(from).unwrap_or(Path::new(""));
+                    let new = match rest.as_os_str().is_empty() {
+                        true => to.clone(),
+                        false => to.join(rest),
+                    };
+                    names.insert(new, inode);
+                }
+            }
+        }
+    }
+}
+
+/// What was asked for to go wrong.
+#[derive(Clone, Debug, Default)]
+struct Faults {
+    /// Counts the operations that change something on disk.
+    operations: u64,
+    /// At this operation the power goes.
+    power_lost_at: Option<u64>,
+    power_lost: bool,
+    /// This operation fails, once.
+    error_at: Option<u64>,
+    /// All files together may not become larger.
+    capacity_bytes: Option<u64>,
+    syncs_fail: bool,
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    inodes: Vec<Inode>,
+    names: BTreeMap<PathBuf, usize>,
+    dirs: BTreeSet<PathBuf>,
+    durable_names: BTreeMap<PathBuf, usize>,
+    pending: Vec<NameChange>,
+    locks: BTreeSet<PathBuf>,
+    faults: Faults,
+    random: Random,
+    syncs: u64,
+}
+
+/// The file system. A clone is the same one.
+#[derive(Clone, Debug)]
+pub struct FaultyFs {
+    state: Arc<Mutex<State>>,
+}
+
+fn power_lost() -> io::Error {
+    io::Error::other("the power is gone")
+}
+
+impl State {
+    /// Counts an operation that changes the disk, and fails it if that was asked for.
+    fn operation(&mut self) -> io::Result<()> {
+        let faults = &mut self.faults;
+        if faults.power_lost {
+            return Err(power_lost());
+        }
+        faults.operations += 1;
+        if faults.power_lost_at == Some(faults.operations) {
+            faults.power_lost = true;
+        }
+        if faults.error_at == Some(faults.operations) {
+            faults.error_at = None;
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
+        Ok(())
+    }
+
+    /// After the operation at which the power goes nobody hears of its success.
+    fn done<T>(&self, value: T) -> io::Result<T> {
+        match self.faults.power_lost {
+            true => Err(power_lost()),
+            false => Ok(value),
+        }
+    }
+
+    fn alive(&self) -> io::Result<()> {
+        self.done(())
+    }
+
+    fn change(&mut self, change: NameChange) {
+        change.apply(&mut self.names);
+        self.pending.push(change);
+    }
+
+    fn sync_names(&mut self, covered: impl Fn(&NameChange) -> bool) {
+        let pending = std::mem::take(&mut self.pending);
+        for change in pending {
+            if covered(&change) {
+                change.apply(&mut self.durable_names);
+            } else {
+                self.pending.push(change);
+            }
+        }
+    }
+
+    fn used(&self) -> u64 {
+        let live: BTreeSet<usize> = self.names.values().copied().collect();
+        live.iter()
+            .map(|i| self.inodes[*i].written.len() as u64)
+            .sum()
+    }
+}
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+impl Inode {
+    fn sync(&mut self) {
+        let from = self
+            .dirty_from
+            .min(self.written.len())
+            .min(self.synced.len());
+        self.synced.truncate(from);
+        self.synced.extend_from_slice(&self.written[from..]);
+        self.dirty_from = self.written.len();
+    }
+
+    fn write(&mut self, position: usize, bytes: &[u8]) {
+        let end = position + bytes.len();
+        if self.written.len() < end {
+            self.written.resize(end, 0);
+        }
+        self.written[position..end].copy_from_slice(bytes);
+        self.dirty_from = self.dirty_from.min(position);
+    }
+
+    /// What may be on disk of this file.
+    fn after_crash(&self, random: &mut Random) -> Vec<u8> {
+        if self.dirty_from >= self.written.len() && self.synced.len() == self.written.len() {
+            return self.synced.clone();
+        }
+        let (low, high) = match self.synced.len() <= self.written.len() {
+            true => (self.synced.len(), self.written.len()),
+            false => (self.written.len(), self.synced.len()),
+        };
+        let len = match random.below(4) {
+            0 => low,
+            1 => high,
+            _ => low + random.below((high - low) as u64 + 1) as usize,
+        };
+        let mut disk: Vec<u8> = (0..len)
+            .map(|at| *self.written.get(at).or(self.synced.get(at)).unwrap_or(&0))
+            .collect();
+        // Where the content differs, each sector may have been written or not.
+        let all_written = random.one_in(2);
+        for sector in (self.dirty_from / SECTOR * SECTOR..len).step_by(SECTOR) {
+            if all_written || random.one_in(2) {
+                continue;
+            }
+            for at in sector.max(self.dirty_from)..len.min(sector + SECTOR) {
+                disk[at] = self.synced.get(at).copied().unwrap_or(0);
+            }
+        }
+        // The last page that isn't all synced may be torn.
+        let torn_from = (len.saturating_sub(1) / PAGE * PAGE).max(self.synced.len());
+        if torn_from < len && random.one_in(2) {
+            let from = torn_from + random.below((len - torn_from) as u64) as usize;
+            let zeros = random.one_in(2);
+            for byte in &mut disk[from..] {
+                *byte = if zeros { 0 } else { random.next() as u8 };
+            }
+        }
+        disk
+    }
+}
+
+impl FaultyFs {
+    /// An empty file system; the seed decides what a crash leaves.
+    pub fn new(seed: u64) -> FaultyFs {
+        FaultyFs {
+            state: Arc::new(Mutex::new(State {
+                inodes: Vec::new(),
+                names: BTreeMap::new(),
+                dirs: BTreeSet::new(),
+                durable_names: BTreeMap::new(),
+                pending: Vec::new(),
+                locks: BTreeSet::new(),
+                faults: Faults::default(),
+                random: Random::new(seed),
+                syncs: 0,
+            })),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the disk holds after the power went now. What was open on the old one stays there.
+    pub fn crash(&self) -> FaultyFs {
+        let mut old = self.state();
+        old.faults.power_lost = true;
+        let State {
+            inodes,
+            durable_names,
+            pending,
+            random,
+            ..
+        } = &mut *old;
+        let mut names = durable_names.clone();
+        let in_order_up_to = random.below(pending.len() as u64 + 1) as usize;
+        let journaled = random.one_in(2);
+        for (at, change) in pending.iter().enumerate() {
+            let happened = match journaled {
+                true => at < in_order_up_to,
+                false => random.one_in(2),
+            };
+            if happened {
+                change.apply(&mut names);
+            }
+        }
+        let disk = inodes.iter().map(|inode| {
+            let content = inode.after_crash(random);
+            Inode {
+                dirty_from: content.len(),
+                written: content.clone(),
+                synced: content,
+            }
+        });
+        let disk: Vec<Inode> = disk.collect();
+        let state = State {
+            inodes: disk,
+            durable_names: names.clone(),
+            names,
+            dirs: old.dirs.clone(),
+            pending: Vec::new(),
+            locks: BTreeSet::new(),
+            faults: Faults::default(),
+            random: Random::new(old.random.next()),
+            syncs: 0,
+        };
+        FaultyFs {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// What the files hold after the process was killed, with the power on: everything.
+    pub fn restart(&self) -> FaultyFs {
+        let mut state = self.state().clone();
+        state.faults = Faults::default();
+        state.locks.clear();
+        FaultyFs {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// How many operations have changed the disk so far.
+    pub fn operations(&self) -> u64 {
+        self.state().faults.operations
+    }
+
+    /// How many files were synced so far.
+    pub fn syncs(&self) -> u64 {
+        self.state().syncs
+    }
+
+    /// The power goes while this operation is carried out, counted from the first.
+    pub fn lose_power_at(&self, operation: u64) {
+        self.state().faults.power_lost_at = Some(operation);
+    }
+
+    pub fn has_power(&self) -> bool {
+        !self.state().faults.power_lost
+    }
+
+    /// This operation fails with EIO, once.
+    pub fn fail_at(&self, operation: u64) {
+        self.state().faults.error_at = Some(operation);
+    }
+
+    /// From now on all files together can't become larger than this (ENOSPC).
+    pub fn limit_capacity(&self, bytes: Option<u64>) {
+        self.state().faults.capacity_bytes = bytes;
+    }
+
+    /// The bytes in all files.
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used()
+    }
+
+    /// From now on each sync of a file fails, and what it should have written is lost: the
+    /// kernel marks such pages clean.
+    pub fn fail_syncs(&self) {
+        self.state().faults.syncs_fail = true;
+    }
+
+    /// Flips one bit of a file, on disk and in memory.
+    pub fn flip_bit(&self, path: &Path, position: u64, bit: u8) {
+        let mut state = self.state();
+        if let Some(inode) = state.names.get(path).copied() {
+            let inode = &mut state.inodes[inode];
+            for content in [&mut inode.written, &mut inode.synced] {
+                if let Some(byte) = content.get_mut(position as usize) {
+                    *byte ^= 1 << (bit % 8);
+                }
+            }
+        }
+    }
+}
+
+/// An open file of a [`FaultyFs`].
 #[derive(Debug)]
-pub struct FaultyFs;
+struct FaultyFile {
+    fs: FaultyFs,
+    inode: usize,
+}
+
+impl File for FaultyFile {
+    fn write_vectored_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
+        let mut state = self.fs.state();
+        state.operation()?;
+        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        let end = position + bytes.len() as u64;
+        let len = state.inodes[self.inode].written.len() as u64;
+        let grows = end.saturating_sub(len);
+        let room = match state.faults.capacity_bytes {
+            Some(capacity) => capacity.saturating_sub(state.used()),
+            None => u64::MAX,
+        };
+        let fits = bytes.len() as u64 - grows.saturating_sub(room).min(bytes.len() as u64);
+        state.inodes[self.inode].write(position as usize, &bytes[..fits as usize]);
+        if fits < bytes.len() as u64 {
+            return Err(io::Error::from_raw_os_error(ENOSPC));
+        }
+        state.done(())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let state = self.fs.state();
+        state.alive()?;
+        let content = &state.inodes[self.inode].written;
+        let from = (position as usize).min(content.len());
+        let len = buffer.len().min(content.len() - from);
+        buffer[..len].copy_from_slice(&content[from..from + len]);
+        Ok(len)
+    }
+
+    fn read_at_cached(&self, buffer: &mut [u8], position: u64) -> io::Result<Option<usize>> {
+        // Sometimes a part is in memory only, sometimes nothing.
+        let len = {
+            let mut state = self.fs.state();
+            match state.random.below(4) {
+                0 => return Ok(None),
+                1 => state.random.below(buffer.len() as u64 + 1) as usize,
+                _ => buffer.len(),
+            }
+        };
+        self.read_at(&mut buffer[..len], position).map(Some)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.fs.state();
+        state.operation()?;
+        if state.faults.syncs_fail {
+            let inode = &mut state.inodes[self.inode];
+            inode.dirty_from = inode.written.len();
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
+        state.alive()?;
+        state.syncs += 1;
+        state.inodes[self.inode].sync();
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut state = self.fs.state();
+        state.operation()?;
+        let inode = &mut state.inodes[self.inode];
+        inode.dirty_from = inode.dirty_from.min(len as usize).min(inode.written.len());
+        inode.written.resize(len as usize, 0);
+        state.done(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        let state = self.fs.state();
+        state.alive()?;
+        Ok(state.inodes[self.inode].written.len() as u64)
+    }
+
+    fn preallocate(&self, _position: u64, _len: u64) -> io::Result<()> {
+        self.fs.state().alive()
+    }
+
+    fn modified(&self) -> io::Result<Timestamp> {
+        Ok(Timestamp(0))
+    }
+}
+
+impl FaultyFs {
+    fn file(&self, inode: usize) -> Arc<dyn File> {
+        Arc::new(FaultyFile {
+            fs: self.clone(),
+            inode,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct FaultyLock {
+    fs: FaultyFs,
+    path: PathBuf,
+}
+
+impl Lock for FaultyLock {}
+
+impl Drop for FaultyLock {
+    fn drop(&mut self) {
+        self.fs.state().locks.remove(&self.path);
+    }
+}
+
+impl FileSystem for FaultyFs {
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let state = self.state();
+        state.alive()?;
+        match state.names.get(path) {
+            Some(inode) => Ok(self.file(*inode)),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn open_read_only(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.open(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let mut state = self.state();
+        state.operation()?;
+        let inode = match state.names.get(path).copied() {
+            Some(inode) => {
+                state.inodes[inode].dirty_from = 0;
+                state.inodes[inode].written.clear();
+                inode
+            }
+            None => {
+                state.inodes.push(Inode::default());
+                let inode = state.inodes.len() - 1;
+                state.change(NameChange::Link(path.to_owned(), inode));
+                inode
+            }
+        };
+        state.done(())?;
+        Ok(self.file(inode))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.operation()?;
+        state.change(NameChange::Rename(from.to_owned(), to.to_owned()));
+        state.done(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.operation()?;
+        if !state.names.contains_key(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        state.change(NameChange::Unlink(path.to_owned()));
+        state.done(())
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.operation()?;
+        let inside: Vec<PathBuf> = state
+            .names
+            .keys()
+            .filter(|n| n.starts_with(path))
+            .cloned()
+            .collect();
+        for name in inside {
+            state.change(NameChange::Unlink(name));
+        }
+        state.dirs.retain(|dir| !dir.starts_with(path));
+        state.done(())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let state = self.state();
+        state.alive()?;
+        if !state.dirs.contains(dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let paths = state.names.keys().chain(state.dirs.iter());
+        let names: BTreeSet<String> = paths
+            .filter_map(|path| path.strip_prefix(dir).ok()?.iter().next()?.to_str())
+            .map(str::to_owned)
+            .collect();
+        Ok(names.into_iter().collect())
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.alive()?;
+        for dir in path.ancestors() {
+            state.dirs.insert(dir.to_owned());
+        }
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.operation()?;
+        state.alive()?;
+        state.sync_names(|change| change.parent() == Some(dir));
+        Ok(())
+    }
+
+    fn sync_file_system(&self, _path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.operation()?;
+        state.alive()?;
+        state.syncs += 1;
+        state.sync_names(|_| true);
+        state.inodes.iter_mut().for_each(Inode::sync);
+        Ok(())
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
+        let mut state = self.state();
+        state.alive()?;
+        if !state.locks.insert(path.to_owned()) {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(FaultyLock {
+            fs: self.clone(),
+            path: path.to_owned(),
+        })))
+    }
+}

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 #[cfg(any(test, feature = "chaos"))]
-pub use faulty::FaultyFs;
+pub use faulty::{FaultyFs, Random};
 pub use real::RealFs;
 
 use crate::model::Timestamp;
@@ -110,10 +110,19 @@ pub fn read_all(fs: &dyn FileSystem, path: &Path) -> io::Result<Vec<u8>> {
 ///
 /// The new content is synced under a temporary name, renamed, and the directory is synced.
 pub fn replace_file(fs: &dyn FileSystem, path: &Path, content: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
+    let temporary = path.with_extension(TEMPORARY_SUFFIX);
     let file = fs.create(&temporary)?;
     file.write_vectored_at(&[IoSlice::new(content)], 0)?;
     file.sync_data()?;
     fs.rename(&temporary, path)?;
     fs.sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
+
+/// Replaces a file for the process only: after a crash it may hold anything, or be missing.
+pub fn replace_unsynced(fs: &dyn FileSystem, path: &Path, content: &[u8]) -> io::Result<()> {
+    fs.create(path)?
+        .write_vectored_at(&[IoSlice::new(content)], 0)
+}
+
+/// What the names of files end with that are being written; such a file is rubbish after a crash.
+pub const TEMPORARY_SUFFIX: &str = "tmp";

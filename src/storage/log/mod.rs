@@ -1,207 +1,274 @@
-//! stub of the log: signatures only
-mod error;
-pub use error::{AppendError, LogError};
+//! A partition's log: record batches in the order of their offsets, in segments of a directory.
+//!
+//! # Who does what
+//!
+//! One owner (the partition's actor) appends, rolls, truncates and plans; nothing here locks. What
+//! waits for the disk is handed out as a job to be run elsewhere: [`SyncJob`], [`ReadPlan`],
+//! [`CheckpointJob`], [`Removed`]. A job holds the files that it needs, so the log may move on.
+//!
+//! # What holds, always
+//!
+//! - Offsets are dense: each batch starts with the offset after the last of the one before it,
+//!   within a segment and from one segment to the next.
+//! - `start_offset <= high_watermark <= end_offset`, and `synced_offset <= end_offset`: all bytes
+//!   below `synced_offset`, and the names of the files that hold them, are on disk.
+//! - What was below `synced_offset` is never cut by recovery. What fails its checksum there is
+//!   reported ([`LogError::Corrupt`]), and never served.
+//! - An append that fails leaves the log as it was; if that can't be done, the log refuses all
+//!   further appends until it is opened again.
+//! - Everything beside the batches can be rebuilt from them: indexes, producer snapshots, leader
+//!   epochs. An index is only ever a hint.
+//!
+//! # What a crash can lose
+//!
+//! Only what no [`SyncJob`] covered. What else depends on the checkpoint, which is written every
+//! few seconds: see [`crate::storage::checkpoint`].
 
-use crate::model::{LeaderEpoch, Offset, Timestamp};
-use crate::record::{Batch, TimestampType};
-use crate::storage::fs::FileSystem;
-use bytes::Bytes;
-use std::io;
-use std::path::Path;
+mod append;
+mod close;
+mod epochs;
+mod error;
+mod index;
+mod inspect;
+mod producer_state;
+mod read;
+mod read_buffers;
+mod recovery;
+mod retention;
+mod roll;
+mod scan;
+mod segment;
+mod sync;
+mod timestamps;
+mod truncate;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+pub use error::{AppendError, LogError};
+pub use inspect::{inspect, BadBytes, InspectedBatch};
+pub use read::{FirstBatch, ReadPlan};
+pub use retention::Removed;
+pub use sync::{Covered, SyncJob};
+pub use timestamps::TimestampedOffset;
+
+use self::epochs::LeaderEpochs;
+use self::producer_state::ProducerState;
+use self::read::ReadHints;
+use self::segment::{Active, Sealed};
+use self::sync::Unsynced;
+use super::checkpoint::{CheckpointJob, CheckpointOrder, LogCheckpoint, Producers, SegmentLargest};
+use super::fs::{File, FileSystem};
+use crate::model::{LeaderEpoch, Offset, Timestamp};
+use crate::record::TimestampType;
+
+/// The largest segment: positions in it are u32, and Kafka's are i32.
+pub const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
 
 /// How the last run on this data directory ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
+    /// The broker closed its logs and left its mark.
     Clean,
+    /// It was killed, or the power went.
     Unclean,
 }
+
 /// When an append counts as done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flush {
+    /// When a sync has covered it.
     Synced,
+    /// When the operating system has it, as Kafka's default is.
     Os,
 }
+
+/// What of a topic's configuration its logs go by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
+    /// A segment is rolled before it grows beyond this (`segment.bytes`).
     pub segment_bytes: u64,
+    /// A segment is rolled when it is this old (`segment.ms`).
     pub segment_ms: i64,
+    /// `None` keeps all (`retention.bytes`).
     pub retention_bytes: Option<u64>,
+    /// `None` keeps all (`retention.ms`).
     pub retention_ms: Option<i64>,
+    /// How many bytes lie between two entries of an index (`index.interval.bytes`).
     pub index_interval_bytes: u64,
+    /// Whose clock the records have (`message.timestamp.type`).
     pub timestamp_type: TimestampType,
+    /// When an append counts as done: for the actor; the log itself never waits for a sync.
     pub flush: Flush,
+    /// After this a silent producer is forgotten (`producer.id.expiration.ms`).
     pub producer_expiration_ms: i64,
 }
+
+impl Default for LogConfig {
+    /// Kafka's defaults.
+    fn default() -> LogConfig {
+        LogConfig {
+            segment_bytes: 1 << 30,
+            segment_ms: 7 * 24 * 60 * 60 * 1000,
+            retention_bytes: None,
+            retention_ms: Some(7 * 24 * 60 * 60 * 1000),
+            index_interval_bytes: 4096,
+            timestamp_type: TimestampType::CreateTime,
+            flush: Flush::Synced,
+            producer_expiration_ms: 24 * 60 * 60 * 1000,
+        }
+    }
+}
+
+/// Whether a batch of an append is in the log by this append, or was there before (KIP-98).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendKind {
     New,
     Duplicate,
 }
+
+/// Where a batch is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
     pub base_offset: Offset,
+    /// The offset after the batch's last.
     pub next_offset: Offset,
+    /// `NONE` where the topic has the producer's time.
     pub log_append_time: Timestamp,
     pub kind: AppendKind,
 }
-/// Whether a read holds at least one batch, even if that is larger than asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FirstBatch {
-    Always,
-    IfFits,
-}
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimestampedOffset {
-    pub offset: Offset,
-    pub timestamp: Timestamp,
-    pub leader_epoch: LeaderEpoch,
-}
-/// What a sync job covers; handed back to `complete_sync` as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Covered {
-    pub offset: Offset,
-    pub truncations: u64,
-}
+
+/// One partition's log.
 #[derive(Debug)]
-pub struct SyncJob;
-impl SyncJob {
-    pub fn run(&self) -> io::Result<()> {
-        todo!()
-    }
-    pub fn covers(&self) -> Covered {
-        todo!()
-    }
+pub struct Log {
+    fs: Arc<dyn FileSystem>,
+    dir: PathBuf,
+    config: LogConfig,
+    /// In the order of their offsets; `active` comes after them.
+    sealed: VecDeque<Sealed>,
+    active: Active,
+    start_offset: Offset,
+    end_offset: Offset,
+    synced_offset: Offset,
+    high_watermark: Offset,
+    epochs: LeaderEpochs,
+    producers: ProducerState,
+    unsynced: Unsynced,
+    /// How often the log was truncated: tells the syncs of what was cut from those of what stays.
+    truncations: u64,
+    hints: Arc<ReadHints>,
+    /// The sealed segment that was read last, with its open file.
+    last_read: RefCell<Option<(Offset, Arc<dyn File>)>>,
+    checkpoint_order: Arc<CheckpointOrder>,
+    checkpoint_number: Cell<u64>,
+    /// Why appends are refused, if they are.
+    failure: Option<String>,
 }
-#[derive(Debug)]
-pub struct ReadPlan;
-impl ReadPlan {
-    pub fn bytes_max(&self) -> usize {
-        todo!()
-    }
-    pub fn reaches_end(&self) -> bool {
-        todo!()
-    }
-    pub fn limited(self, _bytes_max: usize, _first: FirstBatch) -> ReadPlan {
-        todo!()
-    }
-    pub fn is_empty(&self) -> bool {
-        todo!()
-    }
-    pub fn read_cached(&self) -> Result<Option<Bytes>, LogError> {
-        todo!()
-    }
-    pub fn read(&self) -> Result<Bytes, LogError> {
-        todo!()
-    }
-}
-#[derive(Debug)]
-pub struct CheckpointJob;
-impl CheckpointJob {
-    pub fn run(&self) -> Result<(), LogError> {
-        todo!()
-    }
-}
-/// What retention or delete-records took out of the log; its files are still there until `remove` is called, off the arbiter.
-#[derive(Debug)]
-pub struct Removed;
-impl Removed {
-    pub fn is_empty(&self) -> bool {
-        todo!()
-    }
-    pub fn remove(self) -> Result<(), LogError> {
-        todo!()
-    }
-}
-#[derive(Debug)]
-pub struct Log;
+
 impl Log {
-    pub fn open(
-        _fs: Arc<dyn FileSystem>,
-        _dir: &Path,
-        _config: LogConfig,
-        _last: Shutdown,
-        _now: Timestamp,
-    ) -> Result<Log, LogError> {
-        todo!()
-    }
+    /// The first offset that can be read. Records below it are gone, or were deleted.
     pub fn start_offset(&self) -> Offset {
-        todo!()
+        self.start_offset
     }
+
+    /// The offset that the next record gets (log end offset).
     pub fn end_offset(&self) -> Offset {
-        todo!()
+        self.end_offset
     }
+
+    /// Everything below it is on disk.
     pub fn synced_offset(&self) -> Offset {
-        todo!()
+        self.synced_offset
     }
+
     pub fn high_watermark(&self) -> Offset {
-        todo!()
+        self.high_watermark
     }
-    pub fn set_high_watermark(&mut self, _hw: Offset) {
-        todo!()
+
+    /// Sets the high watermark, which stays between the log's start and end.
+    pub fn set_high_watermark(&mut self, offset: Offset) {
+        self.high_watermark = offset.max(self.start_offset).min(self.end_offset);
     }
-    pub fn set_config(&mut self, _config: LogConfig) {
-        todo!()
+
+    pub fn config(&self) -> &LogConfig {
+        &self.config
     }
+
+    /// Takes another configuration, from the next append on.
+    pub fn set_config(&mut self, config: LogConfig) {
+        self.config = bounded(config);
+    }
+
+    /// The directory that holds the log.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The bytes of all batches in it.
     pub fn size_bytes(&self) -> u64 {
-        todo!()
+        self.sealed.iter().map(|s| s.size).sum::<u64>() + self.active.size
     }
-    pub fn append(
-        &mut self,
-        _batches: &[Batch],
-        _epoch: LeaderEpoch,
-        _now: Timestamp,
-    ) -> Result<Vec<Result<Appended, AppendError>>, LogError> {
-        todo!()
+
+    /// The epoch of the leader that wrote `offset`.
+    pub fn epoch_of(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.epochs.of(offset)
     }
-    pub fn begin_sync(&self) -> Option<SyncJob> {
-        todo!()
-    }
-    pub fn complete_sync(&mut self, _covered: Covered) {
-        todo!()
-    }
-    pub fn plan_read(
-        &self,
-        _from: Offset,
-        _upper: Offset,
-        _max_bytes: usize,
-        _first: FirstBatch,
-    ) -> Result<ReadPlan, LogError> {
-        todo!()
-    }
-    pub fn find_timestamp(
-        &self,
-        _at: Timestamp,
-        _upper: Offset,
-    ) -> Result<Option<TimestampedOffset>, LogError> {
-        todo!()
-    }
-    pub fn max_timestamp(&self, _upper: Offset) -> Result<Option<TimestampedOffset>, LogError> {
-        todo!()
-    }
-    pub fn epoch_of(&self, _offset: Offset) -> Option<LeaderEpoch> {
-        todo!()
-    }
+
+    /// The epoch of the leader that wrote last.
     pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
-        todo!()
+        self.epochs.latest()
     }
-    /// KIP-101/279: the largest epoch at or below the asked one, and where it ends.
-    pub fn end_offset_of_epoch(&self, _epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
-        todo!()
+
+    /// The largest epoch not above `epoch` that wrote to this log, and the offset after its last
+    /// record (KIP-101, KIP-279). `None` where `epoch` is newer than all that the log knows.
+    pub fn end_offset_of_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        self.epochs.end_offset_of(epoch, self.end_offset)
     }
-    pub fn truncate_to(&mut self, _offset: Offset) -> Result<(), LogError> {
-        todo!()
-    }
-    pub fn delete_records_before(&mut self, _offset: Offset) -> Result<Removed, LogError> {
-        todo!()
-    }
-    pub fn apply_retention(&mut self, _now: Timestamp) -> Result<Removed, LogError> {
-        todo!()
-    }
+
+    /// A checkpoint of the log as it is now, to be written elsewhere. The owner asks for one every
+    /// few seconds while the log changes, and after a roll.
     pub fn checkpoint(&self) -> CheckpointJob {
-        todo!()
+        self.checkpoint_with(self.synced_offset)
     }
-    pub fn close(&mut self) -> Result<(), LogError> {
-        todo!()
+
+    fn checkpoint_with(&self, recovery_point: Offset) -> CheckpointJob {
+        let number = self.checkpoint_number.get() + 1;
+        self.checkpoint_number.set(number);
+        let producers = match self.producers.is_empty() {
+            true => Producers::None,
+            false => Producers::Some,
+        };
+        let checkpoint = LogCheckpoint {
+            start_offset: self.start_offset,
+            recovery_point,
+            high_watermark: self.high_watermark,
+            producers,
+            largest: self.active.largest().map(|l| SegmentLargest {
+                segment: self.active.base,
+                timestamp: l.timestamp,
+                offset: l.offset,
+            }),
+            epochs: self.epochs.entries().to_vec(),
+        };
+        CheckpointJob::new(
+            self.fs.clone(),
+            self.dir.clone(),
+            checkpoint,
+            self.checkpoint_order.clone(),
+            number,
+        )
     }
+
+    fn write_checkpoint(&self, recovery_point: Offset) -> Result<(), LogError> {
+        let job = self.checkpoint_with(recovery_point);
+        job.run().map_err(LogError::storage("write", &job.path()))
+    }
+}
+
+/// What a configuration may not exceed for the files' formats.
+fn bounded(mut config: LogConfig) -> LogConfig {
+    config.segment_bytes = config.segment_bytes.min(SEGMENT_BYTES_MAX);
+    config
 }

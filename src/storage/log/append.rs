@@ -1,0 +1,231 @@
+//! Appending: batches are checked against their producers' sequences, stamped, and written as they
+//! came, as many as fit the segment by one vectored write. Nothing here waits for a sync.
+
+use std::io::IoSlice;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::producer_state::Undo;
+use super::{AppendError, AppendKind, Appended, Log, LogError};
+use crate::model::{LeaderEpoch, Offset, Timestamp};
+use crate::record::{Batch, BatchHeader, TimestampType};
+
+/// What the leader stamps lies in the first bytes of a batch: base offset, length, leader epoch.
+const STAMP_END: usize = 16;
+
+/// Records up to this size are copied beside their header: cheaper than a slice of their own.
+const COPY_BYTES_MAX: usize = 2 << 10;
+
+/// A part of what is to be written: of the copied bytes, or of a batch as it came.
+enum Part {
+    Copied(Range<usize>),
+    Shared(Bytes),
+}
+
+/// Batches that go to one segment by one write.
+#[derive(Default)]
+struct Staged {
+    headers: Vec<BatchHeader>,
+    parts: Vec<Part>,
+    copied: Vec<u8>,
+    bytes: u64,
+}
+
+impl Staged {
+    /// Adds a batch as it will be on disk: `head` are its first bytes, stamped.
+    fn push(&mut self, header: BatchHeader, head: &[u8], bytes: &Bytes) {
+        let from = self.copied.len();
+        self.copied.extend_from_slice(head);
+        let rest = bytes.slice(head.len()..);
+        let small = rest.len() <= COPY_BYTES_MAX;
+        if small {
+            self.copied.extend_from_slice(&rest);
+        }
+        match self.parts.last_mut() {
+            Some(Part::Copied(range)) if range.end == from => range.end = self.copied.len(),
+            _ => self.parts.push(Part::Copied(from..self.copied.len())),
+        }
+        if !small {
+            self.parts.push(Part::Shared(rest));
+        }
+        self.bytes += bytes.len() as u64;
+        self.headers.push(header);
+    }
+
+    fn slices(&self) -> Vec<IoSlice<'_>> {
+        let slice = |part| match part {
+            &Part::Copied(ref range) => IoSlice::new(&self.copied[range.clone()]),
+            Part::Shared(bytes) => IoSlice::new(bytes),
+        };
+        self.parts.iter().map(slice).collect()
+    }
+}
+
+impl Log {
+    /// Appends each batch, and says for each where it is, in the order of `batches`.
+    ///
+    /// `epoch` is that of the leader who appends; it may not be below the log's latest. The
+    /// outer error means that the disk failed and that nothing of this call is in the log; an
+    /// inner one that this batch alone was refused.
+    pub fn append(
+        &mut self,
+        batches: &[Batch],
+        epoch: LeaderEpoch,
+        now: Timestamp,
+    ) -> Result<Vec<Result<Appended, AppendError>>, LogError> {
+        if let Some(reason) = &self.failure {
+            return Err(LogError::Failed(reason.clone()));
+        }
+        let end_before = self.end_offset;
+        let mut undo = Vec::new();
+        let appended = self.append_all(batches, epoch, now, &mut undo);
+        if appended.is_err() {
+            for undo in undo.into_iter().rev() {
+                self.producers.undo(undo);
+            }
+            self.take_back(end_before);
+        }
+        appended
+    }
+
+    fn append_all(
+        &mut self,
+        batches: &[Batch],
+        epoch: LeaderEpoch,
+        now: Timestamp,
+        undo: &mut Vec<Undo>,
+    ) -> Result<Vec<Result<Appended, AppendError>>, LogError> {
+        let mut results = Vec::with_capacity(batches.len());
+        let mut staged = Staged::default();
+        let mut next = self.end_offset;
+        for batch in batches {
+            let duplicate = match self.admit(batch.header(), next) {
+                Ok(duplicate) => duplicate,
+                Err(refusal) => {
+                    results.push(Err(refusal));
+                    continue;
+                }
+            };
+            if let Some(duplicate) = duplicate {
+                results.push(Ok(duplicate));
+                continue;
+            }
+            let (header, head) = self.stamp(batch, next, epoch, now);
+            if self.must_roll(&header, staged.bytes, &staged.headers, now) {
+                self.write(&mut staged)?;
+                self.roll(now)?;
+            }
+            undo.extend(self.producers.record(&header, next, now));
+            staged.push(header, &head, batch.bytes());
+            next = header.next_offset();
+            results.push(Ok(Appended {
+                base_offset: header.base_offset,
+                next_offset: next,
+                log_append_time: self.log_append_time(now),
+                kind: AppendKind::New,
+            }));
+        }
+        self.write(&mut staged)?;
+        Ok(results)
+    }
+
+    /// Whether a batch may go to `next`; the answer to give where it is in the log already.
+    fn admit(&self, header: &BatchHeader, next: Offset) -> Result<Option<Appended>, AppendError> {
+        if header.size() as u64 > self.config.segment_bytes {
+            return Err(AppendError::TooLarge {
+                size: header.size() as u64,
+                segment_bytes: self.config.segment_bytes,
+            });
+        }
+        let records = i64::from(header.last_offset_delta) + 1;
+        if records < 1 || next.0.checked_add(records).is_none() {
+            return Err(AppendError::OffsetsExhausted { records });
+        }
+        let duplicate = self.producers.check(header)?;
+        Ok(duplicate.map(|d| Appended {
+            base_offset: d.base_offset,
+            next_offset: d.next_offset,
+            log_append_time: self.log_append_time(d.timestamp),
+            kind: AppendKind::Duplicate,
+        }))
+    }
+
+    fn log_append_time(&self, time: Timestamp) -> Timestamp {
+        match self.config.timestamp_type {
+            TimestampType::CreateTime => Timestamp::NONE,
+            TimestampType::LogAppendTime => time,
+        }
+    }
+
+    /// The batch's header as it will be in the log, and the bytes that begin it there. Base offset
+    /// and leader epoch lie outside the checksum; the append time doesn't, so it is made anew.
+    fn stamp(
+        &self,
+        batch: &Batch,
+        base_offset: Offset,
+        epoch: LeaderEpoch,
+        now: Timestamp,
+    ) -> (BatchHeader, Vec<u8>) {
+        let mut header = *batch.header();
+        header.base_offset = base_offset;
+        header.leader_epoch = epoch;
+        let bytes = batch.bytes();
+        let head_len = match self.config.timestamp_type {
+            TimestampType::CreateTime => STAMP_END,
+            TimestampType::LogAppendTime => BatchHeader::LEN,
+        };
+        let mut head = bytes[..head_len].to_vec();
+        head[..8].copy_from_slice(&base_offset.0.to_be_bytes());
+        head[12..STAMP_END].copy_from_slice(&epoch.0.to_be_bytes());
+        if self.config.timestamp_type == TimestampType::LogAppendTime {
+            header.max_timestamp = now;
+            let stamped = TimestampType::LogAppendTime;
+            header.attributes = header.attributes.with_timestamp_type(stamped);
+            head[21..23].copy_from_slice(&header.attributes.0.to_be_bytes());
+            head[35..43].copy_from_slice(&now.0.to_be_bytes());
+            let crc = crc32c::crc32c(&head[BatchHeader::CRC_FROM..]);
+            header.crc = crc32c::crc32c_append(crc, &bytes[BatchHeader::LEN..]);
+            head[BatchHeader::CRC_AT..BatchHeader::CRC_FROM]
+                .copy_from_slice(&header.crc.to_be_bytes());
+        }
+        (header, head)
+    }
+
+    /// Writes what is staged to the active segment. After an error the file is as it was.
+    fn write(&mut self, staged: &mut Staged) -> Result<(), LogError> {
+        let staged = std::mem::take(staged);
+        if staged.headers.is_empty() {
+            return Ok(());
+        }
+        let active = &mut self.active;
+        active.preallocate(staged.bytes, self.config.segment_bytes);
+        let written = active.file.write_vectored_at(&staged.slices(), active.size);
+        if let Err(source) = written {
+            if let Err(e) = active.file.set_len(active.size) {
+                self.failure = Some(format!("can't cut {}: {e}", active.path.display()));
+            }
+            return Err(LogError::Storage {
+                operation: "append to",
+                file: active.path.clone(),
+                source,
+            });
+        }
+        for header in &staged.headers {
+            active.note(header, self.config.index_interval_bytes);
+            self.epochs.assign(header.leader_epoch, header.base_offset);
+            self.end_offset = header.next_offset();
+        }
+        Ok(())
+    }
+
+    /// Cuts off what a failed append has written to earlier segments.
+    fn take_back(&mut self, end_before: Offset) {
+        if self.failure.is_some() || self.end_offset == end_before {
+            return;
+        }
+        if let Err(e) = self.cut_segments(end_before) {
+            self.failure = Some(format!("can't cut the log at {end_before}: {e}"));
+        }
+    }
+}

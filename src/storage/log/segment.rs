@@ -1,0 +1,481 @@
+//! A segment: one file of batches, named by its first offset, with its two indexes.
+//!
+//! All but the last segment of a log are sealed: they never change, and cost some 50 bytes of
+//! memory and no file descriptor each.
+
+use std::cell::Cell;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::index::{Entry, IndexFile, IndexWriter, OffsetEntry, Soundness, TimeEntry};
+use super::scan::{Check, Scanner, Step};
+use super::LogError;
+use crate::model::{Offset, Timestamp};
+use crate::record::BatchHeader;
+use crate::storage::fs::{File, FileSystem};
+
+/// What the name of a segment's data file ends with.
+pub(super) const LOG_SUFFIX: &str = "log";
+/// What the name of a snapshot of the producers ends with.
+pub(super) const SNAPSHOT_SUFFIX: &str = "snapshot";
+
+/// The first step of preallocation; each is twice the last.
+const PREALLOCATE_BYTES_MIN: u64 = 64 << 10;
+/// The largest step of preallocation.
+const PREALLOCATE_BYTES_MAX: u64 = 16 << 20;
+
+/// The path of one of a segment's files: `<20-digit base offset>.<suffix>`, as Kafka names them.
+pub(super) fn segment_path(dir: &Path, base: Offset, suffix: &str) -> PathBuf {
+    dir.join(format!("{:020}.{suffix}", base.0))
+}
+
+/// Reads a file's name back: its base offset, if it ends with `suffix`.
+pub(super) fn base_of(name: &str, suffix: &str) -> Option<Offset> {
+    let digits = name.strip_suffix(suffix)?.strip_suffix('.')?;
+    if digits.len() != 20 {
+        return None;
+    }
+    digits.parse().ok().filter(|o| *o >= 0).map(Offset)
+}
+
+/// The largest timestamp of a segment, and the base offset of the first batch that has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Largest {
+    pub timestamp: Timestamp,
+    pub offset: Offset,
+}
+
+impl Largest {
+    /// The larger of what was there and a batch that comes after it.
+    pub fn with(before: Option<Largest>, header: &BatchHeader) -> Option<Largest> {
+        match before {
+            Some(l) if l.timestamp >= header.max_timestamp => before,
+            _ => Some(Largest {
+                timestamp: header.max_timestamp,
+                offset: header.base_offset,
+            }),
+        }
+    }
+}
+
+/// What is known of the indexes of a sealed segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Indexes {
+    Unchecked,
+    Sound,
+    /// They are wrong and could not be rebuilt: reads walk from the segment's start.
+    Unusable,
+}
+
+/// A segment that won't change any more.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub base: Offset,
+    /// The next segment's base offset.
+    pub next: Offset,
+    pub size: u64,
+    largest: Cell<Option<Largest>>,
+    indexes: Cell<Indexes>,
+}
+
+impl Sealed {
+    pub fn new(base: Offset, next: Offset, size: u64) -> Sealed {
+        Sealed {
+            base,
+            next,
+            size,
+            largest: Cell::new(None),
+            indexes: Cell::new(Indexes::Unchecked),
+        }
+    }
+
+    /// Where to start walking to reach `offset`: a batch's base offset and its position. What is
+    /// found there must be compared.
+    pub fn start_for(&self, fs: &Arc<dyn FileSystem>, dir: &Path, offset: Offset) -> Start {
+        if self.checked_indexes(fs, dir) != Indexes::Sound {
+            return Start::of_segment(self.base);
+        }
+        let path = segment_path(dir, self.base, OffsetEntry::SUFFIX);
+        let found = IndexFile::open::<OffsetEntry>(&**fs, &path)
+            .and_then(|index| index.lookup::<OffsetEntry>(relative(self.base, offset)));
+        Start::from_entry(self.base, found)
+    }
+
+    /// The offset of a batch before which all timestamps are smaller than `at`.
+    pub fn offset_for_time(
+        &self,
+        fs: &Arc<dyn FileSystem>,
+        dir: &Path,
+        at: Timestamp,
+    ) -> Option<TimeEntry> {
+        if self.checked_indexes(fs, dir) != Indexes::Sound {
+            return None;
+        }
+        let path = segment_path(dir, self.base, TimeEntry::SUFFIX);
+        let found = IndexFile::open::<TimeEntry>(&**fs, &path)
+            .and_then(|index| index.lookup::<TimeEntry>(at));
+        found.ok().flatten()
+    }
+
+    /// The segment's largest timestamp: the last entry of its time index, when the batch there
+    /// says the same, and otherwise by a walk over all headers.
+    pub fn largest(
+        &self,
+        fs: &Arc<dyn FileSystem>,
+        dir: &Path,
+    ) -> Result<Option<Largest>, LogError> {
+        if let Some(largest) = self.largest.get() {
+            return Ok(Some(largest));
+        }
+        let mut largest = None;
+        if self.checked_indexes(fs, dir) == Indexes::Sound {
+            largest = self.indexed_largest(fs, dir);
+        }
+        if largest.is_none() {
+            largest = self.rebuild(fs, dir)?;
+        }
+        self.largest.set(largest);
+        Ok(largest)
+    }
+
+    fn indexed_largest(&self, fs: &Arc<dyn FileSystem>, dir: &Path) -> Option<Largest> {
+        let path = segment_path(dir, self.base, TimeEntry::SUFFIX);
+        let index = IndexFile::open::<TimeEntry>(&**fs, &path).ok()?;
+        let last = index.last::<TimeEntry>().ok()??;
+        let offset = self.base + i64::from(last.relative_offset);
+        let file = fs
+            .open_read_only(&segment_path(dir, self.base, LOG_SUFFIX))
+            .ok()?;
+        let start = self.start_for(fs, dir, offset);
+        let mut scanner = start.scanner(&*file, self.size, Check::Headers);
+        loop {
+            match scanner.next().ok()? {
+                Step::Batch { header, .. } if header.base_offset == offset => {
+                    let same = header.max_timestamp == last.timestamp;
+                    return same.then_some(Largest {
+                        timestamp: last.timestamp,
+                        offset,
+                    });
+                }
+                Step::Batch { header, .. } if header.base_offset < offset => {}
+                _ => return None,
+            }
+        }
+    }
+
+    /// Checks both index files on first use, and rebuilds them when they are missing or wrong.
+    fn checked_indexes(&self, fs: &Arc<dyn FileSystem>, dir: &Path) -> Indexes {
+        if self.indexes.get() == Indexes::Unchecked {
+            let sound = self
+                .index_is_sound::<OffsetEntry>(fs, dir, |e| u64::from(e.position) < self.size)
+                && self.index_is_sound::<TimeEntry>(fs, dir, |_| true);
+            self.indexes.set(Indexes::Sound);
+            if !sound {
+                let path = segment_path(dir, self.base, LOG_SUFFIX);
+                log::warn!(
+                    "the indexes of {} are missing or wrong: rebuilding",
+                    path.display()
+                );
+                if let Err(e) = self.rebuild(fs, dir) {
+                    log::warn!("can't rebuild the indexes of {}: {e}", path.display());
+                    self.indexes.set(Indexes::Unusable);
+                }
+            }
+        }
+        self.indexes.get()
+    }
+
+    fn index_is_sound<E: Entry>(
+        &self,
+        fs: &Arc<dyn FileSystem>,
+        dir: &Path,
+        fits: impl Fn(&E) -> bool,
+    ) -> bool {
+        let path = segment_path(dir, self.base, E::SUFFIX);
+        let limit = relative(self.base, self.next);
+        let checked = IndexFile::open::<E>(&**fs, &path)
+            .and_then(|index| index.check::<E>(|e| e.relative_offset() < limit && fits(e)));
+        matches!(checked, Ok((_, Soundness::Sound)))
+    }
+
+    /// Writes both indexes anew from the batches' headers.
+    fn rebuild(&self, fs: &Arc<dyn FileSystem>, dir: &Path) -> Result<Option<Largest>, LogError> {
+        let path = segment_path(dir, self.base, LOG_SUFFIX);
+        let failed = |e| LogError::storage("read", &path)(e);
+        let file = fs.open_read_only(&path).map_err(failed)?;
+        let mut indexer = Indexer::new(fs, dir, self.base);
+        let mut scanner = Start::of_segment(self.base).scanner(&*file, self.size, Check::Headers);
+        loop {
+            match scanner.next().map_err(failed)? {
+                Step::Batch { position, header } => {
+                    indexer.note(position, &header, REBUILD_INTERVAL_BYTES)
+                }
+                Step::End => break,
+                Step::Bad { position, reason } => {
+                    return Err(LogError::Corrupt {
+                        file: path,
+                        position,
+                        offset: scanner.expected(),
+                        reason,
+                    })
+                }
+            }
+        }
+        let largest = indexer.largest;
+        indexer
+            .finish()
+            .map_err(LogError::storage("write the indexes of", &path))?;
+        Ok(largest)
+    }
+}
+
+/// How far apart the entries of an index are that is rebuilt.
+const REBUILD_INTERVAL_BYTES: u64 = 4096;
+
+/// A relative offset, as the indexes hold it.
+pub(super) fn relative(base: Offset, offset: Offset) -> u32 {
+    u32::try_from(offset - base).unwrap_or(u32::MAX)
+}
+
+/// A place to start walking from: the batch that should be there, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Start {
+    pub offset: Offset,
+    pub position: u64,
+}
+
+impl Start {
+    pub fn of_segment(base: Offset) -> Start {
+        Start {
+            offset: base,
+            position: 0,
+        }
+    }
+
+    /// An index that can't be read leads to the segment's start.
+    fn from_entry(base: Offset, entry: io::Result<Option<OffsetEntry>>) -> Start {
+        match entry {
+            Ok(Some(entry)) => Start {
+                offset: base + i64::from(entry.relative_offset),
+                position: u64::from(entry.position),
+            },
+            _ => Start::of_segment(base),
+        }
+    }
+
+    pub fn scanner<'a>(&self, file: &'a dyn File, end: u64, check: Check) -> Scanner<'a> {
+        Scanner::new(file, check, self.position, end, self.offset)
+    }
+}
+
+/// Makes the two indexes of a segment while its batches pass by.
+#[derive(Debug)]
+pub(super) struct Indexer {
+    pub base: Offset,
+    pub offsets: IndexWriter<OffsetEntry>,
+    pub times: IndexWriter<TimeEntry>,
+    pub largest: Option<Largest>,
+    /// The bytes since the last entry.
+    since_entry: u64,
+}
+
+impl Indexer {
+    pub fn new(fs: &Arc<dyn FileSystem>, dir: &Path, base: Offset) -> Indexer {
+        Indexer {
+            base,
+            offsets: IndexWriter::new(fs.clone(), segment_path(dir, base, OffsetEntry::SUFFIX)),
+            times: IndexWriter::new(fs.clone(), segment_path(dir, base, TimeEntry::SUFFIX)),
+            largest: None,
+            since_entry: 0,
+        }
+    }
+
+    /// Goes on with the files that are there, as far as they speak of what lies below `end` and
+    /// `size`. The largest timestamp isn't known then.
+    pub fn load(
+        fs: &Arc<dyn FileSystem>,
+        dir: &Path,
+        base: Offset,
+        end: Offset,
+        size: u64,
+    ) -> io::Result<Indexer> {
+        let mut indexer = Indexer::new(fs, dir, base);
+        let limit = relative(base, end);
+        indexer.offsets = IndexWriter::load(
+            fs.clone(),
+            segment_path(dir, base, OffsetEntry::SUFFIX),
+            |e: &OffsetEntry| e.relative_offset < limit && u64::from(e.position) < size,
+        )?;
+        indexer.times = IndexWriter::load(
+            fs.clone(),
+            segment_path(dir, base, TimeEntry::SUFFIX),
+            |e: &TimeEntry| e.relative_offset < limit,
+        )?;
+        Ok(indexer)
+    }
+
+    /// Notes a batch at `position`.
+    pub fn note(&mut self, position: u64, header: &BatchHeader, interval_bytes: u64) {
+        self.largest = Largest::with(self.largest, header);
+        if self.since_entry > interval_bytes {
+            self.offsets.push(OffsetEntry {
+                relative_offset: relative(self.base, header.base_offset),
+                // A segment has less than 4 GiB.
+                position: u32::try_from(position).unwrap_or(u32::MAX),
+            });
+            self.push_largest();
+            self.since_entry = 0;
+        }
+        self.since_entry += header.size() as u64;
+    }
+
+    fn push_largest(&mut self) {
+        if let Some(largest) = self.largest {
+            self.times.push(TimeEntry {
+                timestamp: largest.timestamp,
+                relative_offset: relative(self.base, largest.offset),
+            });
+        }
+    }
+
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.times.flush()?;
+        self.offsets.flush()
+    }
+
+    /// Writes everything; the last entry of the time index is the largest timestamp. Gives the
+    /// files, to be synced.
+    pub fn finish(mut self) -> io::Result<[Arc<dyn File>; 2]> {
+        self.push_largest();
+        Ok([self.offsets.finish()?, self.times.finish()?])
+    }
+
+    pub fn start_for(&self, offset: Offset) -> Start {
+        Start::from_entry(self.base, self.offsets.lookup(relative(self.base, offset)))
+    }
+}
+
+/// The segment that is appended to: the last of a log.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub base: Offset,
+    pub file: Arc<dyn File>,
+    pub path: PathBuf,
+    pub size: u64,
+    /// The first batch's largest timestamp, for rolling by time.
+    pub first_timestamp: Option<Timestamp>,
+    /// When the segment was made or opened, for batches without timestamps.
+    pub since: Timestamp,
+    pub indexer: Indexer,
+    preallocated: u64,
+    preallocation: u64,
+}
+
+impl Active {
+    pub fn new(
+        file: Arc<dyn File>,
+        path: PathBuf,
+        size: u64,
+        indexer: Indexer,
+        since: Timestamp,
+    ) -> Active {
+        Active {
+            base: indexer.base,
+            file,
+            path,
+            size,
+            first_timestamp: None,
+            since,
+            indexer,
+            preallocated: size,
+            preallocation: PREALLOCATE_BYTES_MIN,
+        }
+    }
+
+    /// Makes a new, empty segment, whose file's name isn't on disk until its directory is synced.
+    pub fn create(
+        fs: &Arc<dyn FileSystem>,
+        dir: &Path,
+        base: Offset,
+        now: Timestamp,
+    ) -> Result<Active, LogError> {
+        let path = segment_path(dir, base, LOG_SUFFIX);
+        let file = fs
+            .create(&path)
+            .map_err(LogError::storage("create", &path))?;
+        Ok(Active::new(file, path, 0, Indexer::new(fs, dir, base), now))
+    }
+
+    /// Reserves space for a write of `bytes` in growing steps, so that writes don't wait for the
+    /// file system to allocate while a sync runs. Failure is none: the write will tell.
+    pub fn preallocate(&mut self, bytes: u64, segment_bytes: u64) {
+        let need = self.size + bytes;
+        if need <= self.preallocated {
+            return;
+        }
+        let to = (self.preallocated + self.preallocation)
+            .min(segment_bytes)
+            .max(need);
+        // A failure isn't repeated at each write: it would cost a system call each.
+        let _ = self
+            .file
+            .preallocate(self.preallocated, to - self.preallocated);
+        self.preallocated = to;
+        self.preallocation = (self.preallocation * 2).min(PREALLOCATE_BYTES_MAX);
+    }
+
+    /// Reads when the first batch of an opened segment is from.
+    pub fn find_first_timestamp(&mut self) -> Result<(), LogError> {
+        let start = Start::of_segment(self.base);
+        let first = start.scanner(&*self.file, self.size, Check::Headers).next();
+        self.first_timestamp = match first.map_err(LogError::storage("read", &self.path))? {
+            Step::Batch { header, .. } => Some(header.max_timestamp),
+            _ => None,
+        };
+        Ok(())
+    }
+
+    /// Notes a batch that was written at the end.
+    pub fn note(&mut self, header: &BatchHeader, interval_bytes: u64) {
+        self.first_timestamp.get_or_insert(header.max_timestamp);
+        self.indexer.note(self.size, header, interval_bytes);
+        self.size += header.size() as u64;
+    }
+
+    pub fn largest(&self) -> Option<Largest> {
+        self.indexer.largest
+    }
+
+    /// Ends the segment at `next`: what became of it, and its files, to be synced.
+    pub fn seal(
+        self,
+        fs: &dyn FileSystem,
+        dir: &Path,
+        next: Offset,
+    ) -> (Sealed, Vec<Arc<dyn File>>) {
+        if let Err(e) = self.file.set_len(self.size) {
+            log::warn!(
+                "can't give back what {} has reserved: {e}",
+                self.path.display()
+            );
+        }
+        let sealed = Sealed::new(self.base, next, self.size);
+        sealed.largest.set(self.largest());
+        let mut files = vec![self.file];
+        match self.indexer.finish() {
+            Ok(indexes) => {
+                files.extend(indexes);
+                sealed.indexes.set(Indexes::Sound);
+            }
+            Err(e) => {
+                log::warn!("can't write the indexes of {}: {e}", self.path.display());
+                // Half an index would hide the largest timestamp; none at all is rebuilt.
+                for suffix in [OffsetEntry::SUFFIX, TimeEntry::SUFFIX] {
+                    let _ = fs.remove(&segment_path(dir, sealed.base, suffix));
+                }
+            }
+        }
+        (sealed, files)
+    }
+}

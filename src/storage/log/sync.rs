@@ -1,0 +1,166 @@
+//! Group commit: what must be synced, in one job that runs off the arbiter while appends go on.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Log, LogError};
+use crate::model::Offset;
+use crate::storage::checkpoint::CheckpointJob;
+use crate::storage::fs::{File, FileSystem};
+
+/// What a job has put on disk: give it to [`Log::complete_sync`] as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Covered {
+    /// Everything below it.
+    pub offset: Offset,
+    /// How often the log had been truncated by then: what was cut since doesn't count.
+    truncations: u64,
+    /// How many segments' names had been made by then.
+    names: u64,
+}
+
+/// What was written since the last sync, other than to the active segment.
+#[derive(Debug, Default)]
+pub(super) struct Unsynced {
+    /// The files of sealed segments, each with the offset after its last.
+    files: Vec<(Offset, Arc<dyn File>)>,
+    /// How many segments were made since the log was opened, and how many of their names are on
+    /// disk.
+    names_made: u64,
+    names_synced: u64,
+    /// The log's own directory and first checkpoint aren't on disk.
+    new_log: bool,
+}
+
+impl Unsynced {
+    /// A segment was sealed at `base`, where another begins.
+    pub fn note_roll(&mut self, base: Offset, files: Vec<Arc<dyn File>>) {
+        self.files
+            .extend(files.into_iter().map(|file| (base, file)));
+        self.names_made += 1;
+    }
+
+    pub fn note_new_log(&mut self) {
+        self.new_log = true;
+        self.names_made += 1;
+    }
+
+    fn names(&self) -> Names {
+        match self.names_made == self.names_synced {
+            true => Names::Unchanged,
+            false => Names::Changed,
+        }
+    }
+
+    fn covered(&mut self, covered: Covered) {
+        self.files.retain(|(next, _)| *next > covered.offset);
+        self.names_synced = self.names_synced.max(covered.names);
+        // A log's first name is made with the log.
+        self.new_log &= self.names_synced == 0;
+    }
+
+    /// The files beyond `offset` are gone.
+    pub fn truncate(&mut self, offset: Offset) {
+        self.files.retain(|(next, _)| *next <= offset);
+    }
+}
+
+/// One sync of one log. It holds its own files: the log may go on, roll, or be dropped.
+#[derive(Debug)]
+pub struct SyncJob {
+    fs: Arc<dyn FileSystem>,
+    dir: PathBuf,
+    files: Vec<Arc<dyn File>>,
+    names: Names,
+    first_checkpoint: Option<CheckpointJob>,
+    covers: Covered,
+}
+
+/// Whether names in the log's directory must be synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Names {
+    Unchanged,
+    Changed,
+}
+
+impl SyncJob {
+    /// Puts it all on disk, and returns then. An error is final: the process must end.
+    pub fn run(&self) -> io::Result<()> {
+        for file in &self.files {
+            file.sync_data()?;
+        }
+        if let Some(checkpoint) = &self.first_checkpoint {
+            checkpoint.run()?;
+            if let Some(parent) = self.dir.parent() {
+                self.fs.sync_dir(parent)?;
+            }
+        }
+        match self.names {
+            Names::Unchanged => Ok(()),
+            Names::Changed => self.fs.sync_dir(&self.dir),
+        }
+    }
+
+    /// What is left to do when the whole file system was synced after the job began.
+    pub fn finish_after_file_system_sync(&self) -> io::Result<()> {
+        match &self.first_checkpoint {
+            // It is written, renamed and synced for itself.
+            Some(checkpoint) => checkpoint.run(),
+            None => Ok(()),
+        }
+    }
+
+    pub fn covers(&self) -> Covered {
+        self.covers
+    }
+
+    /// The directory of the log, which says whose job it is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+impl Log {
+    /// A sync of everything that was appended so far; `None` when it is all on disk. One a log at
+    /// a time: what is appended while it runs is for the next.
+    pub fn begin_sync(&self) -> Option<SyncJob> {
+        if self.synced_offset == self.end_offset && self.unsynced.names() == Names::Unchanged {
+            return None;
+        }
+        let mut files: Vec<_> = self.unsynced.files.iter().map(|(_, f)| f.clone()).collect();
+        if self.active.size > 0 {
+            files.push(self.active.file.clone());
+        }
+        Some(SyncJob {
+            fs: self.fs.clone(),
+            dir: self.dir.clone(),
+            files,
+            names: self.unsynced.names(),
+            first_checkpoint: self.unsynced.new_log.then(|| self.checkpoint()),
+            covers: Covered {
+                offset: self.end_offset,
+                truncations: self.truncations,
+                names: self.unsynced.names_made,
+            },
+        })
+    }
+
+    /// Notes that a job has run. Where the log was truncated meanwhile it covers nothing.
+    pub fn complete_sync(&mut self, covered: Covered) {
+        if covered.truncations != self.truncations {
+            return;
+        }
+        self.unsynced.covered(covered);
+        self.synced_offset = self.synced_offset.max(covered.offset);
+    }
+
+    /// Puts everything on disk and waits for it.
+    pub(super) fn sync_now(&mut self) -> Result<(), LogError> {
+        if let Some(job) = self.begin_sync() {
+            job.run().map_err(LogError::storage("sync", &self.dir))?;
+            self.complete_sync(job.covers());
+        }
+        Ok(())
+    }
+}
