@@ -4,6 +4,7 @@
 //! is one line there. It exits with 0, with 1 if it failed, or with 2 if it was used wrongly.
 
 mod actors;
+mod choices;
 mod cluster;
 mod connect;
 mod consume;
@@ -26,7 +27,12 @@ use error::CliError;
 
 /// A distributed, partitioned, replicated log broker built as a system of actors.
 #[derive(Debug, Parser)]
-#[command(name = "klamm", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "klamm",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

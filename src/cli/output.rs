@@ -74,7 +74,10 @@ pub fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<String>>) ->
             column.set_padding((0, 2));
         }
     }
-    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    let lines: Vec<String> = table
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect();
     lines.join("\n")
 }
 
@@ -117,7 +120,12 @@ mod tests {
 
     #[test]
     fn thousands_stand_apart() {
-        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (12_345_678, "12,345,678")] {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (12_345_678, "12,345,678"),
+        ] {
             assert_eq!(thousands(number), text);
         }
     }
@@ -139,7 +147,10 @@ mod tests {
     fn a_table_has_aligned_columns_and_no_trailing_blanks() {
         let text = table(
             &[Column::Left("NAME"), Column::Right("N")],
-            [vec!["a".into(), "10".into()], vec!["bcd".into(), "1".into()]],
+            [
+                vec!["a".into(), "10".into()],
+                vec!["bcd".into(), "1".into()],
+            ],
         );
         assert_eq!(text, "NAME   N\na     10\nbcd    1");
     }

@@ -2,8 +2,8 @@
 //! to a compressor.
 
 use bytes::Bytes;
-use clap::ValueEnum;
 
+use super::super::choices::Acks;
 use super::super::error::CliError;
 use super::machine::noise;
 use crate::model::Timestamp;
@@ -16,51 +16,6 @@ const POOL_BYTES: usize = 1024 * 1024;
 const WINDOW_STEP: usize = 97;
 /// How long the broker may wait for its in-sync replicas.
 const TIMEOUT_MS: i32 = 30_000;
-
-/// When a produce request is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Acks {
-    /// Never
-    #[value(name = "0")]
-    None,
-    /// When the leader has appended it
-    #[value(name = "1")]
-    Leader,
-    /// When every in-sync replica has it on disk
-    #[value(name = "all", alias = "-1")]
-    All,
-}
-
-impl Acks {
-    pub fn code(self) -> i16 {
-        match self {
-            Acks::None => 0,
-            Acks::Leader => 1,
-            Acks::All => -1,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Compression {
-    None,
-    Gzip,
-    Snappy,
-    Lz4,
-    Zstd,
-}
-
-impl Compression {
-    pub fn codec(self) -> Codec {
-        match self {
-            Compression::None => Codec::None,
-            Compression::Gzip => Codec::Gzip,
-            Compression::Snappy => Codec::Snappy,
-            Compression::Lz4 => Codec::Lz4,
-            Compression::Zstd => Codec::Zstd,
-        }
-    }
-}
 
 /// Makes produce requests of one batch each, for the given partitions in turn.
 pub struct Batches {

@@ -19,7 +19,7 @@ use crate::protocol::{fetch, list_offsets};
 
 /// A waiting thread needs next to nothing.
 const STACK_BYTES: usize = 256 * 1024;
-/// The broker may close a connection's books, and free what greeting cost, before it is measured.
+/// Before the broker is measured it may free what the greetings cost.
 const SETTLE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, clap::Args)]
@@ -46,7 +46,7 @@ pub struct Args {
 #[derive(Debug, Serialize)]
 struct Report {
     connections: usize,
-    /// Fetches answered while the broker was watched.
+    /// Fetches that were answered, all together.
     polls: u64,
     rss_before_kib: u64,
     rss_with_connections_kib: u64,
@@ -62,7 +62,6 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let broker = Broker::find(&mut wire)?.ok_or_else(|| {
         CliError::failed("the broker isn't a process of this machine, so it can't be watched")
     })?;
-    let gone = || CliError::failed("the broker has gone");
     let end = match args.long_poll {
         Some(_) => Some(end_of_topic(&args, &mut wire)?),
         None => None,
@@ -72,42 +71,10 @@ pub fn run(args: Args) -> Result<(), CliError> {
         .map(|_| args.target.connect())
         .collect::<Result<_, _>>()?;
 
-    let polls = AtomicU64::new(0);
-    let is_over = AtomicBool::new(false);
-    let (usage, polls) = thread::scope(|scope| {
-        let mut waiting = Vec::new();
-        for mut wire in wires {
-            let (args, polls, is_over) = (&args, &polls, &is_over);
-            let wait = move || match end {
-                None => {
-                    while !is_over.load(Ordering::Relaxed) {
-                        thread::park();
-                    }
-                    Ok(())
-                }
-                Some(end) => poll(args, &mut wire, end, polls, is_over),
-            };
-            let thread = thread::Builder::new()
-                .stack_size(STACK_BYTES)
-                .spawn_scoped(scope, wait)
-                .map_err(|error| CliError::io("starting a thread", error))?;
-            waiting.push(thread);
-        }
-        thread::sleep(SETTLE);
-        let polls_before = polls.load(Ordering::Relaxed);
-        let watch = broker.watch();
-        thread::sleep(Duration::from_secs(args.seconds));
-        let usage = watch.stop().ok_or_else(gone)?;
-        let polls = polls.load(Ordering::Relaxed) - polls_before;
-        is_over.store(true, Ordering::Relaxed);
-        for thread in waiting {
-            thread.thread().unpark();
-            let result = thread.join();
-            result.map_err(|_| CliError::failed("a waiting thread panicked"))??;
-        }
-        Ok::<_, CliError>((usage, polls))
-    })?;
-
+    let (usage, polls) = match end {
+        Some(end) => watch_polling(&args, &broker, wires, end)?,
+        None => (watch(&args, &broker)?, 0),
+    };
     let grown = usage.rss_after_kib.saturating_sub(rss_before_kib);
     let report = Report {
         connections: count,
@@ -118,6 +85,49 @@ pub fn run(args: Args) -> Result<(), CliError> {
         broker: usage,
     };
     args.output.print(&report, text)
+}
+
+fn gone() -> CliError {
+    CliError::failed("the broker has gone")
+}
+
+/// What the broker uses while nothing is asked of it.
+fn watch(args: &Args, broker: &Broker) -> Result<Usage, CliError> {
+    thread::sleep(SETTLE);
+    let watch = broker.watch();
+    thread::sleep(Duration::from_secs(args.seconds));
+    watch.stop().ok_or_else(gone)
+}
+
+/// What the broker uses while each connection waits for a record, and how often it had to be told
+/// that there is none.
+fn watch_polling(
+    args: &Args,
+    broker: &Broker,
+    wires: Vec<Wire>,
+    end: Offset,
+) -> Result<(Usage, u64), CliError> {
+    let polls = AtomicU64::new(0);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let mut waiting = Vec::with_capacity(wires.len());
+        for mut wire in wires {
+            let (polls, is_over) = (&polls, &is_over);
+            let thread = thread::Builder::new()
+                .stack_size(STACK_BYTES)
+                .spawn_scoped(scope, move || poll(args, &mut wire, end, polls, is_over));
+            waiting.push(thread);
+        }
+        let usage = watch(args, broker);
+        let polls = polls.load(Ordering::Relaxed);
+        is_over.store(true, Ordering::Relaxed);
+        for thread in waiting {
+            let thread = thread.map_err(|error| CliError::io("starting a thread", error))?;
+            let result = thread.join();
+            result.map_err(|_| CliError::failed("a waiting thread panicked"))??;
+        }
+        Ok((usage?, polls))
+    })
 }
 
 /// The end of the topic's first partition, where the long polls wait.
@@ -153,7 +163,11 @@ fn poll(
     while !is_over.load(Ordering::Relaxed) {
         let response = wire.call::<fetch::Api>(&request)?;
         wire.check("Fetch", response.error_code)?;
-        for partition in response.responses.iter().flat_map(|topic| &topic.partitions) {
+        for partition in response
+            .responses
+            .iter()
+            .flat_map(|topic| &topic.partitions)
+        {
             wire.check("Fetch", partition.error_code)?;
         }
         polls.fetch_add(1, Ordering::Relaxed);
@@ -188,7 +202,7 @@ fn text(report: &Report) -> String {
         (
             "connections",
             format!(
-                "{} waiting, {} polls answered meanwhile",
+                "{} waiting, {} polls answered",
                 thousands(report.connections as u64),
                 thousands(report.polls)
             ),

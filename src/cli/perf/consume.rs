@@ -105,7 +105,12 @@ impl Reader<'_> {
         let ends = self.offsets(partitions, list_offsets::LATEST_TIMESTAMP)?;
         let mut under_way = HashMap::new();
         for partition in partitions {
-            self.fetch(*partition, starts[partition], ends[partition], &mut under_way)?;
+            self.fetch(
+                *partition,
+                starts[partition],
+                ends[partition],
+                &mut under_way,
+            )?;
         }
         let mut frames = Vec::new();
         while !under_way.is_empty() {
@@ -187,7 +192,11 @@ pub fn offsets(
         }],
     })?;
     let mut offsets = HashMap::new();
-    for partition in response.topics.into_iter().flat_map(|topic| topic.partitions) {
+    for partition in response
+        .topics
+        .into_iter()
+        .flat_map(|topic| topic.partitions)
+    {
         wire.check("ListOffsets", partition.error_code)?;
         offsets.insert(partition.partition_index, partition.offset);
     }

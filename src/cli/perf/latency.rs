@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::super::choices::Acks;
 use super::super::error::CliError;
 use super::super::output::{per_second, thousands, Output};
-use super::batches::{refusal, Acks, Batches};
+use super::batches::{refusal, Batches};
 use super::broker::{Broker, Usage};
 use super::load::{closed_loop, on_connections, open_loop, Connection, Outcome, Target, Topic};
 use super::produce::usage_rows;
@@ -84,7 +85,8 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let watch = broker.map(|broker| broker.watch());
     let (elapsed, outcome) = load(&args, &topic, args.records)?;
     let usage = watch.and_then(|watch| watch.stop());
-    args.output.print(&report(&topic, elapsed, &outcome, usage), text)?;
+    args.output
+        .print(&report(&topic, elapsed, &outcome, usage), text)?;
     outcome.result()
 }
 

@@ -159,7 +159,12 @@ impl Topic {
                 address: leader.address.clone(),
                 partitions: match each <= leader.partitions.len() {
                     true => Vec::from_iter(
-                        leader.partitions.iter().copied().skip(connection).step_by(each),
+                        leader
+                            .partitions
+                            .iter()
+                            .copied()
+                            .skip(connection)
+                            .step_by(each),
                     ),
                     false => vec![leader.partitions[connection % leader.partitions.len()]],
                 },
@@ -184,7 +189,14 @@ pub fn on_connections<T: Send>(
         .enumerate()
         .map(|(index, share)| {
             let wire = Wire::connect(&share.address)?;
-            Ok((wire, Connection { index, count, share }))
+            Ok((
+                wire,
+                Connection {
+                    index,
+                    count,
+                    share,
+                },
+            ))
         })
         .collect::<Result<_, CliError>>()?;
     let start_line = Barrier::new(count + 1);
@@ -435,7 +447,11 @@ fn receive_all<A: Api>(
     let mut frames = Vec::new();
     loop {
         // Once the sender has ended, what is under way only becomes less.
-        if in_flight.wait(|flight| !flight.due.is_empty()).due.is_empty() {
+        if in_flight
+            .wait(|flight| !flight.due.is_empty())
+            .due
+            .is_empty()
+        {
             return Ok(());
         }
         wire.receive(&mut frames)?;
@@ -462,7 +478,10 @@ mod tests {
     }
 
     fn partitions(shares: &[Share]) -> Vec<Vec<i32>> {
-        shares.iter().map(|share| share.partitions.clone()).collect()
+        shares
+            .iter()
+            .map(|share| share.partitions.clone())
+            .collect()
     }
 
     #[test]

@@ -214,8 +214,7 @@ fn scratch_file(dir: &Path, bytes: usize) -> Result<File, CliError> {
         .create_new(true)
         .open(&path)
         .map_err(|error| CliError::io(path.display().to_string(), error))?;
-    std::fs::remove_file(&path)
-        .map_err(|error| CliError::io(path.display().to_string(), error))?;
+    std::fs::remove_file(&path).map_err(|error| CliError::io(path.display().to_string(), error))?;
     // Not every file system can; then the figures are those of a file that grows.
     if let Err(error) = rustix::fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, bytes as u64) {
         log::debug!("no space allocated ahead in {}: {error}", dir.display());

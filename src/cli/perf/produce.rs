@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::super::choices::{Acks, Compression};
 use super::super::error::CliError;
 use super::super::output::{per_second, thousands, Output};
-use super::batches::{refusal, Acks, Batches, Compression};
+use super::batches::{refusal, Batches};
 use super::broker::{Broker, Usage};
 use super::load::{closed_loop, on_connections, open_loop, Connection, Outcome, Target, Topic};
 use super::machine::{measure_disk, Disk};
@@ -99,7 +100,8 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let (elapsed, outcome) = load(&args, &topic, args.records)?;
     let usage = watch.and_then(|watch| watch.stop());
     let disk = disk_before.zip(measure(&args)?).map(|(a, b)| [a, b]);
-    args.output.print(&report(&args, elapsed, &outcome, usage, disk), text)?;
+    args.output
+        .print(&report(&args, elapsed, &outcome, usage, disk), text)?;
     outcome.result()
 }
 

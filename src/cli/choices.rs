@@ -1,0 +1,70 @@
+//! Choices that several commands offer, as they are spelled on the command line.
+
+use clap::ValueEnum;
+
+use crate::client;
+use crate::record::Codec;
+
+/// When a record counts as written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Acks {
+    /// When it was sent; nothing is acknowledged
+    #[value(name = "0")]
+    None,
+    /// When the partition's leader has appended it
+    #[value(name = "1")]
+    Leader,
+    /// When every in-sync replica has it on disk
+    #[value(name = "all", alias = "-1")]
+    All,
+}
+
+impl Acks {
+    /// Its number in a Produce request.
+    pub fn code(self) -> i16 {
+        match self {
+            Acks::None => 0,
+            Acks::Leader => 1,
+            Acks::All => -1,
+        }
+    }
+}
+
+impl From<Acks> for client::Acks {
+    fn from(acks: Acks) -> client::Acks {
+        match acks {
+            Acks::None => client::Acks::None,
+            Acks::Leader => client::Acks::Leader,
+            Acks::All => client::Acks::All,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Compression {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+impl Compression {
+    pub fn codec(self) -> Codec {
+        match self {
+            Compression::None => Codec::None,
+            Compression::Gzip => Codec::Gzip,
+            Compression::Snappy => Codec::Snappy,
+            Compression::Lz4 => Codec::Lz4,
+            Compression::Zstd => Codec::Zstd,
+        }
+    }
+}
+
+/// `NAME=VALUE`, as `--config` takes it.
+pub fn name_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} isn't NAME=VALUE")),
+    }
+}

@@ -1,0 +1,265 @@
+//! `klamm consume`: a topic's records on stdout.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use base64::prelude::{Engine, BASE64_STANDARD};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::client::{Client, Consumer, ConsumerConfig, StartAt};
+use crate::model::{Offset, Timestamp};
+use crate::protocol::list_offsets::LATEST_TIMESTAMP;
+use crate::record::RecordView;
+
+use super::connect::{block_on, Bootstrap};
+use super::error::CliError;
+
+/// Written to stdout at once.
+const WRITE_BYTES: usize = 256 * 1024;
+/// How long a poll waits; only after it is looked whether everything is read.
+const POLL_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Writes each record's value and a newline. Without --follow or --max it ends where the topic
+/// ended when it began. Records of one partition come in their order; those of several partitions
+/// come in any order between partitions. A record without a value is an empty line; --output json
+/// tells it from an empty value.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    topic: String,
+    /// Where to start: beginning, end, an offset, or a time such as 2026-01-31T12:00:00Z (the
+    /// first record at or after it)
+    #[arg(long, default_value = "beginning", value_name = "WHERE", value_parser = start_at)]
+    from: StartAt,
+    /// Read this partition; may be given several times [default: all]
+    #[arg(long = "partition", value_name = "N")]
+    partitions: Vec<i32>,
+    /// End after so many records
+    #[arg(long, value_name = "N")]
+    max: Option<u64>,
+    /// Wait for more at the end, until Ctrl-C
+    #[arg(long)]
+    follow: bool,
+    /// The values, or one JSON object a line with partition, offset, timestamp (in milliseconds),
+    /// key, value and headers; what isn't UTF-8 is {"base64": …}
+    #[arg(long, value_enum, default_value_t = Form::Value, value_name = "FORM")]
+    output: Form,
+    #[command(flatten)]
+    bootstrap: Bootstrap,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    Value,
+    Json,
+}
+
+pub fn run(args: Args) -> Result<(), CliError> {
+    let stdout = io::stdout()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(CliError::stdout)?;
+    // A file of our own: std's stdout looks for the last newline of everything that is written.
+    let mut out = BufWriter::with_capacity(WRITE_BYTES, File::from(stdout));
+    let result = block_on(async {
+        tokio::select! {
+            read = consume(&args, &mut out) => read,
+            _ = tokio::signal::ctrl_c() => Ok(()),
+        }
+    });
+    match result {
+        // A second attempt would only fail again, when `out` is dropped.
+        Err(CliError::StdoutClosed) => std::mem::forget(out),
+        _ => out.flush().map_err(CliError::stdout)?,
+    }
+    result
+}
+
+async fn consume(args: &Args, out: &mut impl Write) -> Result<(), CliError> {
+    let client = args.bootstrap.connect().await?;
+    // As it is now: what comes later isn't waited for.
+    let ends = ends(args, &client).await?;
+    let mut consumer = client.consumer(ConsumerConfig::default());
+    for partition in ends.keys() {
+        consumer.assign(&args.topic, *partition, args.from).await?;
+    }
+    let mut left = args.max.unwrap_or(u64::MAX);
+    while left > 0 && (args.follow || !is_at(&consumer, &args.topic, &ends)) {
+        let batches = consumer.poll(POLL_TIMEOUT).await?;
+        for batch in &batches {
+            let partition = batch.partition();
+            let end = match args.follow {
+                true => Offset(i64::MAX),
+                false => ends.get(&partition).copied().unwrap_or(Offset::ZERO),
+            };
+            for record in batch.records() {
+                if left == 0 || record.offset >= end {
+                    break;
+                }
+                write(args.output, partition, &record, out)?;
+                left -= 1;
+            }
+        }
+        if args.follow {
+            out.flush().map_err(CliError::stdout)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where each partition that is asked for ends now.
+async fn ends(args: &Args, client: &Client) -> Result<HashMap<i32, Offset>, CliError> {
+    let admin = client.admin();
+    let all: HashMap<i32, Offset> = admin
+        .list_offsets(&args.topic, LATEST_TIMESTAMP)
+        .await?
+        .into_iter()
+        .collect();
+    if args.partitions.is_empty() {
+        return Ok(all);
+    }
+    let asked = args.partitions.iter().map(|partition| {
+        let end = all.get(partition).ok_or_else(|| {
+            CliError::failed(format!(
+                "topic {} has no partition {partition}, but {}",
+                args.topic,
+                all.len()
+            ))
+        })?;
+        Ok((*partition, *end))
+    });
+    asked.collect()
+}
+
+/// Whether every partition is read up to its end.
+fn is_at(consumer: &Consumer, topic: &str, ends: &HashMap<i32, Offset>) -> bool {
+    ends.iter().all(|(partition, end)| {
+        let position = consumer.position(topic, *partition);
+        position.is_some_and(|position| position >= *end)
+    })
+}
+
+fn write(
+    form: Form,
+    partition: i32,
+    record: &RecordView<'_>,
+    out: &mut impl Write,
+) -> Result<(), CliError> {
+    let written = match form {
+        Form::Value => out.write_all(record.value.unwrap_or_default()),
+        Form::Json => {
+            serde_json::to_writer(&mut *out, &json(partition, record)).map_err(Into::into)
+        }
+    };
+    written
+        .and_then(|()| out.write_all(b"\n"))
+        .map_err(CliError::stdout)
+}
+
+/// A record as a line of JSON.
+#[derive(Serialize)]
+struct JsonRecord<'a> {
+    partition: i32,
+    offset: i64,
+    timestamp: i64,
+    key: Option<JsonBytes<'a>>,
+    value: Option<JsonBytes<'a>>,
+    headers: Vec<JsonHeader<'a>>,
+}
+
+#[derive(Serialize)]
+struct JsonHeader<'a> {
+    key: &'a str,
+    value: Option<JsonBytes<'a>>,
+}
+
+/// A string where it is one.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum JsonBytes<'a> {
+    Text(&'a str),
+    Binary { base64: String },
+}
+
+impl<'a> From<&'a [u8]> for JsonBytes<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => JsonBytes::Text(text),
+            Err(_) => JsonBytes::Binary {
+                base64: BASE64_STANDARD.encode(bytes),
+            },
+        }
+    }
+}
+
+fn json<'a>(partition: i32, record: &RecordView<'a>) -> JsonRecord<'a> {
+    JsonRecord {
+        partition,
+        offset: record.offset.0,
+        timestamp: record.timestamp.0,
+        key: record.key.map(JsonBytes::from),
+        value: record.value.map(JsonBytes::from),
+        headers: record
+            .headers
+            .iter()
+            .map(|header| JsonHeader {
+                key: header.key,
+                value: header.value.map(JsonBytes::from),
+            })
+            .collect(),
+    }
+}
+
+/// `beginning`, `end`, an offset, or a time as RFC 3339 writes it.
+fn start_at(text: &str) -> Result<StartAt, String> {
+    match text {
+        "beginning" => return Ok(StartAt::Beginning),
+        "end" => return Ok(StartAt::End),
+        _ => {}
+    }
+    if let Ok(offset) = text.parse::<i64>() {
+        return match offset >= 0 {
+            true => Ok(StartAt::Offset(Offset(offset))),
+            false => Err("an offset can't be negative".into()),
+        };
+    }
+    match text.parse::<jiff::Timestamp>() {
+        Ok(time) => Ok(StartAt::Time(Timestamp(time.as_millisecond()))),
+        Err(error) => Err(format!(
+            "{text:?} is neither beginning, end, an offset nor a time such as \
+             2026-01-31T12:00:00Z ({error})"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_a_word_an_offset_or_a_time() {
+        assert_eq!(start_at("beginning"), Ok(StartAt::Beginning));
+        assert_eq!(start_at("end"), Ok(StartAt::End));
+        assert_eq!(start_at("42"), Ok(StartAt::Offset(Offset(42))));
+        let time = Ok(StartAt::Time(Timestamp(1_769_860_800_500)));
+        assert_eq!(start_at("2026-01-31T12:00:00.5Z"), time);
+        assert_eq!(start_at("2026-01-31T14:00:00.5+02:00"), time);
+        for wrong in ["-1", "yesterday", "2026-13-01T00:00:00Z", ""] {
+            assert!(start_at(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_base64_in_json() {
+        let line = serde_json::to_string(&JsonHeader {
+            key: "k",
+            value: Some(JsonBytes::from(&b"\xff\x00"[..])),
+        });
+        assert_eq!(line.unwrap(), r#"{"key":"k","value":{"base64":"/wA="}}"#);
+        let text = serde_json::to_string(&JsonBytes::from("grün".as_bytes()));
+        assert_eq!(text.unwrap(), "\"grün\"");
+    }
+}

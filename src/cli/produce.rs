@@ -1,0 +1,200 @@
+//! `klamm produce`: the lines of a file, or of stdin, as records.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Instant;
+
+use bytes::Bytes;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::mpsc;
+
+use crate::client::{Producer, ProducerConfig, ProducerRecord};
+
+use super::choices::{Acks, Compression};
+use super::connect::{block_on, Bootstrap};
+use super::error::CliError;
+use super::lines::{key_and_value, Lines};
+use super::output::{per_second, thousands};
+
+/// The longest line. The broker's log.message_max_bytes may be smaller, and says so then.
+const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What the reading thread hands over at once, and how many such it may be ahead.
+const CHUNK_LINES_MAX: usize = 4096;
+const CHUNKS_AHEAD: usize = 4;
+/// The client's batches, in bytes: a file comes as fast as it can be sent, so they fill.
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// Writes each line as a record: the bytes between newlines, whatever they are; a carriage return
+/// stays. `klamm consume` puts a newline behind each value, so from a topic with one partition a
+/// file that ends with a newline comes back byte for byte; one that doesn't gets one at its end.
+///
+/// While the broker can't be reached, it tries again. At the end it says how many records were
+/// acknowledged, and fails if any wasn't.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    topic: String,
+    /// Lines to write [default: stdin]
+    file: Option<PathBuf>,
+    /// What stands between key and value in each line; a line without it has no key
+    #[arg(long, value_name = "STRING")]
+    key_separator: Option<String>,
+    /// When a record counts as written
+    #[arg(long, value_enum, default_value_t = Acks::All)]
+    acks: Acks,
+    /// How batches are compressed
+    #[arg(long, value_enum, default_value_t = Compression::None, value_name = "CODEC")]
+    compression: Compression,
+    /// Write to this partition only [default: by the key, or to all in turn]
+    #[arg(long, value_name = "N")]
+    partition: Option<i32>,
+    #[command(flatten)]
+    bootstrap: Bootstrap,
+}
+
+pub fn run(args: Args) -> Result<(), CliError> {
+    if args.key_separator.as_deref() == Some("") {
+        return Err(CliError::Usage("--key-separator can't be empty".into()));
+    }
+    let (source, progress) = open(args.file.as_deref())?;
+    block_on(produce(&args, source, progress))
+}
+
+async fn produce(
+    args: &Args,
+    source: Box<dyn Read + Send>,
+    progress: ProgressBar,
+) -> Result<(), CliError> {
+    let client = args.bootstrap.connect().await?;
+    let producer = client.producer(ProducerConfig {
+        acks: args.acks.into(),
+        codec: args.compression.codec(),
+        batch_bytes: BATCH_BYTES,
+        record_bytes_max: LINE_BYTES_MAX,
+        ..ProducerConfig::default()
+    });
+    let start = Instant::now();
+    let mut chunks = read_lines(source)?;
+    let sent = tokio::select! {
+        sent = send_all(args, &producer, &mut chunks, &progress) => sent,
+        _ = tokio::signal::ctrl_c() => Err(CliError::failed("interrupted")),
+    };
+    producer.flush().await;
+    progress.finish_and_clear();
+    let stats = producer.stats();
+    let seconds = start.elapsed().as_secs_f64();
+    eprintln!(
+        "{} records {}, {} failed, {seconds:.2} s, {} records/s",
+        thousands(stats.acknowledged),
+        match args.acks {
+            Acks::None => "sent, none acknowledged as --acks 0 says",
+            _ => "acknowledged",
+        },
+        thousands(stats.failed),
+        thousands(per_second(stats.acknowledged, seconds)),
+    );
+    sent?;
+    match producer.first_error() {
+        None if stats.failed == 0 => Ok(()),
+        None => Err(CliError::failed("not all records were acknowledged")),
+        Some(error) => Err(CliError::failed(error.to_string())),
+    }
+}
+
+/// Sends every line. That a record fails later is counted by the producer; an error here is of
+/// the input, or of a record that could not even be queued.
+async fn send_all(
+    args: &Args,
+    producer: &Producer,
+    chunks: &mut mpsc::Receiver<io::Result<Vec<Bytes>>>,
+    progress: &ProgressBar,
+) -> Result<(), CliError> {
+    let separator = args.key_separator.as_deref().map(str::as_bytes);
+    while let Some(chunk) = chunks.recv().await {
+        let lines = chunk.map_err(|error| CliError::io(source_name(args), error))?;
+        let mut bytes = 0;
+        for line in lines {
+            bytes += line.len() as u64 + 1;
+            let (key, value) = match separator {
+                Some(separator) => key_and_value(line, separator),
+                None => (None, line),
+            };
+            let record = ProducerRecord {
+                partition: args.partition,
+                key: key.as_deref(),
+                value: Some(&value),
+                ..ProducerRecord::to(&args.topic)
+            };
+            producer
+                .send(record)
+                .await
+                .map_err(|error| CliError::failed(error.to_string()))?;
+        }
+        progress.inc(bytes);
+    }
+    Ok(())
+}
+
+/// Reads on a thread of its own, since reading a pipe or a terminal blocks.
+fn read_lines(
+    source: Box<dyn Read + Send>,
+) -> Result<mpsc::Receiver<io::Result<Vec<Bytes>>>, CliError> {
+    let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
+    thread::Builder::new()
+        .name("lines".into())
+        .spawn(move || {
+            let mut lines = Lines::new(source, LINE_BYTES_MAX);
+            loop {
+                let chunk = read_chunk(&mut lines);
+                let is_last = matches!(&chunk, Ok(lines) if lines.is_empty()) || chunk.is_err();
+                if sender.blocking_send(chunk).is_err() || is_last {
+                    return;
+                }
+            }
+        })
+        .map_err(|error| CliError::io("starting a thread", error))?;
+    Ok(receiver)
+}
+
+/// The next line, and those after it that are already read.
+fn read_chunk(lines: &mut Lines<Box<dyn Read + Send>>) -> io::Result<Vec<Bytes>> {
+    let mut chunk = Vec::new();
+    while let Some(line) = lines.next_line()? {
+        chunk.push(line);
+        if chunk.len() >= CHUNK_LINES_MAX || !lines.has_next() {
+            break;
+        }
+    }
+    Ok(chunk)
+}
+
+/// What is read, and a progress bar that shows itself on a terminal only.
+fn open(file: Option<&Path>) -> Result<(Box<dyn Read + Send>, ProgressBar), CliError> {
+    let Some(path) = file else {
+        let progress = match io::stdin().is_terminal() {
+            true => ProgressBar::hidden(),
+            false => ProgressBar::no_length(),
+        };
+        return Ok((Box::new(io::stdin()), progress));
+    };
+    let failed = |error| CliError::io(path.display().to_string(), error);
+    let file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(failed(io::ErrorKind::IsADirectory.into()));
+    }
+    let progress = ProgressBar::new(metadata.len());
+    let style = "{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(style) {
+        progress.set_style(style);
+    }
+    Ok((Box::new(file), progress))
+}
+
+fn source_name(args: &Args) -> String {
+    match &args.file {
+        Some(path) => path.display().to_string(),
+        None => "stdin".into(),
+    }
+}
