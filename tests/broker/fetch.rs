@@ -140,7 +140,7 @@ fn min_bytes_are_waited_for_over_several_appends() {
         other.append("orders", &["a"]);
         if n < 2 {
             // Still none of its business.
-            send_and_see_it_wait(&mut wire, &long_poll("orders", 3, 1));
+            send_and_see_it_wait(&mut wire, &long_poll("orders", n + 1, i32::MAX));
         }
     }
     let (answered, answer) = wire.receive::<api::Api>().unwrap();

@@ -100,18 +100,3 @@ fn a_gap_and_a_stale_epoch_are_refused_before_and_after_a_kill() {
     assert_eq!(send(&mut wire, id, 1, 2), (ErrorCode::None, Offset(2)));
     assert_eq!(wire.read_all("orders", 0).len(), 4);
 }
-
-#[test]
-fn a_producer_that_the_partition_does_not_know_can_not_start_in_mid_sequence() {
-    let broker = Home::new().start();
-    let mut wire = broker.connect();
-    wire.create_topic("orders", 1, &[]);
-    let id = producer_id(&mut wire);
-    let (code, _) = send(&mut wire, id, 0, 10);
-    let refused = [
-        ErrorCode::UnknownProducerId,
-        ErrorCode::OutOfOrderSequenceNumber,
-    ];
-    assert!(refused.contains(&code), "{code}");
-    assert!(wire.read_all("orders", 0).is_empty());
-}
