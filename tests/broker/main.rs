@@ -10,11 +10,13 @@ mod harness;
 mod wire;
 
 mod batches;
-// mod history;
+mod history;
+mod load;
+mod seed;
 
 mod admin;
 mod config_and_start;
-// mod crash;
+mod crash;
 // mod disk_full;
 mod fetch;
 // mod hostile_frames;
@@ -22,7 +24,7 @@ mod fetch;
 // mod hostile_requests;
 mod idempotence;
 mod produce;
-// mod stop;
+mod stop;
 
 //#[cfg(feature = "chaos")]
 // mod chaos;
