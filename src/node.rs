@@ -363,17 +363,20 @@ fn start_arbiters(asked: usize) -> Vec<Arbiter> {
         .collect()
 }
 
-/// Starts the guardian, and the next one whenever it ends.
+/// Starts the guardian, and the next one whenever it ends. It is there when this returns: a broker
+/// that is told to stop at once has someone to close its logs.
 fn guard_the_guardian(guardian: &GuardianHandle, wards: &Arc<Wards>) {
     let guardian = guardian.clone();
     let wards = wards.clone();
+    let mut ended = guardian.start(wards.clone());
     actix_rt::spawn(async move {
         loop {
             // An error says that the other end was dropped: the guardian has ended.
-            let _ = guardian.start(wards.clone()).await;
+            let _ = ended.await;
             log::error!("the guardian has died, and is started again");
             guardian.disconnect();
             guardian.vitals().restarting();
+            ended = guardian.start(wards.clone());
         }
     });
 }

@@ -323,7 +323,8 @@ impl PartitionLeader {
         Ok(found.unwrap_or_else(|| at(Offset::NONE, LeaderEpoch::NONE)))
     }
 
-    fn delete_records(&mut self, before: Offset) -> Result<Offset, Refusal> {
+    /// Moves the log's start, and says what is to be removed and where the log starts then.
+    fn delete_records(&mut self, before: Offset) -> Result<(Removed, Offset), Refusal> {
         let high_watermark = self.replica.high_watermark();
         let before = match before {
             Offset::NONE => high_watermark,
@@ -339,9 +340,8 @@ impl PartitionLeader {
             .log
             .delete_records_before(before)
             .map_err(|error| self.refusal("delete records", &error))?;
-        self.remove(removed);
         self.publish();
-        Ok(self.log.start_offset())
+        Ok((removed, self.log.start_offset()))
     }
 
     fn refusal(&self, what: &str, error: &LogError) -> Refusal {
@@ -434,11 +434,27 @@ impl Handler<FindOffset> for PartitionLeader {
 }
 
 impl Handler<DeleteRecords> for PartitionLeader {
-    type Result = Result<Offset, Refusal>;
+    type Result = ResponseFuture<Result<Offset, Refusal>>;
 
+    /// Answered when the new start is on disk: what was deleted doesn't come back.
     fn handle(&mut self, ask: DeleteRecords, _: &mut Self::Context) -> Self::Result {
         self.vitals.message_handled();
-        self.delete_records(ask.before)
+        let deleted = self.delete_records(ask.before);
+        let name = self.vitals.name().to_owned();
+        Box::pin(async move {
+            let (removed, log_start) = deleted?;
+            match actix_rt::task::spawn_blocking(move || removed.remove()).await {
+                Ok(Ok(())) => Ok(log_start),
+                Ok(Err(error)) => {
+                    log::error!("{name}: delete records: {error}");
+                    Err(Refusal::new(error.code(), error.to_string()))
+                }
+                Err(panic) => {
+                    log::error!("{name}: delete records: {panic}");
+                    Err(ErrorCode::UnknownServerError.into())
+                }
+            }
+        })
     }
 }
 

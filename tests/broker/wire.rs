@@ -1,0 +1,164 @@
+//! The client's end of a connection, down to the bytes.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+use bytes::{Bytes, BytesMut};
+use klamm::protocol::codec::{
+    decode_response, encode_request, response_correlation_id, Answer, RequestHeader,
+};
+use klamm::protocol::frame::{split_frame, FRAME_BYTES_MAX};
+use klamm::protocol::{api_versions, Api, Request};
+
+use crate::harness::WAIT_MAX;
+
+/// How a connection went on: a frame, or its end (in good order or by a reset).
+#[derive(Debug)]
+pub enum Heard {
+    Frame(Bytes),
+    Closed,
+}
+
+pub struct Wire {
+    stream: TcpStream,
+    received: BytesMut,
+    next_id: i32,
+}
+
+impl Wire {
+    /// A connection on which nothing was said yet.
+    pub fn silent(address: SocketAddr) -> io::Result<Wire> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(WAIT_MAX))?;
+        stream.set_write_timeout(Some(WAIT_MAX))?;
+        Ok(Wire {
+            stream,
+            received: BytesMut::new(),
+            next_id: 1,
+        })
+    }
+
+    /// A connection that has greeted.
+    pub fn connect(address: SocketAddr) -> io::Result<Wire> {
+        let mut wire = Wire::silent(address)?;
+        wire.ask::<api_versions::Api>(&greeting())?;
+        Ok(wire)
+    }
+
+    /// The address by which the broker knows this connection.
+    pub fn local_address(&self) -> SocketAddr {
+        self.stream.local_addr().unwrap()
+    }
+
+    pub fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// Sends without waiting for the answer; returns the correlation id.
+    pub fn send<A: Api>(&mut self, request: &A::Request) -> io::Result<i32> {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.send_bytes(&frame::<A>(id, request))?;
+        Ok(id)
+    }
+
+    pub fn hear(&mut self) -> io::Result<Heard> {
+        loop {
+            let frame = split_frame(&mut self.received, FRAME_BYTES_MAX);
+            if let Some(frame) = frame.map_err(io::Error::other)? {
+                return Ok(Heard::Frame(frame));
+            }
+            let mut chunk = [0; 64 * 1024];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Ok(Heard::Closed),
+                Ok(read) => self.received.extend_from_slice(&chunk[..read]),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Ok(Heard::Closed)
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The next response, which must be there and be one of this API.
+    pub fn receive<A: Api>(&mut self) -> io::Result<(i32, Answer<A::Response>)> {
+        match self.hear()? {
+            Heard::Frame(frame) => decode_response::<A>(&frame).map_err(io::Error::other),
+            Heard::Closed => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    /// Sends, and returns the body of the answer to it; an error of the request as a whole too is
+    /// an error here.
+    pub fn ask<A: Api>(&mut self, request: &A::Request) -> io::Result<A::Response> {
+        let id = self.send::<A>(request)?;
+        let (answered, answer) = self.receive::<A>()?;
+        assert_eq!(answered, id, "the answer is to another request");
+        answer.map_err(io::Error::other)
+    }
+
+    /// [`Self::ask`], where nothing can go wrong.
+    pub fn call<A: Api>(&mut self, request: &A::Request) -> A::Response {
+        self.ask::<A>(request)
+            .unwrap_or_else(|error| panic!("{}: {error}", A::KEY.name()))
+    }
+
+    /// The correlation ids of the next responses.
+    pub fn correlation_ids(&mut self, count: usize) -> Vec<i32> {
+        let next = |_| match self.hear().unwrap() {
+            Heard::Frame(frame) => response_correlation_id(&frame).unwrap(),
+            Heard::Closed => panic!("closed before all was answered"),
+        };
+        (0..count).map(next).collect()
+    }
+
+    /// The broker closes the connection without a word.
+    pub fn expect_close(&mut self, after: &str) {
+        match self.hear() {
+            Ok(Heard::Closed) => {}
+            heard => panic!("after {after}: {heard:?}"),
+        }
+    }
+
+    /// Nothing more will be sent.
+    pub fn half_close(&self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// A second hand on the same socket, to write from another thread.
+    pub fn writer(&self) -> TcpStream {
+        self.stream.try_clone().unwrap()
+    }
+}
+
+pub fn greeting() -> api_versions::Request {
+    api_versions::Request {
+        client_software_name: "tests".into(),
+        client_software_version: "1".into(),
+    }
+}
+
+/// A request as bytes, its length in front.
+pub fn frame<A: Api>(correlation_id: i32, request: &A::Request) -> Bytes {
+    let header = RequestHeader {
+        api_key: A::KEY as i16,
+        api_version: *A::KEY.versions().end(),
+        correlation_id,
+        client_id: Some("tests".into()),
+    };
+    encode_request::<A>(&header, request).unwrap().to_bytes()
+}
+
+/// Any bytes with their length in front.
+pub fn framed(body: &[u8]) -> Vec<u8> {
+    let mut bytes = (body.len() as u32).to_be_bytes().to_vec();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// Any version of a body.
+pub fn of_version(request: &Request, version: i16) -> Vec<u8> {
+    let message = (request.key() as i16, version, 7, None::<&str>, request);
+    framed(&rmp_serde::to_vec(&message).unwrap())
+}
