@@ -36,7 +36,7 @@ use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
 use crate::engine::metadata::create_topics::NewTopicDefaults;
 use crate::engine::metadata::{BrokerDefaults, MetadataCommand, MetadataImage, MetadataLimits};
-use crate::model::{BrokerId, ClusterId, ErrorCode, Refusal, Timestamp};
+use crate::model::{BrokerId, ClusterId, ErrorCode, Refusal, Timestamp, TopicName};
 use crate::protocol::{Request, Response};
 
 pub use init_producer_id::ProducerIds;
@@ -90,23 +90,21 @@ impl ApiContext {
             .ok_or_else(|| self.no_leader(topic, partition))
     }
 
-    /// Why there is no leader here.
+    /// Why there is no leader here. The name isn't repeated: a request may have one of a megabyte,
+    /// and ten thousand partitions.
     fn no_leader(&self, topic: &str, partition: i32) -> Refusal {
+        if let Err(reason) = topic.parse::<TopicName>() {
+            return Refusal::new(ErrorCode::InvalidTopicException, reason);
+        }
         match self.image().topic_by_name(topic) {
-            None => Refusal::new(
-                ErrorCode::UnknownTopicOrPartition,
-                format!("there is no topic {topic:?}"),
-            ),
+            None => Refusal::new(ErrorCode::UnknownTopicOrPartition, "there is no such topic"),
             Some(known) if known.partition(partition).is_none() => Refusal::new(
                 ErrorCode::UnknownTopicOrPartition,
-                format!("topic {topic:?} has no partition {partition}"),
+                format!("the topic has no partition {partition}"),
             ),
             Some(_) => Refusal::new(
                 ErrorCode::NotLeaderOrFollower,
-                format!(
-                    "partition {topic}-{partition} isn't led by broker {}",
-                    self.node
-                ),
+                format!("partition {partition} isn't led by broker {}", self.node),
             ),
         }
     }
