@@ -54,8 +54,10 @@ pub async fn answer(
         }
     };
     let planned = found.iter().flatten().map(planned).sum::<usize>();
-    // The connection is gone if there is no room: nobody reads the answer.
-    let room = room.reserve(planned.min(bytes_max)).await;
+    let Some(room) = room.for_records(planned.min(bytes_max)).await else {
+        // The connection is gone, and nobody reads the answer.
+        return (response, None);
+    };
     let mut share = Share {
         bytes_left: bytes_max,
         first: FirstBatch::Always,
@@ -67,7 +69,7 @@ pub async fn answer(
         };
         response.responses[wanted.topic].partitions.push(data);
     }
-    (response, room)
+    (response, Some(room))
 }
 
 /// What the partitions that are still to be read may give. The first that has anything gives at

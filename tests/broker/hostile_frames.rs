@@ -10,9 +10,8 @@ use klamm::protocol::{api_versions, describe_cluster, metadata, ApiKey, Request}
 use crate::harness::{Broker, Home};
 use crate::wire::{frame, framed, greeting, of_version, Heard, Wire};
 
-/// What a broker may hold after all that these tests send. An idle one has about 20 MiB in a debug
-/// build.
-pub const RESIDENT_BYTES_MAX: u64 = 96 * 1024 * 1024;
+/// What a broker may hold after all that these tests send: what it may hold under load too.
+const RESIDENT_BYTES_MAX: u64 = 150 * 1024 * 1024;
 
 /// Somebody who has nothing to do with the attack.
 pub struct Bystander<'a> {
