@@ -35,7 +35,7 @@ use crate::storage::data_dir::{DataDir, DataDirError, Identity};
 use crate::storage::fs::RealFs;
 use crate::storage::log::Flush;
 use crate::storage::meta::{MetaError, MetaStore};
-use crate::storage::syncer::{AbortProcess, SyncFileSystem, SyncPool, Syncer};
+use crate::storage::syncer::{AbortProcess, SyncPool, Syncer};
 
 /// The name under which brokers register their MessagePack listener.
 const NATIVE_LISTENER: &str = "native";
@@ -46,8 +46,6 @@ const BLOCKING_THREADS_MAX: usize = 8;
 /// What the records of one batch may become when they are decompressed: so many times
 /// `message_max_bytes`, which bounds what a zip bomb costs.
 const DECOMPRESSION_FACTOR_MAX: usize = 128;
-/// When so many logs wait for a sync, the whole file system is synced at once.
-const SYNC_FILE_SYSTEM_FROM_JOBS: usize = 64;
 /// Producers that have been silent for so long are forgotten: `producer.id.expiration.ms`.
 const PRODUCER_EXPIRATION_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -170,9 +168,7 @@ impl Node {
         let controller = ControllerHandle::new(&raft, &registry);
         let arbiters = start_arbiters(config.actors.arbiters);
         let syncer: Arc<dyn Syncer> = Arc::new(SyncPool::start(
-            file_system.clone(),
             config.log.sync_threads,
-            SyncFileSystem::FromJobs(SYNC_FILE_SYSTEM_FROM_JOBS),
             Arc::new(AbortProcess),
         )?);
         let wards = Arc::new(Wards {

@@ -6,9 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use base64::prelude::{Engine, BASE64_STANDARD};
 use clap::ValueEnum;
-use serde::Serialize;
 
 use crate::client::{Client, Consumer, ConsumerConfig, StartAt};
 use crate::model::{Offset, Timestamp};
@@ -17,6 +15,7 @@ use crate::record::RecordView;
 
 use super::connect::{block_on, Bootstrap};
 use super::error::CliError;
+use super::json_record::JsonRecord;
 
 /// Written to stdout at once.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -82,6 +81,7 @@ async fn consume(args: &Args, out: &mut impl Write) -> Result<(), CliError> {
     let client = args.bootstrap.connect().await?;
     // As it is now: what comes later isn't waited for.
     let ends = ends(args, &client).await?;
+    check_start(args, &ends)?;
     let mut consumer = client.consumer(ConsumerConfig::default());
     for partition in ends.keys() {
         consumer.assign(&args.topic, *partition, args.from).await?;
@@ -134,6 +134,18 @@ async fn ends(args: &Args, client: &Client) -> Result<HashMap<i32, Offset>, CliE
     asked.collect()
 }
 
+/// An offset that no partition has reached yet is more likely a slip than a wish for nothing.
+fn check_start(args: &Args, ends: &HashMap<i32, Offset>) -> Result<(), CliError> {
+    let last = ends.values().max().copied().unwrap_or(Offset::ZERO);
+    match args.from {
+        StartAt::Offset(offset) if offset > last => Err(CliError::failed(format!(
+            "topic {} ends at offset {last}, before {offset}",
+            args.topic
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Whether every partition is read up to its end.
 fn is_at(consumer: &Consumer, topic: &str, ends: &HashMap<i32, Offset>) -> bool {
     ends.iter().all(|(partition, end)| {
@@ -151,66 +163,13 @@ fn write(
     let written = match form {
         Form::Value => out.write_all(record.value.unwrap_or_default()),
         Form::Json => {
-            serde_json::to_writer(&mut *out, &json(partition, record)).map_err(Into::into)
+            let record = JsonRecord::new(partition, record);
+            serde_json::to_writer(&mut *out, &record).map_err(Into::into)
         }
     };
     written
         .and_then(|()| out.write_all(b"\n"))
         .map_err(CliError::stdout)
-}
-
-/// A record as a line of JSON.
-#[derive(Serialize)]
-struct JsonRecord<'a> {
-    partition: i32,
-    offset: i64,
-    timestamp: i64,
-    key: Option<JsonBytes<'a>>,
-    value: Option<JsonBytes<'a>>,
-    headers: Vec<JsonHeader<'a>>,
-}
-
-#[derive(Serialize)]
-struct JsonHeader<'a> {
-    key: &'a str,
-    value: Option<JsonBytes<'a>>,
-}
-
-/// A string where it is one.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum JsonBytes<'a> {
-    Text(&'a str),
-    Binary { base64: String },
-}
-
-impl<'a> From<&'a [u8]> for JsonBytes<'a> {
-    fn from(bytes: &'a [u8]) -> Self {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => JsonBytes::Text(text),
-            Err(_) => JsonBytes::Binary {
-                base64: BASE64_STANDARD.encode(bytes),
-            },
-        }
-    }
-}
-
-fn json<'a>(partition: i32, record: &RecordView<'a>) -> JsonRecord<'a> {
-    JsonRecord {
-        partition,
-        offset: record.offset.0,
-        timestamp: record.timestamp.0,
-        key: record.key.map(JsonBytes::from),
-        value: record.value.map(JsonBytes::from),
-        headers: record
-            .headers
-            .iter()
-            .map(|header| JsonHeader {
-                key: header.key,
-                value: header.value.map(JsonBytes::from),
-            })
-            .collect(),
-    }
 }
 
 /// `beginning`, `end`, an offset, or a time as RFC 3339 writes it.
@@ -250,16 +209,5 @@ mod tests {
         for wrong in ["-1", "yesterday", "2026-13-01T00:00:00Z", ""] {
             assert!(start_at(wrong).is_err(), "{wrong:?}");
         }
-    }
-
-    #[test]
-    fn what_is_no_text_is_base64_in_json() {
-        let line = serde_json::to_string(&JsonHeader {
-            key: "k",
-            value: Some(JsonBytes::from(&b"\xff\x00"[..])),
-        });
-        assert_eq!(line.unwrap(), r#"{"key":"k","value":{"base64":"/wA="}}"#);
-        let text = serde_json::to_string(&JsonBytes::from("grün".as_bytes()));
-        assert_eq!(text.unwrap(), "\"grün\"");
     }
 }

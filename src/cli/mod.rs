@@ -11,6 +11,7 @@ mod consume;
 mod error;
 #[cfg(feature = "chaos")]
 mod fault;
+mod json_record;
 mod lines;
 mod log;
 mod output;

@@ -19,7 +19,7 @@ use super::lines::{key_and_value, Lines};
 use super::output::{per_second, thousands};
 
 /// The longest line. The broker's log.message_max_bytes may be smaller, and says so then.
-const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
+const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What the reading thread hands over at once, and how many such it may be ahead.
 const CHUNK_LINES_MAX: usize = 4096;
 const CHUNKS_AHEAD: usize = 4;
@@ -80,7 +80,10 @@ async fn produce(
         sent = send_all(args, &producer, &mut chunks, &progress) => sent,
         _ = tokio::signal::ctrl_c() => Err(CliError::failed("interrupted")),
     };
-    producer.flush().await;
+    let flushed = tokio::select! {
+        () = producer.flush() => Ok(()),
+        _ = tokio::signal::ctrl_c() => Err(CliError::failed("interrupted")),
+    };
     progress.finish_and_clear();
     let stats = producer.stats();
     let seconds = start.elapsed().as_secs_f64();
@@ -94,11 +97,10 @@ async fn produce(
         thousands(stats.failed),
         thousands(per_second(stats.acknowledged, seconds)),
     );
-    sent?;
+    sent.and(flushed)?;
     match producer.first_error() {
-        None if stats.failed == 0 => Ok(()),
-        None => Err(CliError::failed("not all records were acknowledged")),
         Some(error) => Err(CliError::failed(error.to_string())),
+        None => Ok(()),
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use crate::client::{Admin, ClientError, NewTopic, PartitionMetadata, Resource, TopicMetadata};
+use crate::client::{
+    Admin, ClientError, ConfigChange, NewTopic, PartitionMetadata, Resource, TopicMetadata,
+};
 use crate::model::{Offset, Timestamp};
 use crate::protocol::describe_configs::ConfigSource;
 use crate::protocol::incremental_alter_configs::AlterConfigOp;
@@ -115,7 +117,7 @@ async fn alter(args: Alter) -> Result<(), CliError> {
     let admin = args.bootstrap.connect().await?.admin();
     let set = args.configs.into_iter();
     let reset = args.defaults.into_iter();
-    let changes: Vec<_> = set
+    let changes: Vec<ConfigChange> = set
         .map(|(name, value)| (name, AlterConfigOp::Set, Some(value)))
         .chain(reset.map(|name| (name, AlterConfigOp::Delete, None)))
         .collect();

@@ -2,13 +2,20 @@
 
 use std::time::Duration;
 
-use super::{ClientError, TopicMetadata};
-use crate::model::{BrokerId, Offset, Timestamp};
+use tokio::time::Instant;
+
+use super::connection::Purpose;
+use super::{Client, ClientError, TopicMetadata};
+use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, Timestamp, TopicId};
+use crate::protocol::describe_configs::{RESOURCE_BROKER, RESOURCE_TOPIC};
+use crate::protocol::incremental_alter_configs::AlterConfigOp;
 use crate::protocol::{
-    describe_actors::ActorDescription, describe_cluster,
-    describe_configs::DescribeConfigsResourceResult, incremental_alter_configs::AlterConfigOp,
-    list_offsets,
+    create_partitions, create_topics, delete_records, delete_topics, describe_actors,
+    describe_cluster, describe_configs, incremental_alter_configs, list_offsets,
 };
+
+/// How long the controller may take to carry out a change.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A topic to be made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,77 +28,337 @@ pub struct NewTopic {
     pub configs: Vec<(String, String)>,
 }
 
-/// Administrates a cluster. Clones share the client.
-#[derive(Clone)]
-pub struct Admin {}
-
-/// Of what a config is asked or changed.
+/// Whose configs are asked for or changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resource {
     Topic(String),
     Broker(BrokerId),
 }
 
+impl Resource {
+    fn to_wire(&self) -> (i8, String) {
+        match self {
+            Resource::Topic(name) => (RESOURCE_TOPIC, name.clone()),
+            Resource::Broker(id) => (RESOURCE_BROKER, id.to_string()),
+        }
+    }
+
+    fn refused(&self, code: ErrorCode, message: Option<String>) -> Result<(), ClientError> {
+        match self {
+            Resource::Topic(name) => topic_result(name, code, message),
+            Resource::Broker(id) => match code {
+                ErrorCode::None => Ok(()),
+                code => Err(ClientError::Refused {
+                    address: format!("broker {id}"),
+                    api: "configs",
+                    code,
+                    message: message.unwrap_or_default(),
+                }),
+            },
+        }
+    }
+}
+
+/// A setting's name, what to do with it, and the value to do it with, which only
+/// [`AlterConfigOp::Delete`] doesn't need.
+pub type ConfigChange = (String, AlterConfigOp, Option<String>);
+
+/// Administrates a cluster. Clones share the client.
+///
+/// Nothing here tries again by itself: whether a change that wasn't answered was made isn't known,
+/// and [`ClientError::is_retriable`] says whether it makes sense.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    client: Client,
+}
+
+fn topic_result(topic: &str, code: ErrorCode, message: Option<String>) -> Result<(), ClientError> {
+    match code {
+        ErrorCode::None => Ok(()),
+        code => Err(ClientError::Topic {
+            topic: topic.to_string(),
+            code,
+            message: message.unwrap_or_default(),
+        }),
+    }
+}
+
+fn partition_result(topic: &str, partition: i32, code: ErrorCode) -> Result<(), ClientError> {
+    match code {
+        ErrorCode::None => Ok(()),
+        code => Err(ClientError::Partition {
+            topic: topic.to_string(),
+            partition,
+            code,
+            message: String::new(),
+        }),
+    }
+}
+
+/// The one answer to the one question of a request.
+fn only<T>(answers: Vec<T>, api: &'static str) -> Result<T, ClientError> {
+    let missing = || ClientError::Garbled {
+        address: "the broker".into(),
+        api,
+        reason: "the response doesn't answer the question".into(),
+    };
+    answers.into_iter().next().ok_or_else(missing)
+}
+
+fn millis(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
+}
+
 impl Admin {
+    pub(super) fn new(client: Client) -> Admin {
+        Admin { client }
+    }
+
+    /// Makes a topic.
     pub async fn create_topic(&self, topic: &NewTopic) -> Result<(), ClientError> {
-        unimplemented!()
+        let configs =
+            topic
+                .configs
+                .iter()
+                .map(|(name, value)| create_topics::CreatableTopicConfig {
+                    name: name.clone(),
+                    value: Some(value.clone()),
+                });
+        let request = create_topics::Request {
+            topics: vec![create_topics::CreatableTopic {
+                name: topic.name.clone(),
+                num_partitions: topic.partitions.unwrap_or(-1),
+                replication_factor: topic.replication_factor.unwrap_or(-1),
+                assignments: Vec::new(),
+                configs: configs.collect(),
+            }],
+            timeout_ms: millis(CHANGE_TIMEOUT),
+            validate_only: false,
+        };
+        let changed = self
+            .client
+            .call_controller::<create_topics::Api>(&request, CHANGE_TIMEOUT);
+        let result = only(changed.await?.topics, "CreateTopics")?;
+        topic_result(&topic.name, result.error_code, result.error_message)
     }
+
+    /// Deletes a topic and all its records.
     pub async fn delete_topic(&self, name: &str) -> Result<(), ClientError> {
-        unimplemented!()
+        let request = delete_topics::Request {
+            topics: vec![delete_topics::DeleteTopicState {
+                name: Some(name.to_string()),
+                topic_id: TopicId::NONE,
+            }],
+            timeout_ms: millis(CHANGE_TIMEOUT),
+        };
+        let changed = self
+            .client
+            .call_controller::<delete_topics::Api>(&request, CHANGE_TIMEOUT);
+        let result = only(changed.await?.responses, "DeleteTopics")?;
+        topic_result(name, result.error_code, result.error_message)
     }
-    /// Sorted by name.
+
+    /// All topics, sorted by name.
     pub async fn list_topics(&self) -> Result<Vec<TopicMetadata>, ClientError> {
-        unimplemented!()
+        self.client.all_topics().await
     }
+
+    /// A topic as the cluster has it now.
     pub async fn describe_topic(&self, name: &str) -> Result<TopicMetadata, ClientError> {
-        unimplemented!()
+        let topic = self.client.topic_since(name, Instant::now()).await?;
+        Ok(TopicMetadata::clone(&topic))
     }
-    /// Raises the number of partitions to `count` in all.
+
+    /// Raises a topic's number of partitions to `count` in all.
     pub async fn create_partitions(&self, topic: &str, count: i32) -> Result<(), ClientError> {
-        unimplemented!()
+        let request = create_partitions::Request {
+            topics: vec![create_partitions::CreatePartitionsTopic {
+                name: topic.to_string(),
+                count,
+                assignments: None,
+            }],
+            timeout_ms: millis(CHANGE_TIMEOUT),
+            validate_only: false,
+        };
+        let changed = self
+            .client
+            .call_controller::<create_partitions::Api>(&request, CHANGE_TIMEOUT);
+        let result = only(changed.await?.results, "CreatePartitions")?;
+        topic_result(topic, result.error_code, result.error_message)
     }
+
+    /// All settings of a topic or broker, and where each comes from.
     pub async fn describe_configs(
         &self,
         resource: &Resource,
-    ) -> Result<Vec<DescribeConfigsResourceResult>, ClientError> {
-        unimplemented!()
+    ) -> Result<Vec<describe_configs::DescribeConfigsResourceResult>, ClientError> {
+        let (resource_type, resource_name) = resource.to_wire();
+        let request = describe_configs::Request {
+            resources: vec![describe_configs::DescribeConfigsResource {
+                resource_type,
+                resource_name,
+                configuration_keys: None,
+            }],
+            include_synonyms: false,
+            include_documentation: true,
+        };
+        let connection = match resource {
+            Resource::Broker(id) => Some(self.client.broker(*id, Purpose::Control).await?),
+            Resource::Topic(_) => None,
+        };
+        let response = match connection {
+            Some(broker) => {
+                broker
+                    .call::<describe_configs::Api>(&request, Duration::ZERO)
+                    .await?
+            }
+            None => {
+                self.client
+                    .call_any::<describe_configs::Api>(&request)
+                    .await?
+            }
+        };
+        let result = only(response.results, "DescribeConfigs")?;
+        resource.refused(result.error_code, result.error_message)?;
+        Ok(result.configs)
     }
+
+    /// Changes some settings, and leaves the others.
     pub async fn alter_configs(
         &self,
         resource: &Resource,
-        changes: &[(String, AlterConfigOp, Option<String>)],
+        changes: &[ConfigChange],
     ) -> Result<(), ClientError> {
-        unimplemented!()
+        let (resource_type, resource_name) = resource.to_wire();
+        let configs = changes.iter().map(|(name, operation, value)| {
+            incremental_alter_configs::AlterableConfig {
+                name: name.clone(),
+                config_operation: *operation as i8,
+                value: value.clone(),
+            }
+        });
+        let request = incremental_alter_configs::Request {
+            resources: vec![incremental_alter_configs::AlterConfigsResource {
+                resource_type,
+                resource_name,
+                configs: configs.collect(),
+            }],
+            validate_only: false,
+        };
+        let changed = self
+            .client
+            .call_controller::<incremental_alter_configs::Api>(&request, CHANGE_TIMEOUT);
+        let result = only(changed.await?.responses, "IncrementalAlterConfigs")?;
+        resource.refused(result.error_code, result.error_message)
     }
-    /// Where each partition has the first record at or after `timestamp` (or one of
-    /// [`list_offsets`]' constants); [`Offset::NONE`] where there is none.
+
+    /// Where each partition has its first record at or after `timestamp`, which may also be one of
+    /// the constants of [`list_offsets`]; [`Offset::NONE`] where there is none.
     pub async fn list_offsets(
         &self,
         topic: &str,
         timestamp: Timestamp,
     ) -> Result<Vec<(i32, Offset)>, ClientError> {
-        unimplemented!()
+        let metadata = self.client.topic(topic).await?;
+        let mut offsets = Vec::with_capacity(metadata.partitions.len());
+        for partition in &metadata.partitions {
+            let offset = self.list_offset(topic, partition.index, timestamp).await?;
+            offsets.push((partition.index, offset));
+        }
+        Ok(offsets)
     }
-    /// Deletes records below `before` ([`Offset::NONE`]: the high watermark); answers the new start.
+
+    /// The same, for one partition.
+    pub async fn list_offset(
+        &self,
+        topic: &str,
+        partition: i32,
+        timestamp: Timestamp,
+    ) -> Result<Offset, ClientError> {
+        let request = list_offsets::Request {
+            topics: vec![list_offsets::ListOffsetsTopic {
+                name: topic.to_string(),
+                partitions: vec![list_offsets::ListOffsetsPartition {
+                    partition_index: partition,
+                    current_leader_epoch: LeaderEpoch::NONE,
+                    timestamp,
+                }],
+            }],
+        };
+        let leader = self.client.leader(topic, partition).await?;
+        let connection = self.client.broker(leader, Purpose::Control).await?;
+        let response = connection
+            .call::<list_offsets::Api>(&request, Duration::ZERO)
+            .await?;
+        let answered = only(response.topics, "ListOffsets")?;
+        let answered = only(answered.partitions, "ListOffsets")?;
+        partition_result(topic, partition, answered.error_code)?;
+        Ok(answered.offset)
+    }
+
+    /// Deletes the records below `before` ([`Offset::NONE`]: below the high watermark), and
+    /// answers where the partition starts then.
     pub async fn delete_records(
         &self,
         topic: &str,
         partition: i32,
         before: Offset,
     ) -> Result<Offset, ClientError> {
-        unimplemented!()
+        let request = delete_records::Request {
+            topics: vec![delete_records::DeleteRecordsTopic {
+                name: topic.to_string(),
+                partitions: vec![delete_records::DeleteRecordsPartition {
+                    partition_index: partition,
+                    offset: before,
+                }],
+            }],
+            timeout_ms: millis(CHANGE_TIMEOUT),
+        };
+        let leader = self.client.leader(topic, partition).await?;
+        let connection = self.client.broker(leader, Purpose::Control).await?;
+        let response = connection
+            .call::<delete_records::Api>(&request, CHANGE_TIMEOUT)
+            .await?;
+        let answered = only(response.topics, "DeleteRecords")?;
+        let answered = only(answered.partitions, "DeleteRecords")?;
+        partition_result(topic, partition, answered.error_code)?;
+        Ok(answered.low_watermark)
     }
+
+    /// The cluster's id, controller and brokers.
     pub async fn describe_cluster(&self) -> Result<describe_cluster::Response, ClientError> {
-        unimplemented!()
+        let request = describe_cluster::Request {};
+        self.client
+            .call_any::<describe_cluster::Api>(&request)
+            .await
     }
-    /// The actors of one broker, or of the one that the client is connected to.
+
+    /// The actors of a broker, or of any if none is named.
     pub async fn describe_actors(
         &self,
         broker: Option<BrokerId>,
         kind: Option<&str>,
-    ) -> Result<Vec<ActorDescription>, ClientError> {
-        unimplemented!()
+    ) -> Result<Vec<describe_actors::ActorDescription>, ClientError> {
+        let request = describe_actors::Request {
+            kind: kind.map(str::to_string),
+        };
+        let response = match broker {
+            Some(id) => {
+                let connection = self.client.broker(id, Purpose::Control).await?;
+                connection
+                    .call::<describe_actors::Api>(&request, Duration::ZERO)
+                    .await?
+            }
+            None => {
+                self.client
+                    .call_any::<describe_actors::Api>(&request)
+                    .await?
+            }
+        };
+        Ok(response.actors)
     }
+
+    /// Breaks an actor by name: `fault` is `stop`, `panic` or `stall`.
     #[cfg(feature = "chaos")]
     pub async fn inject_fault(
         &self,
@@ -101,6 +368,30 @@ impl Admin {
         fault: &str,
         stall: Duration,
     ) -> Result<(), ClientError> {
-        unimplemented!()
+        use crate::protocol::inject_fault;
+        let request = inject_fault::Request {
+            kind: kind.to_string(),
+            name: name.to_string(),
+            fault: fault.to_string(),
+            stall_ms: millis(stall),
+        };
+        let response = match broker {
+            Some(id) => {
+                let connection = self.client.broker(id, Purpose::Control).await?;
+                connection
+                    .call::<inject_fault::Api>(&request, Duration::ZERO)
+                    .await?
+            }
+            None => self.client.call_any::<inject_fault::Api>(&request).await?,
+        };
+        match response.error_code {
+            ErrorCode::None => Ok(()),
+            code => Err(ClientError::Refused {
+                address: format!("actor {kind} {name}"),
+                api: "InjectFault",
+                code,
+                message: response.error_message.unwrap_or_default(),
+            }),
+        }
     }
 }

@@ -1,1 +1,391 @@
-//! connection
+//! One TCP connection to one broker: requests go out in the order in which they were begun, and
+//! responses are matched by their correlation ids, in whatever order they come.
+//!
+//! A connection that fails is never repaired: everyone who waits on it gets the error, and the
+//! pool opens another one. A request that isn't answered in time fails its whole connection,
+//! since a broker that hangs answers nothing else either.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, IoSlice};
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{timeout, timeout_at, Instant};
+
+use super::{ClientConfig, ClientError};
+use crate::protocol::{
+    api_versions, decode_response, encode_request, response_correlation_id, split_frame, Api,
+    ApiKey, RequestHeader, Segments, FRAME_BYTES_MAX,
+};
+
+/// How many pieces go into one vectored write.
+const PIECES_MAX: usize = 64;
+/// How many requests are taken from the queue at once.
+const REQUESTS_AT_ONCE_MAX: usize = 64;
+/// The room that each read has at least.
+const READ_BYTES_MIN: usize = 64 * 1024;
+/// A large response is given its room at once, up to this.
+const READ_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What a connection is used for. Produce requests don't queue behind long polls, and neither
+/// behind the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Purpose {
+    Control,
+    Produce,
+    Fetch,
+}
+
+/// An open connection that has greeted.
+#[derive(Debug)]
+pub(super) struct Connection {
+    address: Arc<str>,
+    client_id: String,
+    cluster_id: String,
+    request_timeout: Duration,
+    /// The version to speak of each API that both sides know.
+    versions: HashMap<ApiKey, i16>,
+    outgoing: mpsc::UnboundedSender<Segments>,
+    in_flight: Arc<Semaphore>,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+/// Who waits for which response.
+#[derive(Debug, Default)]
+struct Waiting {
+    replies: HashMap<i32, Waiter>,
+    last_correlation_id: i32,
+    /// Why the connection is no more.
+    lost: Option<String>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    reply: oneshot::Sender<Result<Bytes, ClientError>>,
+    _in_flight: OwnedSemaphorePermit,
+}
+
+/// A request that is on its way, and its response to come.
+#[derive(Debug)]
+pub(super) struct Call<A: Api> {
+    connection: Arc<Connection>,
+    reply: oneshot::Receiver<Result<Bytes, ClientError>>,
+    deadline: Instant,
+    after: Duration,
+    api: PhantomData<fn() -> A>,
+}
+
+impl Connection {
+    /// Connects and greets, each within the connect timeout.
+    pub(super) async fn open(
+        address: &str,
+        config: &ClientConfig,
+    ) -> Result<Arc<Connection>, ClientError> {
+        let failed = |reason: String| ClientError::Connect {
+            address: address.to_string(),
+            reason,
+        };
+        let connecting = timeout(config.connect_timeout, TcpStream::connect(address)).await;
+        let stream = match connecting {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(failed(error.to_string())),
+            Err(_) => {
+                let reason = format!("no answer within {:?}", config.connect_timeout);
+                return Err(failed(reason));
+            }
+        };
+        stream
+            .set_nodelay(true)
+            .map_err(|error| failed(error.to_string()))?;
+
+        let (outgoing, requests) = mpsc::unbounded_channel();
+        let waiting = Arc::new(Mutex::new(Waiting::default()));
+        tokio::spawn(run(stream, requests, waiting.clone(), address.to_string()));
+        let mut connection = Connection {
+            address: address.into(),
+            client_id: config.client_id.clone(),
+            cluster_id: String::new(),
+            request_timeout: config.connect_timeout,
+            versions: HashMap::from([(ApiKey::ApiVersions, *ApiKey::ApiVersions.versions().end())]),
+            outgoing,
+            in_flight: Arc::new(Semaphore::new(config.in_flight_max.max(1))),
+            waiting,
+        };
+        let greeting = connection.greet().await?;
+        connection.request_timeout = config.request_timeout;
+        connection.versions = common_versions(&greeting);
+        connection.cluster_id = greeting.cluster_id;
+        Ok(Arc::new(connection))
+    }
+
+    async fn greet(&self) -> Result<api_versions::Response, ClientError> {
+        let request = api_versions::Request {
+            client_software_name: "klamm-rust".into(),
+            client_software_version: env!("CARGO_PKG_VERSION").into(),
+        };
+        let permit = self.permit().await?;
+        let reply = self.send::<api_versions::Api>(&request, Some(permit))?;
+        let frame = match timeout(self.request_timeout, reply).await {
+            Ok(Ok(frame)) => frame?,
+            Ok(Err(_)) => return Err(self.lost()),
+            Err(_) => return Err(self.timed_out("ApiVersions", self.request_timeout)),
+        };
+        self.decode::<api_versions::Api>(&frame)
+    }
+
+    pub(super) fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.waiting().lost.is_some()
+    }
+
+    /// Sends a request, after those that were begun before. Waits only while too many are in
+    /// flight. `extra` is what the request itself lets the broker wait.
+    pub(super) async fn begin<A: Api>(
+        self: &Arc<Self>,
+        request: &A::Request,
+        extra: Duration,
+    ) -> Result<Call<A>, ClientError> {
+        let permit = self.permit().await?;
+        let after = self.request_timeout + extra;
+        Ok(Call {
+            reply: self.send::<A>(request, Some(permit))?,
+            connection: self.clone(),
+            deadline: Instant::now() + after,
+            after,
+            api: PhantomData,
+        })
+    }
+
+    /// Sends a request to which no response comes.
+    pub(super) async fn tell<A: Api>(&self, request: &A::Request) -> Result<(), ClientError> {
+        let _passing = self.permit().await?;
+        self.send::<A>(request, None).map(drop)
+    }
+
+    /// Sends a request and waits for its response.
+    pub(super) async fn call<A: Api>(
+        self: &Arc<Self>,
+        request: &A::Request,
+        extra: Duration,
+    ) -> Result<A::Response, ClientError> {
+        self.begin::<A>(request, extra).await?.answer().await
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, ClientError> {
+        let permit = self.in_flight.clone().acquire_owned().await;
+        permit.map_err(|_| self.lost())
+    }
+
+    /// Queues a request; with a permit, its response is waited for.
+    fn send<A: Api>(
+        &self,
+        request: &A::Request,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<oneshot::Receiver<Result<Bytes, ClientError>>, ClientError> {
+        let unsupported = || ClientError::UnsupportedApi {
+            address: self.address.to_string(),
+            api: A::KEY.name(),
+        };
+        let version = *self.versions.get(&A::KEY).ok_or_else(unsupported)?;
+        let (reply, receiver) = oneshot::channel();
+        let mut waiting = self.waiting();
+        if waiting.lost.is_some() {
+            drop(waiting);
+            return Err(self.lost());
+        }
+        let correlation_id = waiting.last_correlation_id.wrapping_add(1);
+        let header = RequestHeader {
+            api_key: A::KEY as i16,
+            api_version: version,
+            correlation_id,
+            client_id: Some(self.client_id.clone()),
+        };
+        let segments = encode_request::<A>(&header, request)
+            .map_err(|error| ClientError::Invalid(error.to_string()))?;
+        waiting.last_correlation_id = correlation_id;
+        if let Some(permit) = permit {
+            let waiter = Waiter {
+                reply,
+                _in_flight: permit,
+            };
+            waiting.replies.insert(correlation_id, waiter);
+        }
+        // Under the lock, so that requests go out in the order of their ids. If the other end of
+        // the queue is gone, the connection's task fails all that wait.
+        let _ = self.outgoing.send(segments);
+        Ok(receiver)
+    }
+
+    fn decode<A: Api>(&self, frame: &Bytes) -> Result<A::Response, ClientError> {
+        let api = A::KEY.name();
+        match decode_response::<A>(frame) {
+            Ok((_, Ok(response))) => Ok(response),
+            Ok((_, Err(refusal))) => Err(ClientError::Refused {
+                address: self.address.to_string(),
+                api,
+                code: refusal.code,
+                message: refusal.message,
+            }),
+            Err(error) => Err(ClientError::Garbled {
+                address: self.address.to_string(),
+                api,
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lost(&self) -> ClientError {
+        let reason = self.waiting().lost.clone();
+        lost(&self.address, reason.as_deref().unwrap_or("it was closed"))
+    }
+
+    /// Gives the connection up: a broker that doesn't answer one request answers none.
+    fn timed_out(&self, api: &'static str, after: Duration) -> ClientError {
+        let reason = format!("{api} was not answered within {after:?}");
+        fail(&self.waiting, &self.address, &reason);
+        ClientError::Timeout {
+            address: self.address.to_string(),
+            api,
+            after,
+        }
+    }
+}
+
+impl<A: Api> Call<A> {
+    /// Waits for the response. Can be dropped and called again.
+    pub(super) async fn answer(&mut self) -> Result<A::Response, ClientError> {
+        let frame = match timeout_at(self.deadline, &mut self.reply).await {
+            Ok(Ok(frame)) => frame?,
+            Ok(Err(_)) => return Err(self.connection.lost()),
+            Err(_) => return Err(self.connection.timed_out(A::KEY.name(), self.after)),
+        };
+        self.connection.decode::<A>(&frame)
+    }
+}
+
+/// The highest version of each API that both sides speak.
+fn common_versions(greeting: &api_versions::Response) -> HashMap<ApiKey, i16> {
+    let common = greeting.api_keys.iter().filter_map(|theirs| {
+        let key = ApiKey::from_code(theirs.api_key)?;
+        let ours = key.versions();
+        let version = theirs.max_version.min(*ours.end());
+        let spoken = version >= theirs.min_version && version >= *ours.start();
+        spoken.then_some((key, version))
+    });
+    common.collect()
+}
+
+fn lost(address: &str, reason: &str) -> ClientError {
+    ClientError::ConnectionLost {
+        address: address.to_string(),
+        reason: reason.to_string(),
+    }
+}
+
+/// Tells everyone who waits that the connection is no more. The first reason counts.
+fn fail(waiting: &Mutex<Waiting>, address: &str, reason: &str) {
+    let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+    if waiting.lost.is_none() {
+        waiting.lost = Some(reason.to_string());
+    }
+    let replies = std::mem::take(&mut waiting.replies);
+    drop(waiting);
+    for waiter in replies.into_values() {
+        let _ = waiter.reply.send(Err(lost(address, reason)));
+    }
+}
+
+/// The connection's task: reads and writes until one of them ends.
+async fn run(
+    mut stream: TcpStream,
+    requests: mpsc::UnboundedReceiver<Segments>,
+    waiting: Arc<Mutex<Waiting>>,
+    address: String,
+) {
+    let (reading, writing) = stream.split();
+    let ended = tokio::select! {
+        read = read_responses(reading, &waiting) => read,
+        written = write_requests(writing, requests) => written,
+    };
+    let reason = match ended {
+        Ok(()) => "it was closed".to_string(),
+        Err(error) => error.to_string(),
+    };
+    log::debug!("connection to {address}: {reason}");
+    fail(&waiting, &address, &reason);
+}
+
+async fn write_requests(
+    mut stream: WriteHalf<'_>,
+    mut requests: mpsc::UnboundedReceiver<Segments>,
+) -> io::Result<()> {
+    let mut taken = Vec::new();
+    let mut pieces = VecDeque::new();
+    while requests.recv_many(&mut taken, REQUESTS_AT_ONCE_MAX).await > 0 {
+        pieces.extend(taken.drain(..).flatten());
+        write_pieces(&mut stream, &mut pieces).await?;
+    }
+    Ok(())
+}
+
+async fn write_pieces(stream: &mut WriteHalf<'_>, pieces: &mut VecDeque<Bytes>) -> io::Result<()> {
+    while !pieces.is_empty() {
+        let mut slices = [IoSlice::new(&[]); PIECES_MAX];
+        for (slice, piece) in slices.iter_mut().zip(pieces.iter()) {
+            *slice = IoSlice::new(piece);
+        }
+        let filled = pieces.len().min(PIECES_MAX);
+        let mut written = stream.write_vectored(&slices[..filled]).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        while let Some(piece) = pieces.front_mut() {
+            if written < piece.len() {
+                piece.advance(written);
+                break;
+            }
+            written -= piece.len();
+            pieces.pop_front();
+        }
+    }
+    Ok(())
+}
+
+async fn read_responses(mut stream: ReadHalf<'_>, waiting: &Mutex<Waiting>) -> io::Result<()> {
+    let invalid = |error: String| io::Error::new(io::ErrorKind::InvalidData, error);
+    let mut buffer = BytesMut::new();
+    loop {
+        while let Some(frame) =
+            split_frame(&mut buffer, FRAME_BYTES_MAX).map_err(|error| invalid(error.to_string()))?
+        {
+            let id = response_correlation_id(&frame).map_err(|error| invalid(error.to_string()))?;
+            let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            let waiter = waiting.replies.remove(&id);
+            drop(waiting);
+            let waiter =
+                waiter.ok_or_else(|| invalid(format!("nobody waits for response {id}")))?;
+            let _ = waiter.reply.send(Ok(frame));
+        }
+        let missing = match buffer.first_chunk() {
+            Some(length) => 4 + u32::from_be_bytes(*length) as usize - buffer.len(),
+            None => READ_BYTES_MIN,
+        };
+        buffer.reserve(missing.clamp(READ_BYTES_MIN, READ_BYTES_MAX));
+        if stream.read_buf(&mut buffer).await? == 0 {
+            return Ok(());
+        }
+    }
+}

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::model::{BrokerId, ErrorCode, LeaderEpoch, TopicId};
 use crate::protocol::metadata::{MetadataResponseTopic, Response};
 
@@ -83,7 +85,14 @@ impl TopicMetadata {
 pub(super) struct Cache {
     pub brokers: HashMap<BrokerId, BrokerAddress>,
     pub controller: Option<BrokerId>,
-    pub topics: HashMap<String, Arc<TopicMetadata>>,
+    pub topics: HashMap<String, KnownTopic>,
+}
+
+/// A topic's metadata, and how old they are.
+#[derive(Clone, Debug)]
+pub(super) struct KnownTopic {
+    pub metadata: Arc<TopicMetadata>,
+    pub learnt_at: Instant,
 }
 
 impl Cache {
@@ -107,7 +116,11 @@ impl Cache {
             let Some(name) = &topic.name else { continue };
             if topic.error_code.is_ok() {
                 let metadata = TopicMetadata::from_wire(name, topic);
-                self.topics.insert(name.clone(), Arc::new(metadata));
+                let known = KnownTopic {
+                    metadata: Arc::new(metadata),
+                    learnt_at: Instant::now(),
+                };
+                self.topics.insert(name.clone(), known);
             } else {
                 self.topics.remove(name);
             }

@@ -38,7 +38,12 @@ mod metadata;
 mod partitioner;
 mod producer;
 
-pub use admin::{Admin, NewTopic, Resource};
+#[cfg(test)]
+mod fake_broker;
+#[cfg(test)]
+mod tests;
+
+pub use admin::{Admin, ConfigChange, NewTopic, Resource};
 pub use cluster::{Client, ClientConfig};
 pub use consumer::{
     Batches, Consumer, ConsumerConfig, FetchedBatch, FetchedRecords, OffsetReset, StartAt,

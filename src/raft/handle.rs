@@ -65,11 +65,6 @@ impl Raft {
         let storage = Storage::open(&store, voters, settings.snapshot_every_bytes)?;
         drop(store);
         let storage = Arc::new(storage);
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_time()
-            .max_blocking_threads(BLOCKING_THREADS_MAX)
-            .thread_name("raft-disk")
-            .build()?;
 
         let (proposals, waiting) = mpsc::channel(WAITING_MAX);
         let (announced, leadership) = watch::channel(Leadership::Follower { leader: None });
@@ -94,9 +89,7 @@ impl Raft {
             stopping,
         };
         thread::Builder::new().name("raft".into()).spawn(move || {
-            runtime.block_on(parts.run());
-            // Waits for what still writes; afterwards the store is released.
-            drop(runtime);
+            parts.run_here();
             has_stopped.send_replace(Stop::Now);
         })?;
         Ok(raft)
@@ -105,7 +98,10 @@ impl Raft {
     /// Returns the image that includes the commands, once they are committed and applied here.
     /// The commands take effect together. Proposals that come while one is being written share
     /// the next write.
-    pub async fn propose(&self, commands: Vec<MetadataCommand>) -> Answer {
+    pub async fn propose(
+        &self,
+        commands: Vec<MetadataCommand>,
+    ) -> Result<Arc<MetadataImage>, ProposeError> {
         let encoded = encode(&commands).map_err(|_| ProposeError::Stopped)?;
         let bytes = encoded.len();
         if bytes > PROPOSAL_BYTES_MAX {
@@ -145,8 +141,8 @@ impl Raft {
         let found = fault.wait_for(Option::is_some).await;
         match found.map(|fault| fault.clone()) {
             Ok(Some(fault)) => fault,
-            // Stopped, as it was told to.
-            _ => std::future::pending().await,
+            _ if *self.stop.borrow() == Stop::Now => std::future::pending().await,
+            _ => "the thread of Raft has ended by itself".into(),
         }
     }
 
@@ -178,6 +174,21 @@ struct Running {
 }
 
 impl Running {
+    /// Blocks until it is told to stop, and nothing writes any more; then the store is released.
+    fn run_here(self) {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_time()
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .thread_name("raft-disk")
+            .build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(self.run()),
+            Err(error) => self
+                .storage
+                .report(&format!("no runtime for Raft: {error}")),
+        }
+    }
+
     async fn run(mut self) {
         let is_pristine = self.storage.is_pristine();
         let core = Core::new(
@@ -204,13 +215,15 @@ impl Running {
             // An error means that the last handle is gone.
             let _ = self.stopping.wait_for(|stop| *stop == Stop::Now).await;
         };
-        let announcing = leadership::announce(core.clone(), self.id, self.announced);
+        let announcing = leadership::announce(&core, self.id, &self.announced);
         tokio::select! {
             () = told_to_stop => {}
             () = proposer.run() => {}
             () = announcing => self.storage.report("async-raft has stopped by itself"),
             () = self.storage.write_snapshots() => {}
         }
+        let nobody = Leadership::Follower { leader: None };
+        self.announced.send_replace(nobody);
         if let Err(error) = core.shutdown().await {
             log::error!("async-raft didn't stop as it should: {error}");
         }

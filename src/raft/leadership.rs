@@ -17,8 +17,8 @@ use crate::model::BrokerId;
 /// After which the entry is written once more.
 const BARRIER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Announces until async-raft has stopped; then nobody leads.
-pub(super) async fn announce(core: Core, node: NodeId, announced: watch::Sender<Leadership>) {
+/// Announces until async-raft has stopped.
+pub(super) async fn announce(core: &Core, node: NodeId, announced: &watch::Sender<Leadership>) {
     let mut metrics = core.metrics();
     loop {
         let (state, term, leader) = {
@@ -30,7 +30,7 @@ pub(super) async fn announce(core: Core, node: NodeId, announced: watch::Sender<
             Some(Leadership::Follower {
                 leader: other.and_then(|id| i32::try_from(id).ok()).map(BrokerId),
             })
-        } else if *announced.borrow() == (Leadership::Leader { term }) || barrier(&core).await {
+        } else if *announced.borrow() == (Leadership::Leader { term }) || barrier(core).await {
             Some(Leadership::Leader { term })
         } else {
             None
@@ -38,13 +38,12 @@ pub(super) async fn announce(core: Core, node: NodeId, announced: watch::Sender<
         if let Some(next) = next {
             announced.send_if_modified(|now| std::mem::replace(now, next) != next);
             if metrics.changed().await.is_err() {
-                break;
+                return;
             }
         } else if metrics.has_changed().is_err() {
-            break;
+            return;
         }
     }
-    announced.send_replace(Leadership::Follower { leader: None });
 }
 
 /// Whether an entry of our own was committed and applied.

@@ -242,7 +242,16 @@ impl Log {
     /// nothing to give: whoever sends entries to a follower has to look at where they begin.
     pub fn entries(&self, start: u64, stop: u64) -> Result<Vec<Entry<LogBatch>>, RaftError> {
         let cut = self.inner().cut.index;
-        (start.max(cut + 1)..stop).map(|i| self.entry(i)).collect()
+        let mut entries = Vec::new();
+        for index in start.max(cut + 1)..stop {
+            match self.entry(index) {
+                Ok(entry) => entries.push(entry),
+                // A cut can go on meanwhile.
+                Err(_) if index <= self.inner().cut.index => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(entries)
     }
 
     /// Removes the entries up to a position that a snapshot on disk holds. A crash in the middle

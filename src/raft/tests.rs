@@ -1,6 +1,7 @@
 //! Raft with one voter, on a real disk.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,7 +35,8 @@ fn start_with(dir: &Path, settings: RaftSettings) -> Raft {
 async fn lead(raft: &Raft) -> u64 {
     let mut leadership = raft.leadership();
     let leader = |now: &Leadership| matches!(now, Leadership::Leader { .. });
-    let now = *leadership.wait_for(leader).await.unwrap();
+    let led = tokio::time::timeout(Duration::from_secs(20), leadership.wait_for(leader));
+    let now = *led.await.expect("it should lead by now").unwrap();
     match now {
         Leadership::Leader { term } => term,
         Leadership::Follower { .. } => unreachable!("it was waited for"),
@@ -74,10 +76,13 @@ fn image(raft: &Raft) -> Arc<MetadataImage> {
 }
 
 /// A copy of the directory as a crash of the process would leave it, or worse: files are copied
-/// one after the other while they are written.
+/// one after the other while they are written. What the store acknowledges comes first, because it
+/// can't be ahead of the store in a crash.
 fn copy(from: &Path) -> TempDir {
     let to = TempDir::new().unwrap();
+    let mark = std::fs::read(from.join("mark")).unwrap();
     copy_into(from, to.path());
+    std::fs::write(to.path().join("mark"), mark).unwrap();
     to
 }
 
@@ -192,6 +197,63 @@ async fn what_was_acknowledged_is_in_any_later_copy_of_the_directory() {
     raft.shutdown().await;
 }
 
+/// Where the process that is to be killed keeps its store.
+const CHILD_DIR: &str = "KLAMM_TEST_RAFT_CHILD_DIR";
+
+/// Not a test of its own: the process that the next test kills. It says what is acknowledged.
+#[tokio::test]
+async fn child_that_proposes_until_it_is_killed() {
+    let Ok(dir) = std::env::var(CHILD_DIR) else {
+        return;
+    };
+    let raft = start(Path::new(&dir)).await;
+    for number in 0.. {
+        raft.propose(vec![create(number)]).await.unwrap();
+        println!("acknowledged {number}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_kill_9() {
+    let dir = TempDir::new().unwrap();
+    for round in 1..=5u128 {
+        let child = "raft::tests::child_that_proposes_until_it_is_killed";
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", child, "--nocapture"])
+            .env(CHILD_DIR, dir.path())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let numbers = lines.map_while(|line| {
+            let line = line.ok()?;
+            Some(
+                line.strip_prefix("acknowledged ")
+                    .and_then(|n| n.parse::<u128>().ok()),
+            )
+        });
+        let mut last = 0;
+        for number in numbers.flatten() {
+            last = number;
+            if number >= 40 * round {
+                // It goes on writing until the signal arrives.
+                child.kill().unwrap();
+            }
+        }
+        child.wait().unwrap();
+        let raft = start(dir.path()).await;
+        let image = image(&raft);
+        for number in 0..=last {
+            let id = TopicId(Uuid::from_u128(number + 1));
+            assert!(
+                image.topic(id).is_some(),
+                "round {round}: {number} of {last}"
+            );
+        }
+        raft.shutdown().await;
+    }
+}
+
 #[tokio::test]
 async fn proposals_that_wait_share_a_write() {
     let dir = TempDir::new().unwrap();
@@ -237,8 +299,12 @@ async fn the_log_stays_bounded_and_the_image_survives_its_cuts() {
 
     let store = MetaStore::open(dir.path()).unwrap();
     assert!(store.size_on_disk().unwrap() < 16 << 20);
+    let tree = store.tree("raft").unwrap();
+    let on_disk: usize = tree.scan_prefix(b"l").map(|e| e.unwrap().1.len()).sum();
+    assert!(on_disk < 250_000, "{on_disk} bytes of log");
+    drop(tree);
     let storage = Storage::open(&store, [1].into(), 100_000).unwrap();
-    assert!(storage.log().bytes() < 250_000, "{}", storage.log().bytes());
+    assert_eq!(storage.log().bytes(), on_disk as u64);
     drop((store, storage));
 
     let raft = start_with(dir.path(), settings);
@@ -275,11 +341,9 @@ async fn a_fault_of_the_store_stops_raft_and_is_told() {
     assert_eq!(refused, Err(ProposeError::Unknown));
     let fault = raft.fault().await;
     assert!(fault.contains("has failed"), "{fault}");
-    let mut leadership = raft.leadership();
-    let follows = |now: &Leadership| matches!(now, Leadership::Follower { leader: None });
-    // An error would mean that nobody announces any more, which is just as well.
-    let _ = leadership.wait_for(follows).await;
     raft.shutdown().await;
+    let nobody = Leadership::Follower { leader: None };
+    assert_eq!(*raft.leadership().borrow(), nobody);
     assert_eq!(
         raft.propose(vec![create(2)]).await,
         Err(ProposeError::Stopped)

@@ -289,6 +289,12 @@ impl Batch {
         Ok(Batch { header, bytes })
     }
 
+    /// A batch that isn't what its header says, for tests of those who must notice.
+    #[cfg(test)]
+    pub(crate) fn rotten(bytes: Bytes, header: BatchHeader) -> Batch {
+        Batch { header, bytes }
+    }
+
     pub fn header(&self) -> &BatchHeader {
         &self.header
     }

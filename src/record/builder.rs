@@ -185,6 +185,19 @@ impl BatchBuilder {
     }
 }
 
+/// The same batch with another producer's stamp: a copy, since the stamp lies under the checksum.
+pub fn restamp(batch: &[u8], stamp: ProducerStamp) -> Result<Bytes, RecordError> {
+    let header = BatchHeader {
+        producer_id: stamp.producer_id,
+        producer_epoch: stamp.producer_epoch,
+        base_sequence: stamp.base_sequence,
+        ..BatchHeader::decode(batch)?
+    };
+    let mut copy = BytesMut::from(batch);
+    header.encode(&mut copy);
+    Ok(copy.freeze())
+}
+
 fn length_of(bytes: Option<&[u8]>) -> i64 {
     bytes.map_or(-1, |bytes| bytes.len() as i64)
 }

@@ -17,6 +17,6 @@ mod varint;
 mod tests;
 
 pub use batch::{Attributes, Batch, BatchHeader, Codec, RecordError, TimestampType};
-pub use builder::{BatchBuilder, Header, ProducerStamp};
+pub use builder::{restamp, BatchBuilder, Header, ProducerStamp};
 pub use iter::{BatchRecords, Headers, RecordIter, RecordView};
 pub use validate::{validate, Limits, TimestampRule};

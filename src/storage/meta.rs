@@ -6,21 +6,31 @@
 //! disk: the store refuses everything from then on, and the node has to start anew and read what
 //! is there.
 //!
+//! At open sled silently drops what follows a damaged message of its log. [`mark`] makes that show.
+//!
 //! Values stay far below sled's segment size of 512 KiB, because larger ones become files of their
-//! own with other guarantees: [`MetaTree::put_chunked`] and [`MetaTree::chunks`] cut and join.
-//! Partition records never go here.
+//! own with other guarantees; whoever has more cuts it. Partition records never go here.
 
 use std::fs::File;
 use std::io;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 
+use mark::{Found, Mark};
+
+mod mark;
+#[cfg(test)]
+mod tests;
+
 /// What sled may keep in memory.
 const CACHE_BYTES: u64 = 4 << 20;
+/// Where the number of the last flush is kept.
+const TREE_FLUSHES: &str = "flushes";
+const KEY_FLUSHES: &[u8] = b"n";
 /// The largest value that is accepted, in bytes: an eighth of a segment of sled's.
 pub const VALUE_BYTES_MAX: usize = 64 << 10;
 
@@ -59,6 +69,15 @@ struct Shared {
     file: File,
     dir: PathBuf,
     failed: AtomicBool,
+    flushes: Mutex<Flushes>,
+}
+
+/// See [`mark`].
+#[derive(Debug)]
+struct Flushes {
+    tree: sled::Tree,
+    begun: u64,
+    mark: Mark,
 }
 
 /// One named set of keys in a store.
@@ -100,14 +119,16 @@ impl MetaStore {
             dir: dir.into(),
             source,
         };
+        let flushes = open_flushes(dir, &db)?;
         let file = File::options().read(true).write(true).open(dir.join("db"));
         let shared = Shared {
             db,
             file: file.map_err(io_error)?,
             dir: dir.into(),
             failed: AtomicBool::new(false),
+            flushes: Mutex::new(flushes),
         };
-        // The directory's own entries (`db`, `conf`) must survive a power failure too.
+        // The directory's own entries (`db`, `conf`, `mark`) must survive a power failure too.
         let synced = File::open(dir).and_then(|d| d.sync_all());
         synced.map_err(io_error)?;
         Ok(MetaStore {
@@ -159,16 +180,64 @@ impl Shared {
 
     fn flush(&self) -> Result<(), MetaError> {
         self.check()?;
+        let number = {
+            let mut flushes = self.flushes();
+            flushes.begun += 1;
+            let number = flushes.begun;
+            let numbered = flushes.tree.insert(KEY_FLUSHES, &number.to_be_bytes());
+            numbered.map_err(|error| self.fail(error))?;
+            number
+        };
         self.db.flush().map_err(|error| self.fail(error))?;
-        self.file.sync_data().map_err(|source| {
-            self.failed.store(true, Ordering::SeqCst);
-            MetaError::Io {
-                dir: self.dir.clone(),
-                source,
-            }
-        })?;
+        self.file
+            .sync_data()
+            .map_err(|error| self.fail(error.into()))?;
+        let marked = self.flushes().mark.raise(number);
+        marked.map_err(|error| self.fail(error.into()))?;
         self.check()
     }
+
+    fn flushes(&self) -> MutexGuard<'_, Flushes> {
+        self.flushes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Compares what sled holds with what was acknowledged.
+fn open_flushes(dir: &Path, db: &sled::Db) -> Result<Flushes, MetaError> {
+    let corrupt = |reason| MetaError::Corrupt {
+        dir: dir.into(),
+        reason,
+    };
+    let io_error = |error: io::Error| open_error(dir, error.into());
+    let sled_error = |error| open_error(dir, error);
+    let tree = db.open_tree(TREE_FLUSHES).map_err(sled_error)?;
+    let held = tree.get(KEY_FLUSHES).map_err(sled_error)?;
+    let held = match held.as_deref().map(<[u8; 8]>::try_from) {
+        None => 0,
+        Some(Ok(bytes)) => u64::from_be_bytes(bytes),
+        Some(Err(_)) => return Err(corrupt("the number of its last flush is strange".into())),
+    };
+    let mark = match Mark::open(dir).map_err(io_error)? {
+        Found::Mark(mark) if mark.flushes() <= held => mark,
+        Found::Mark(mark) => {
+            let flushes = mark.flushes();
+            let reason = format!("{flushes} flushes were acknowledged, and it holds {held}");
+            return Err(corrupt(reason));
+        }
+        Found::Nothing if held == 0 => Mark::create(dir).map_err(io_error)?,
+        Found::Nothing => return Err(corrupt(format!("its file {:?} is gone", mark::FILE_NAME))),
+        Found::Damaged => {
+            return Err(corrupt(format!(
+                "its file {:?} can't be read",
+                mark::FILE_NAME
+            )))
+        }
+    };
+    Ok(Flushes {
+        tree,
+        begun: held,
+        mark,
+    })
 }
 
 /// sled's errors in our words.

@@ -14,7 +14,6 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::fs::FileSystem;
 use super::log::{Covered, SyncJob};
 
 /// What happens when a sync fails.
@@ -62,7 +61,6 @@ pub struct SyncPool {
 }
 
 struct Shared {
-    fs: Arc<dyn FileSystem>,
     fatal: Arc<dyn FatalDisk>,
     whole: SyncFileSystem,
     queue: Mutex<Queue>,
@@ -84,15 +82,19 @@ impl std::fmt::Debug for Shared {
 }
 
 impl SyncPool {
-    /// Starts `threads` threads. Dropping the pool waits for all jobs that were submitted.
-    pub fn start(
-        fs: Arc<dyn FileSystem>,
+    /// Starts `threads` threads, which sync in the way that measured best. Dropping the pool waits
+    /// for all jobs that were submitted.
+    pub fn start(threads: usize, fatal: Arc<dyn FatalDisk>) -> io::Result<SyncPool> {
+        Self::with(threads, SyncFileSystem::FromJobs(WHOLE_FROM_JOBS), fatal)
+    }
+
+    /// Starts a pool that syncs the whole file system when `whole` says so.
+    pub fn with(
         threads: usize,
         whole: SyncFileSystem,
         fatal: Arc<dyn FatalDisk>,
     ) -> io::Result<SyncPool> {
         let shared = Arc::new(Shared {
-            fs,
             fatal,
             whole,
             queue: Mutex::default(),
@@ -109,6 +111,9 @@ impl SyncPool {
         Ok(SyncPool { shared, threads })
     }
 }
+
+/// From so many waiting jobs on, syncing the whole file system was faster.
+const WHOLE_FROM_JOBS: usize = 64;
 
 /// Threads that only call the kernel need little.
 const SYNC_STACK_BYTES: usize = 128 << 10;
@@ -178,18 +183,112 @@ impl Shared {
     }
 
     fn sync_all(&self, jobs: Vec<(SyncJob, SyncDone)>) {
-        let Some(dir) = jobs.first().map(|(job, _)| job.dir().to_owned()) else {
+        let Some((first, _)) = jobs.first() else {
             return;
         };
-        if let Err(e) = self.fs.sync_file_system(&dir) {
-            self.fatal.sync_failed(&dir, &e);
+        if let Err(e) = first.sync_file_system() {
+            self.fatal.sync_failed(first.dir(), &e);
             return;
         }
         for (job, done) in jobs {
-            match job.finish_after_file_system_sync() {
+            match job.finish_after_file_system() {
                 Ok(()) => done(job.covers()),
                 Err(e) => self.fatal.sync_failed(job.dir(), &e),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::mpsc::{channel, Sender};
+
+    use super::*;
+    use crate::model::{LeaderEpoch, Offset, Timestamp};
+    use crate::record::{Batch, BatchBuilder, Codec, ProducerStamp};
+    use crate::storage::fs::FaultyFs;
+    use crate::storage::log::{Log, LogConfig, Shutdown};
+
+    /// Tells a test what a real broker would die of.
+    struct Report(Mutex<Sender<(PathBuf, String)>>);
+
+    impl FatalDisk for Report {
+        fn sync_failed(&self, dir: &Path, error: &io::Error) {
+            let report = self.0.lock().unwrap();
+            report.send((dir.to_owned(), error.to_string())).unwrap();
+        }
+    }
+
+    fn dirty_log(fs: &FaultyFs, n: usize) -> Log {
+        let dir = PathBuf::from(format!("/data/logs/{n}"));
+        let config = LogConfig::default();
+        let now = Timestamp(1);
+        let mut log =
+            Log::open(Arc::new(fs.clone()), &dir, config, Shutdown::Unclean, now).unwrap();
+        let mut builder = BatchBuilder::with_capacity(100);
+        builder.append(now, None, Some(b"value"), &[]);
+        let batch = builder.build(Codec::None, ProducerStamp::NONE).unwrap();
+        let batch = Batch::parse(batch).unwrap();
+        let appended = log.append(&[batch], LeaderEpoch(0), now).unwrap();
+        assert!(appended[0].is_ok());
+        log
+    }
+
+    #[test]
+    fn every_log_is_on_disk_when_it_is_called_back_whichever_way_it_is_synced() {
+        for whole in [SyncFileSystem::Never, SyncFileSystem::FromJobs(3)] {
+            let fs = FaultyFs::new(1);
+            let (reports, _) = channel();
+            let pool = SyncPool::with(2, whole, Arc::new(Report(Mutex::new(reports)))).unwrap();
+            let mut logs: Vec<Log> = (0..20).map(|n| dirty_log(&fs, n)).collect();
+            let (sender, done) = channel();
+            for (n, log) in logs.iter().enumerate() {
+                let sender = sender.clone();
+                let job = log.begin_sync().unwrap();
+                pool.submit(
+                    job,
+                    Box::new(move |covered| sender.send((n, covered)).unwrap()),
+                );
+            }
+            for _ in 0..logs.len() {
+                let (n, covered) = done.recv().unwrap();
+                logs[n].complete_sync(covered);
+            }
+            for log in &logs {
+                assert_eq!(log.synced_offset(), Offset(1));
+            }
+            let after = fs.crash();
+            for n in 0..logs.len() {
+                let dir = PathBuf::from(format!("/data/logs/{n}"));
+                let fs = Arc::new(after.clone());
+                let config = LogConfig::default();
+                let log = Log::open(fs, &dir, config, Shutdown::Unclean, Timestamp(1));
+                assert_eq!(log.unwrap().end_offset(), Offset(1));
+            }
+        }
+    }
+
+    #[test]
+    fn a_sync_that_fails_is_fatal_and_releases_nobody() {
+        for whole in [SyncFileSystem::Never, SyncFileSystem::FromJobs(2)] {
+            let fs = FaultyFs::new(1);
+            let (reports, reported) = channel();
+            let (sender, done) = channel();
+            let fatal = Arc::new(Report(Mutex::new(reports)));
+            let pool = SyncPool::with(1, whole, fatal).unwrap();
+            let logs: Vec<Log> = (0..4).map(|n| dirty_log(&fs, n)).collect();
+            fs.fail_syncs();
+            for log in &logs {
+                let sender = sender.clone();
+                let job = log.begin_sync().unwrap();
+                pool.submit(job, Box::new(move |covered| sender.send(covered).unwrap()));
+            }
+            drop((pool, sender));
+            let (dir, error) = reported.recv().unwrap();
+            assert!(dir.starts_with("/data/logs"), "{dir:?}");
+            assert!(error.contains("error"), "{error}");
+            assert!(done.recv().is_err(), "somebody was released");
         }
     }
 }

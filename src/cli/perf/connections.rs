@@ -22,6 +22,9 @@ const STACK_BYTES: usize = 256 * 1024;
 /// Before the broker is measured it may free what the greetings cost.
 const SETTLE: Duration = Duration::from_millis(500);
 
+/// Opens connections and watches the broker's process while they wait. Use a broker that was just
+/// started: after a load its heap has room left, and connections that fit there seem to cost
+/// nothing.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -468,7 +468,114 @@ fn receive_all<A: Api>(
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use bytes::BytesMut;
+
     use super::*;
+    use crate::protocol::{
+        api_versions, decode_request, describe_cluster, encode_response, split_frame, Request,
+        Response, FRAME_BYTES_MAX,
+    };
+
+    /// A broker that greets, and answers nothing else before `hold` requests wait; then all of
+    /// them, the last first. Says how many waited at most.
+    fn backward_broker(hold: usize) -> (String, thread::JoinHandle<usize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let broker = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut received = BytesMut::new();
+            let mut waiting = Vec::new();
+            let mut waiting_max = 0;
+            let mut block = [0; 4096];
+            loop {
+                let read = stream.read(&mut block).unwrap();
+                if read == 0 {
+                    return waiting_max;
+                }
+                received.extend_from_slice(&block[..read]);
+                while let Some(frame) = split_frame(&mut received, FRAME_BYTES_MAX).unwrap() {
+                    let (header, request) = decode_request(&frame).unwrap();
+                    let response: Response = match request {
+                        Request::ApiVersions(_) => {
+                            api_versions::Response::supported(String::new(), ErrorCode::None).into()
+                        }
+                        _ => {
+                            waiting.push(header.correlation_id);
+                            continue;
+                        }
+                    };
+                    let bytes = encode_response(header.correlation_id, &response).unwrap();
+                    stream.write_all(&bytes.to_bytes()).unwrap();
+                }
+                waiting_max = waiting_max.max(waiting.len());
+                if waiting.len() < hold {
+                    continue;
+                }
+                for id in waiting.drain(..).rev() {
+                    let bytes = encode_response(id, &described()).unwrap();
+                    stream.write_all(&bytes.to_bytes()).unwrap();
+                }
+            }
+        });
+        (address, broker)
+    }
+
+    fn described() -> Response {
+        Response::from(describe_cluster::Response {
+            error_code: ErrorCode::None,
+            cluster_id: String::new(),
+            controller_id: BrokerId(1),
+            brokers: vec![],
+        })
+    }
+
+    fn requests(
+        count: usize,
+    ) -> impl FnMut() -> Result<Option<describe_cluster::Request>, CliError> {
+        let mut left = count;
+        move || {
+            let request = (left > 0).then_some(describe_cluster::Request {});
+            left = left.saturating_sub(1);
+            Ok(request)
+        }
+    }
+
+    #[test]
+    fn a_closed_loop_keeps_so_many_in_flight_and_waits_for_all_in_any_order() {
+        let (address, broker) = backward_broker(4);
+        let mut wire = Wire::connect(&address).unwrap();
+        let mut answered = 0;
+        closed_loop::<describe_cluster::Api>(&mut wire, 4, requests(20), |_, _| {
+            answered += 1;
+            Ok(())
+        })
+        .unwrap();
+        drop(wire);
+        assert_eq!(answered, 20);
+        assert_eq!(broker.join().unwrap(), 4);
+    }
+
+    #[test]
+    fn an_open_loop_sends_at_its_rate_while_nothing_is_answered() {
+        let (address, broker) = backward_broker(20);
+        let mut wire = Wire::connect(&address).unwrap();
+        let interval = Duration::from_millis(5);
+        let mut times = Vec::new();
+        let done = |_, time| {
+            times.push(time);
+            Ok(())
+        };
+        open_loop::<describe_cluster::Api>(&mut wire, interval, 100, requests(20), done).unwrap();
+        drop(wire);
+        assert_eq!(broker.join().unwrap(), 20);
+        // The last is answered first, and the first was due 19 intervals before it.
+        let (last, first) = (times[0], times[19]);
+        assert!(first >= interval * 19, "{first:?}");
+        assert!(first - last >= interval * 18, "{first:?} {last:?}");
+    }
 
     fn topic(leaders: &[&str]) -> Topic {
         Topic {

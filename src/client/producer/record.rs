@@ -141,6 +141,14 @@ pub(super) struct Appended {
     pub log_append_time: Timestamp,
 }
 
+impl Appended {
+    /// It is there, and nobody knows where.
+    pub(super) const UNKNOWN: Appended = Appended {
+        base_offset: Offset::NONE,
+        log_append_time: Timestamp::NONE,
+    };
+}
+
 /// The outcome of a batch, to come or known, shared by the futures of its records.
 #[derive(Debug)]
 pub(super) struct Receipt {

@@ -1,9 +1,9 @@
 //! Placement: which brokers get the replicas of new partitions.
 //!
-//! Even within the topic first, because a topic's load is that of all its partitions: leaders go
-//! to the brokers that lead the fewest of them. Among equals the brokers that hold the least in
-//! the whole cluster come first, and then those with the lowest id. Replicas of one partition
-//! spread over racks before they spread over brokers.
+//! Even within the topic first, because a topic's load is that of all its partitions: the next
+//! leader is a broker that leads the fewest of them, the next follower one that follows the fewest.
+//! Among equals the brokers that hold the least in the whole cluster come first, and then those
+//! with the lowest id. Replicas of one partition spread over racks before they spread over brokers.
 
 use std::collections::BTreeMap;
 
@@ -60,14 +60,13 @@ impl<'a> Placement<'a> {
         while replicas.len() < replication_factor {
             let candidates = self.loads.iter().filter(|(id, _)| !replicas.contains(id));
             let best = candidates.min_by_key(|(id, load)| {
-                if replicas.is_empty() {
-                    let spread = (load.topic_leaders, load.topic_replicas);
-                    (0, spread, (load.leaders, load.replicas), **id)
-                } else {
-                    let spread = (load.topic_replicas, load.topic_leaders);
-                    let in_rack = self.in_same_rack(**id, &replicas);
-                    (in_rack, spread, (load.replicas, load.leaders), **id)
-                }
+                let in_topic = match replicas.is_empty() {
+                    true => load.topic_leaders,
+                    false => load.topic_replicas - load.topic_leaders,
+                };
+                let in_rack = self.in_same_rack(**id, &replicas);
+                let in_cluster = (load.replicas, load.leaders);
+                (in_rack, in_topic, load.topic_replicas, in_cluster, **id)
             });
             match best {
                 Some((id, _)) => replicas.push(*id),

@@ -8,6 +8,7 @@
 //! name on disk, and names that were not synced come and go independently of each other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -129,9 +130,16 @@ struct State {
 }
 
 /// The file system. A clone is the same one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FaultyFs {
     state: Arc<Mutex<State>>,
+}
+
+impl fmt::Debug for FaultyFs {
+    /// Its names only: the content would drown them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.state().names.keys()).finish()
+    }
 }
 
 fn power_lost() -> io::Error {
@@ -184,7 +192,7 @@ impl State {
         }
     }
 
-    fn used(&self) -> u64 {
+    fn used_bytes(&self) -> u64 {
         let live: BTreeSet<usize> = self.names.values().copied().collect();
         live.iter()
             .map(|i| self.inodes[*i].written.len() as u64)
@@ -229,9 +237,10 @@ impl Inode {
             1 => high,
             _ => low + random.below((high - low) as u64 + 1) as usize,
         };
-        let mut disk: Vec<u8> = (0..len)
-            .map(|at| *self.written.get(at).or(self.synced.get(at)).unwrap_or(&0))
-            .collect();
+        let mut disk = self.written[..len.min(self.written.len())].to_vec();
+        if disk.len() < len {
+            disk.extend_from_slice(&self.synced[disk.len()..len]);
+        }
         // Where the content differs, each sector may have been written or not.
         let all_written = random.one_in(2);
         for sector in (self.dirty_from / SECTOR * SECTOR..len).step_by(SECTOR) {
@@ -300,8 +309,12 @@ impl FaultyFs {
                 change.apply(&mut names);
             }
         }
-        let disk = inodes.iter().map(|inode| {
-            let content = inode.after_crash(random);
+        let kept: BTreeSet<usize> = names.values().copied().collect();
+        let disk = inodes.iter().enumerate().map(|(number, inode)| {
+            let content = match kept.contains(&number) {
+                true => inode.after_crash(random),
+                false => Vec::new(),
+            };
             Inode {
                 dirty_from: content.len(),
                 written: content.clone(),
@@ -366,7 +379,7 @@ impl FaultyFs {
 
     /// The bytes in all files.
     pub fn used_bytes(&self) -> u64 {
-        self.state().used()
+        self.state().used_bytes()
     }
 
     /// From now on each sync of a file fails, and what it should have written is lost: the
@@ -400,12 +413,16 @@ impl File for FaultyFile {
     fn write_vectored_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
         let mut state = self.fs.state();
         state.operation()?;
-        let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        let bytes: Vec<u8> = parts
+            .iter()
+            .map(|part| &part[..])
+            .collect::<Vec<_>>()
+            .concat();
         let end = position + bytes.len() as u64;
         let len = state.inodes[self.inode].written.len() as u64;
         let grows = end.saturating_sub(len);
         let room = match state.faults.capacity_bytes {
-            Some(capacity) => capacity.saturating_sub(state.used()),
+            Some(capacity) => capacity.saturating_sub(state.used_bytes()),
             None => u64::MAX,
         };
         let fits = bytes.len() as u64 - grows.saturating_sub(room).min(bytes.len() as u64);
@@ -602,6 +619,9 @@ impl FileSystem for FaultyFs {
         let mut state = self.state();
         state.operation()?;
         state.alive()?;
+        if state.faults.syncs_fail {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
         state.syncs += 1;
         state.sync_names(|_| true);
         state.inodes.iter_mut().for_each(Inode::sync);

@@ -4,7 +4,7 @@ use super::{Log, LogError};
 
 impl Log {
     /// Syncs everything, gives back reserved space, and writes indexes, producers and checkpoint.
-    /// Nothing can be appended afterwards.
+    /// Appends are refused from then on.
     pub fn close(&mut self) -> Result<(), LogError> {
         if let Some(reason) = &self.failure {
             return Err(LogError::Failed(reason.clone()));
@@ -24,7 +24,7 @@ impl Log {
             self.write_snapshot(self.end_offset);
         }
         self.write_checkpoint(self.end_offset)?;
-        self.failure = Some("it is closed".to_owned());
+        self.failure = Some("it is closed".into());
         Ok(())
     }
 }

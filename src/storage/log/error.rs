@@ -17,6 +17,10 @@ pub enum LogError {
         file: PathBuf,
         source: io::Error,
     },
+    /// A sync failed: what was written since the last one may be lost, and a second try could say
+    /// otherwise, so the process must end (see [`crate::storage::syncer`]).
+    #[error("can't sync {}: {source}", file.display())]
+    SyncFailed { file: PathBuf, source: io::Error },
     /// Bytes that were once synced aren't what they were. Nothing was cut or repaired.
     #[error(
         "{} is corrupt at byte {position} (offset {offset}): {reason}",
@@ -38,8 +42,8 @@ pub enum LogError {
     /// The log was truncated between planning a read and reading.
     #[error("the log was truncated while it was read")]
     Truncated,
-    /// A write failed and could not be taken back: the log must be opened again.
-    #[error("the log refuses appends since a failed write could not be taken back: {0}")]
+    /// The log was closed, or a write failed and could not be taken back: it must be opened again.
+    #[error("the log refuses appends: {0}")]
     Failed(String),
 }
 
@@ -55,11 +59,25 @@ impl LogError {
         }
     }
 
+    pub(super) fn sync_failed(file: &Path) -> impl FnOnce(io::Error) -> LogError + '_ {
+        move |source| LogError::SyncFailed {
+            file: file.to_owned(),
+            source,
+        }
+    }
+
+    /// Whether the process must end: what is in memory and what is on disk can't be told apart
+    /// any more.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, LogError::SyncFailed { .. })
+    }
+
     /// What a client is answered.
     pub fn code(&self) -> ErrorCode {
         match self {
             LogError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
             LogError::Storage { .. }
+            | LogError::SyncFailed { .. }
             | LogError::Corrupt { .. }
             | LogError::Truncated
             | LogError::Failed(_) => ErrorCode::KafkaStorageError,

@@ -243,10 +243,6 @@ impl<E: Entry> IndexWriter<E> {
         Ok(index)
     }
 
-    pub fn last(&self) -> Option<E> {
-        self.last
-    }
-
     /// Adds an entry, if it ascends. Writing may fail: the entries wait in memory then.
     pub fn push(&mut self, entry: E) {
         let follows = self.last.is_none_or(|last| entry.follows(&last));
@@ -357,10 +353,10 @@ mod tests {
             let fits = |e: &OffsetEntry| e.position < 25_000;
             IndexWriter::load(fs.clone(), path.to_owned(), fits).unwrap()
         };
-        assert_eq!(load().last(), Some(entry(249)));
+        assert_eq!(load().last, Some(entry(249)));
         file.write_vectored_at(&[IoSlice::new(&[0; 8])], 80)
             .unwrap();
-        assert_eq!(load().last(), Some(entry(10)));
+        assert_eq!(load().last, Some(entry(10)));
         assert_eq!(file.len().unwrap(), 80);
     }
 

@@ -42,6 +42,11 @@ mod sync;
 mod timestamps;
 mod truncate;
 
+#[cfg(test)]
+mod power_loss_tests;
+#[cfg(test)]
+mod tests;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};

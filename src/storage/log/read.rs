@@ -24,6 +24,10 @@ use crate::storage::fs::File;
 /// The least that is read at once.
 const READ_BYTES_MIN: usize = 4 << 10;
 
+/// So much more is read where batches before the wanted one must be passed over: what lies between
+/// two entries of an index, and a bit.
+const SKIP_BYTES: usize = 8 << 10;
+
 /// How many readers' places are remembered.
 const HINTS_MAX: usize = 8;
 
@@ -77,13 +81,13 @@ pub struct ReadPlan {
     file: Option<Arc<dyn File>>,
     dir: PathBuf,
     segment: Offset,
+    /// The offset where the next segment starts.
+    segment_end: Offset,
     start: Start,
     /// The end of the segment's batches.
     end_position: u64,
     from: Offset,
     upper: Offset,
-    /// Nothing comes after this segment.
-    reaches_end: bool,
     max_bytes: usize,
     first: FirstBatch,
     epochs: LeaderEpochs,
@@ -111,27 +115,27 @@ impl ReadPlan {
         self.file.is_none()
     }
 
-    /// It will not read more than this, unless a first batch is larger.
+    /// It won't read more than this, unless its first batch is larger.
     pub fn bytes_max(&self) -> usize {
-        let there = match &self.file {
-            Some(_) => self.end_position - self.start.position,
+        let there = self.end_position - self.start.position;
+        match self.file {
+            Some(_) => self
+                .max_bytes
+                .min(usize::try_from(there).unwrap_or(usize::MAX)),
             None => 0,
-        };
-        usize::try_from(there).map_or(self.max_bytes, |there| there.min(self.max_bytes))
+        }
     }
 
-    /// Whether the log has nothing beyond the segment that is read.
+    /// Whether the log has nothing to read beyond this plan's segment.
     pub fn reaches_end(&self) -> bool {
-        self.reaches_end
+        self.upper <= self.segment_end
     }
 
     /// The same read, of at most so many bytes.
-    pub fn limited(self, max_bytes: usize, first: FirstBatch) -> ReadPlan {
-        ReadPlan {
-            max_bytes: self.max_bytes.min(max_bytes),
-            first,
-            ..self
-        }
+    pub fn limited(mut self, max_bytes: usize, first: FirstBatch) -> ReadPlan {
+        self.max_bytes = self.max_bytes.min(max_bytes);
+        self.first = first;
+        self
     }
 
     /// Reads what is in memory; `None` if the disk would be touched: then call [`Self::read`]
@@ -155,7 +159,11 @@ impl ReadPlan {
     fn carry_out(&self, read: &ReadAt<'_>) -> Result<Option<Bytes>, LogError> {
         let mut start = self.start;
         let mut from_index = start.position != 0;
-        let mut want = self.max_bytes.max(READ_BYTES_MIN);
+        let skip = match start.offset < self.from {
+            true => SKIP_BYTES,
+            false => 0,
+        };
+        let mut want = self.max_bytes.saturating_add(skip).max(READ_BYTES_MIN);
         loop {
             let left = usize::try_from(self.end_position - start.position).unwrap_or(usize::MAX);
             let len = want.min(left);
@@ -307,17 +315,17 @@ impl Log {
             });
         }
         let upper = upper.min(self.end_offset);
-        let (segment, end_position) = match self.sealed_with(from) {
-            Some(sealed) => (sealed.base, sealed.size),
-            None => (self.active.base, self.active.size),
+        let (segment, segment_end, end_position) = match self.sealed_with(from) {
+            Some(sealed) => (sealed.base, sealed.next, sealed.size),
+            None => (self.active.base, self.end_offset, self.active.size),
         };
         let mut plan = ReadPlan {
             file: None,
             dir: self.dir.clone(),
             segment,
+            segment_end,
             start: Start::of_segment(segment),
             end_position,
-            reaches_end: segment == self.active.base,
             from,
             upper,
             max_bytes,

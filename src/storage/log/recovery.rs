@@ -376,22 +376,32 @@ impl Recovery {
     /// Puts on disk what stays, and loads the producers.
     fn finish(self, sealed: VecDeque<Sealed>, scanned: Scanned) -> Result<Log, LogError> {
         for file in &self.unsynced_files {
-            file.sync_data()
-                .map_err(LogError::storage("sync", &self.dir))?;
+            file.sync_data().map_err(LogError::sync_failed(&self.dir))?;
         }
         let now = self.now;
         let producers_from = match &self.checkpoint {
             Some(checkpoint) if checkpoint.producers == Producers::None => self.recovery_point,
             _ => Offset::ZERO,
         };
-        let names_changed = self.names_changed;
+        // What was scanned may be in files whose names aren't on disk either.
+        let names_changed = self.names_changed || !self.unsynced_files.is_empty();
+        let had_checkpoint = self.checkpoint.is_some();
         let mut log = self.into_log(sealed, scanned.active, scanned.end);
         if log.remove_snapshots_beyond(log.end_offset)? || names_changed {
             log.fs
                 .sync_dir(&log.dir)
-                .map_err(LogError::storage("sync", &log.dir))?;
+                .map_err(LogError::sync_failed(&log.dir))?;
         }
         log.producers = load_producers(&log, producers_from, now)?;
+        if !had_checkpoint && log.end_offset == Offset::ZERO {
+            log.unsynced.note_new_log();
+        } else if !had_checkpoint {
+            log.write_checkpoint(log.end_offset)?;
+            let parent = log.dir.parent().unwrap_or(&log.dir);
+            log.fs
+                .sync_dir(parent)
+                .map_err(LogError::sync_failed(parent))?;
+        }
         Ok(log)
     }
 
@@ -465,7 +475,11 @@ pub(super) fn load_producers(
     now: Timestamp,
 ) -> Result<ProducerState, LogError> {
     let mut producers = ProducerState::default();
-    let mut next = from.max(log.start_offset);
+    // What lies below the first segment is gone: a snapshot from there would leave a gap, by which
+    // producers would be refused that did nothing wrong.
+    let first = log.sealed.front().map_or(log.active.base, |s| s.base);
+    let from = from.max(first);
+    let mut next = from;
     for offset in log.snapshots()?.into_iter().rev() {
         let path = segment_path(&log.dir, offset, SNAPSHOT_SUFFIX);
         if offset > log.end_offset || offset < from {

@@ -44,6 +44,11 @@ impl Log {
     /// Seals the active segment and begins another one at the log's end.
     pub(super) fn roll(&mut self, now: Timestamp) -> Result<(), LogError> {
         let base = self.end_offset;
+        if self.unsynced.is_new_log() {
+            // Only a log of one segment may be without a checkpoint: recovery tells a log that was
+            // never synced from one whose checkpoint was lost by that.
+            self.write_checkpoint(self.synced_offset)?;
+        }
         let active = Active::create(&self.fs, &self.dir, base, now)?;
         let before = std::mem::replace(&mut self.active, active);
         let (sealed, files) = before.seal(&*self.fs, &self.dir, base);

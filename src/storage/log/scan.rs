@@ -45,6 +45,8 @@ pub(super) struct Scanner<'a> {
     /// The offset that must come next.
     expected: Offset,
     buffer: Vec<u8>,
+    /// How much of the buffer was read.
+    filled: usize,
     /// Where in the file the buffer's first byte lies.
     buffer_at: u64,
 }
@@ -65,6 +67,7 @@ impl<'a> Scanner<'a> {
             end,
             expected,
             buffer: Vec::new(),
+            filled: 0,
             buffer_at: position,
         }
     }
@@ -131,17 +134,19 @@ impl<'a> Scanner<'a> {
     /// `len` bytes at the current position, or fewer where the file ends.
     fn bytes(&mut self, len: usize) -> io::Result<&[u8]> {
         let from = self.position - self.buffer_at;
-        let have = (self.buffer.len() as u64).saturating_sub(from);
+        let have = (self.filled as u64).saturating_sub(from);
         if have < len as u64 {
-            let want = (len.max(CHUNK_BYTES) as u64).min(self.end - self.position);
-            self.buffer.resize(want as usize, 0);
-            let read = self.file.read_at(&mut self.buffer, self.position)?;
-            self.buffer.truncate(read);
+            let want = (len.max(CHUNK_BYTES) as u64).min(self.end - self.position) as usize;
+            if self.buffer.len() < want {
+                self.buffer = vec![0; want];
+            }
+            let buffer = &mut self.buffer[..want];
+            self.filled = self.file.read_at(buffer, self.position)?;
             self.buffer_at = self.position;
         }
         let from = (self.position - self.buffer_at) as usize;
-        let to = (from + len).min(self.buffer.len());
-        Ok(&self.buffer[from..to])
+        let to = (from + len).min(self.filled);
+        Ok(&self.buffer[from.min(to)..to])
     }
 }
 

@@ -46,6 +46,11 @@ impl Unsynced {
         self.names_made += 1;
     }
 
+    /// Whether the log was made and not synced since.
+    pub fn is_new_log(&self) -> bool {
+        self.new_log
+    }
+
     fn names(&self) -> Names {
         match self.names_made == self.names_synced {
             true => Names::Unchanged,
@@ -102,8 +107,14 @@ impl SyncJob {
         }
     }
 
-    /// What is left to do when the whole file system was synced after the job began.
-    pub fn finish_after_file_system_sync(&self) -> io::Result<()> {
+    /// Puts it on disk with everything else that the file system holds, which must be followed by
+    /// [`Self::finish_after_file_system`] of each job that this is done for.
+    pub fn sync_file_system(&self) -> io::Result<()> {
+        self.fs.sync_file_system(&self.dir)
+    }
+
+    /// What is left to do once the whole file system was synced, after the job began.
+    pub fn finish_after_file_system(&self) -> io::Result<()> {
         match &self.first_checkpoint {
             // It is written, renamed and synced for itself.
             Some(checkpoint) => checkpoint.run(),
@@ -158,7 +169,7 @@ impl Log {
     /// Puts everything on disk and waits for it.
     pub(super) fn sync_now(&mut self) -> Result<(), LogError> {
         if let Some(job) = self.begin_sync() {
-            job.run().map_err(LogError::storage("sync", &self.dir))?;
+            job.run().map_err(LogError::sync_failed(&self.dir))?;
             self.complete_sync(job.covers());
         }
         Ok(())

@@ -6,7 +6,10 @@ use super::scan::{Check, Step};
 use super::segment::{segment_path, Largest, Sealed, Start, LOG_SUFFIX};
 use super::{Log, LogError};
 use crate::model::{LeaderEpoch, Offset, Timestamp};
-use crate::record::{Batch, BatchHeader};
+use crate::record::{Batch, BatchHeader, RecordView};
+
+/// How far a batch is decompressed to find a record in it.
+const RECORDS_BYTES_MAX: usize = 256 << 20;
 
 /// A record, by its place and its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,14 +187,21 @@ fn later(a: Option<Largest>, b: Option<Largest>) -> Option<Largest> {
     }
 }
 
-/// Which record of the batch it is. The batch's own fields answer where they can.
-fn resolve(header: &BatchHeader, _batch: Bytes, wanted: Wanted) -> TimestampedOffset {
-    let (timestamp, from) = match wanted {
-        Wanted::AtOrAfter(_, from) => (header.max_timestamp, from),
-        Wanted::Largest => (header.max_timestamp, header.base_offset),
+/// Which record of the batch it is. Where the records can't be read, the batch's first stands for
+/// them: the offset is then too low rather than too high.
+fn resolve(header: &BatchHeader, batch: Bytes, wanted: Wanted) -> TimestampedOffset {
+    let is_wanted = |record: &RecordView<'_>| match wanted {
+        Wanted::AtOrAfter(at, from) => record.timestamp >= at && record.offset >= from,
+        Wanted::Largest => record.timestamp >= header.max_timestamp,
     };
+    let records = Batch::parse(batch).and_then(|batch| batch.records(RECORDS_BYTES_MAX));
+    let found = records.ok().and_then(|records| {
+        let record = records.iter().filter_map(Result::ok).find(is_wanted)?;
+        Some((record.offset, record.timestamp))
+    });
+    let (offset, timestamp) = found.unwrap_or((header.base_offset, header.max_timestamp));
     TimestampedOffset {
-        offset: header.base_offset.max(from),
+        offset,
         timestamp,
         leader_epoch: header.leader_epoch,
     }

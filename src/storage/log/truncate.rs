@@ -54,10 +54,12 @@ impl Log {
         let path = segment_path(&self.dir, segment, LOG_SUFFIX);
         file.set_len(position)
             .map_err(LogError::storage("cut", &path))?;
-        // Else segments that are gone could come back after a crash, and fit what is written next.
+        self.remove_snapshots_beyond(end)?;
+        // Else what is gone could come back after a crash, and fit what is written next.
+        file.sync_data().map_err(LogError::sync_failed(&path))?;
         self.fs
             .sync_dir(&self.dir)
-            .map_err(LogError::storage("sync", &self.dir))?;
+            .map_err(LogError::sync_failed(&self.dir))?;
 
         let since = self.active.since;
         self.active = Active::new(file, path, position, indexer, since);
@@ -67,7 +69,6 @@ impl Log {
         self.high_watermark = self.high_watermark.min(end);
         self.epochs.truncate_end(end);
         self.unsynced.truncate(end);
-        self.remove_snapshots_beyond(end)?;
         self.producers = load_producers(self, Offset::ZERO, since)?;
         Ok(())
     }

@@ -1,0 +1,162 @@
+//! One batch on its way: an attempt to have it appended, and what became of that.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::buffer::{Batch, Partition};
+use super::record::{Appended, Receipt};
+use super::{Acks, Shared};
+use crate::client::cluster::is_stale_metadata;
+use crate::client::connection::{Call, Purpose};
+use crate::client::ClientError;
+use crate::model::ErrorCode;
+use crate::protocol::{produce, Records};
+
+/// A batch that was built, and sent at least once or is about to be.
+pub(super) struct Sent {
+    pub bytes: Bytes,
+    pub records: i32,
+    pub receipt: Arc<Receipt>,
+    pub opened_at: Instant,
+    pub reserved: usize,
+    pub call: Option<Call<produce::Api>>,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// It was appended; its turn to be settled comes.
+    pub appended: Option<Appended>,
+    /// What became of the last attempt, if that failed.
+    pub failure: Option<Failure>,
+}
+
+impl Sent {
+    pub(super) fn new(batch: &Batch) -> Sent {
+        Sent {
+            bytes: Bytes::new(),
+            records: batch.builder.len() as i32,
+            receipt: batch.receipt.clone(),
+            opened_at: batch.opened_at,
+            reserved: batch.reserved,
+            call: None,
+            attempts: 0,
+            appended: None,
+            failure: None,
+        }
+    }
+
+    pub(super) fn note(&mut self, outcome: Result<Appended, Failure>) {
+        self.call = None;
+        match outcome {
+            Ok(appended) => self.appended = Some(appended),
+            Err(failure) => self.failure = Some(failure),
+        }
+    }
+}
+
+/// Why an attempt failed.
+pub(super) enum Failure {
+    /// A retry can help; whether the batch was appended isn't known.
+    Retry { error: String, metadata: Metadata },
+    /// The broker has not appended it, and never will.
+    Refused(ErrorCode, String),
+    /// Nothing more can be appended.
+    Fatal(ErrorCode, String),
+}
+
+impl Failure {
+    pub(super) const NOT_SENT: Failure = Failure::Retry {
+        error: String::new(),
+        metadata: Metadata::Fresh,
+    };
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Failure {
+        match error {
+            ClientError::Refused { code, message, .. } if !code.is_retriable() => {
+                Failure::Refused(code, message)
+            }
+            error => Failure::Retry {
+                error: error.to_string(),
+                metadata: Metadata::Stale,
+            },
+        }
+    }
+}
+
+/// Whether what is known of the partition's leader can be relied on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Metadata {
+    Fresh,
+    Stale,
+}
+
+/// Sends a batch to the partition's leader; `None` if no answer comes.
+pub(super) async fn transmit(
+    shared: &Shared,
+    partition: &Partition,
+    batch: &Bytes,
+) -> Result<Option<Call<produce::Api>>, ClientError> {
+    let config = &shared.config;
+    let leader = shared
+        .client
+        .leader(&partition.topic, partition.index)
+        .await?;
+    let connection = shared.client.broker(leader, Purpose::Produce).await?;
+    let request = produce::Request {
+        acks: config.acks.code(),
+        timeout_ms: i32::try_from(config.replication_timeout.as_millis()).unwrap_or(i32::MAX),
+        topic_data: vec![produce::TopicProduceData {
+            name: partition.topic.to_string(),
+            partition_data: vec![produce::PartitionProduceData {
+                index: partition.index,
+                records: Records(batch.clone()),
+            }],
+        }],
+    };
+    if config.acks == Acks::None {
+        connection.tell::<produce::Api>(&request).await?;
+        return Ok(None);
+    }
+    let timeout = config.replication_timeout;
+    connection
+        .begin::<produce::Api>(&request, timeout)
+        .await
+        .map(Some)
+}
+
+/// Reads the answer for the one partition of a request.
+pub(super) fn outcome(answer: Result<produce::Response, ClientError>) -> Result<Appended, Failure> {
+    let response = answer?;
+    let partitions = response
+        .responses
+        .into_iter()
+        .flat_map(|topic| topic.partition_responses);
+    let Some(partition) = partitions.into_iter().next() else {
+        return Err(Failure::Retry {
+            error: "the response doesn't mention the partition".into(),
+            metadata: Metadata::Fresh,
+        });
+    };
+    let message = partition.error_message.unwrap_or_default();
+    match partition.error_code {
+        ErrorCode::None => Ok(Appended {
+            base_offset: partition.base_offset,
+            log_append_time: partition.log_append_time_ms,
+        }),
+        // It is there, and the broker no longer knows where.
+        ErrorCode::DuplicateSequenceNumber => Ok(Appended::UNKNOWN),
+        code @ (ErrorCode::OutOfOrderSequenceNumber
+        | ErrorCode::UnknownProducerId
+        | ErrorCode::InvalidProducerEpoch) => Err(Failure::Fatal(code, message)),
+        code if code.is_retriable() => Err(Failure::Retry {
+            error: format!("{code}: {message}"),
+            metadata: match is_stale_metadata(code) {
+                true => Metadata::Stale,
+                false => Metadata::Fresh,
+            },
+        }),
+        code => Err(Failure::Refused(code, message)),
+    }
+}

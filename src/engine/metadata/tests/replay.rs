@@ -1,0 +1,248 @@
+//! Replay: brokers, leaders, producer ids, and commands that don't fit.
+
+use super::*;
+use crate::engine::metadata::change_leader::change_leader;
+use crate::engine::metadata::producer_ids::{allocate_producer_ids, PRODUCER_ID_BLOCK_LEN};
+use crate::engine::metadata::register_broker::{
+    bootstrap_cluster, register_broker, BrokerRegistration,
+};
+use crate::model::{ErrorCode as E, LeaderEpoch, PartitionId};
+
+fn partition(topic: u128, partition: i32) -> PartitionId {
+    PartitionId {
+        topic_id: topic_id(topic),
+        partition,
+    }
+}
+
+fn epochs(image: &MetadataImage, topic: u128) -> Vec<i32> {
+    let topic = image.topic(topic_id(topic)).unwrap();
+    topic.partitions.iter().map(|p| p.leader_epoch.0).collect()
+}
+
+fn registration(id: i32, incarnation: u128) -> BrokerRegistration {
+    BrokerRegistration {
+        cluster_id: None,
+        id: BrokerId(id),
+        incarnation: Incarnation(Uuid::from_u128(incarnation)),
+        endpoints: vec![endpoint(7070)],
+        rack: None,
+    }
+}
+
+#[test]
+fn a_restarted_broker_raises_the_leader_epochs_of_what_it_leads_and_of_nothing_else() {
+    let mut image = cluster(2);
+    image.replay(&create("t", 1, &[&[1, 2], &[2, 1], &[1]]));
+    image.replay(&create("u", 2, &[&[2]]));
+    let first = image.broker(BrokerId(1)).unwrap().epoch;
+    // The same life again: only its endpoints are told.
+    image.replay(&register(1, 101, Some("r")));
+    assert_eq!(epochs(&image, 1), [0, 0, 0]);
+    assert_eq!(image.broker(BrokerId(1)).unwrap().epoch, first);
+    assert_eq!(
+        image.broker(BrokerId(1)).unwrap().rack.as_deref(),
+        Some("r")
+    );
+
+    image.replay(&register(1, 999, None));
+    assert_eq!(epochs(&image, 1), [1, 0, 1]);
+    assert_eq!(epochs(&image, 2), [0]);
+    assert!(image.broker(BrokerId(1)).unwrap().epoch > first);
+    assert_eq!(
+        image.partition(partition(1, 0)).unwrap().leader,
+        BrokerId(1)
+    );
+}
+
+#[test]
+fn a_broker_registers_when_something_is_new_and_only_in_its_own_cluster() {
+    let mut image = cluster(1);
+    assert_eq!(register_broker(&image, &registration(1, 101)), Ok(vec![]));
+    let moved = BrokerRegistration {
+        endpoints: vec![endpoint(7171)],
+        ..registration(1, 101)
+    };
+    let commands = register_broker(&image, &moved).unwrap();
+    image.replay(&commands[0]);
+    let broker = image.broker(BrokerId(1)).unwrap();
+    assert_eq!(broker.endpoint("native"), Some(&endpoint(7171)));
+    assert_eq!(broker.endpoint("kafka"), None);
+
+    let foreign = BrokerRegistration {
+        cluster_id: Some(ClusterId("other".into())),
+        ..registration(2, 1)
+    };
+    let nowhere = BrokerRegistration {
+        endpoints: vec![],
+        ..registration(2, 1)
+    };
+    let code = |registration| register_broker(&image, &registration).unwrap_err().code;
+    assert_eq!(code(foreign), E::InconsistentClusterId);
+    assert_eq!(code(nowhere), E::InvalidRequest);
+    assert_eq!(code(registration(-1, 1)), E::InvalidRequest);
+}
+
+#[test]
+fn a_cluster_gets_its_identity_once() {
+    let mut image = MetadataImage::default();
+    for name in ["first", "second"] {
+        let commands = bootstrap_cluster(&image, ClusterId(name.into()));
+        commands.iter().for_each(|command| image.replay(command));
+    }
+    image.replay(&MetadataCommand::BootstrapCluster {
+        cluster_id: ClusterId("third".into()),
+        metadata_version: 9,
+    });
+    assert_eq!(image.cluster_id(), Some(&ClusterId("first".into())));
+    assert_eq!(image.metadata_version(), METADATA_VERSION);
+}
+
+#[test]
+fn only_an_in_sync_replica_is_made_leader_and_only_from_the_epoch_that_was_seen() {
+    let mut image = cluster(3);
+    image.replay(&create("t", 1, &[&[1, 2]]));
+    let id = partition(1, 0);
+    let change = |image: &MetadataImage, leader, seen| {
+        change_leader(image, id, BrokerId(leader), LeaderEpoch(seen))
+    };
+    let command = |leader, epoch| MetadataCommand::ChangePartitionLeader {
+        partition: id,
+        leader: BrokerId(leader),
+        leader_epoch: LeaderEpoch(epoch),
+    };
+    // Its own leader again, after it was rebuilt.
+    assert_eq!(change(&image, 1, 0), Ok(vec![command(1, 1)]));
+    assert_eq!(change(&image, 2, 0), Ok(vec![command(2, 1)]));
+    assert_eq!(
+        change(&image, 3, 0).unwrap_err().code,
+        E::EligibleLeadersNotAvailable
+    );
+    image.replay(&command(2, 1));
+    assert_eq!(change(&image, 1, 0).unwrap_err().code, E::FencedLeaderEpoch);
+    let nowhere = change_leader(&image, partition(1, 5), BrokerId(1), LeaderEpoch(0));
+    assert_eq!(nowhere.unwrap_err().code, E::UnknownTopicOrPartition);
+    // A command that was decided on an older epoch changes nothing.
+    let before = image.partition(id).cloned();
+    image.replay(&command(1, 1));
+    assert_eq!(image.partition(id).cloned(), before);
+}
+
+#[test]
+fn producer_ids_are_given_once_and_to_a_registered_broker_only() {
+    let mut image = cluster(1);
+    let epoch = image.broker(BrokerId(1)).unwrap().epoch;
+    let mut firsts = Vec::new();
+    for _ in 0..3 {
+        let (block, commands) = allocate_producer_ids(&image, BrokerId(1), epoch).unwrap();
+        firsts.push((block.first, block.len));
+        commands.iter().for_each(|command| image.replay(command));
+    }
+    assert_eq!(firsts, [(0, 1_000), (1_000, 1_000), (2_000, 1_000)]);
+    assert_eq!(image.next_producer_id(), 3 * PRODUCER_ID_BLOCK_LEN);
+    let code = |id, epoch| {
+        allocate_producer_ids(&image, BrokerId(id), epoch)
+            .unwrap_err()
+            .code
+    };
+    assert_eq!(code(9, epoch), E::BrokerIdNotRegistered);
+    assert_eq!(code(1, BrokerEpoch(epoch.0 - 1)), E::StaleBrokerEpoch);
+}
+
+#[test]
+fn a_command_that_does_not_fit_changes_nothing_but_the_version() {
+    let mut image = cluster(1);
+    image.replay(&create("t", 1, &[&[1]]));
+    let strays = [
+        create("t", 2, &[&[1]]),
+        create("other", 1, &[&[1]]),
+        MetadataCommand::DeleteTopic { id: topic_id(9) },
+        MetadataCommand::AddPartitions {
+            id: topic_id(1),
+            first: 2,
+            partitions: vec![brokers(&[1])],
+        },
+        MetadataCommand::AddPartitions {
+            id: topic_id(9),
+            first: 0,
+            partitions: vec![brokers(&[1])],
+        },
+        MetadataCommand::SetTopicConfigs {
+            id: topic_id(9),
+            set: BTreeMap::from([("a".into(), "b".into())]),
+            removed: Default::default(),
+        },
+        MetadataCommand::ChangePartitionLeader {
+            partition: partition(1, 0),
+            leader: BrokerId(7),
+            leader_epoch: LeaderEpoch(5),
+        },
+        MetadataCommand::ChangePartitionLeader {
+            partition: partition(1, -1),
+            leader: BrokerId(1),
+            leader_epoch: LeaderEpoch(5),
+        },
+        MetadataCommand::AllocateProducerIds {
+            broker: BrokerId(1),
+            broker_epoch: BrokerEpoch(0),
+            up_to: -5,
+        },
+    ];
+    for stray in strays {
+        let mut expected = image.clone();
+        expected.version += 1;
+        image.replay(&stray);
+        assert_eq!(image, expected, "{stray:?}");
+    }
+}
+
+#[test]
+fn an_image_that_a_reader_keeps_does_not_change() {
+    let mut image = cluster(1);
+    image.replay(&create("t", 1, &[&[1]]));
+    let kept = image.clone();
+    image.replay(&create("u", 2, &[&[1], &[1]]));
+    image.replay(&register(1, 999, None));
+    assert_eq!(image.partition_count(), 3);
+    assert_eq!((kept.topic_count(), kept.partition_count()), (1, 1));
+    assert_eq!(epochs(&kept, 1), [0]);
+    let names: Vec<_> = image.topics().map(|t| t.name.as_str()).collect();
+    assert_eq!(names, ["t", "u"]);
+    let on = image
+        .partitions_on(BrokerId(1))
+        .map(|(id, ..)| id.partition);
+    assert_eq!(on.collect::<Vec<_>>(), [0, 0, 1]);
+    image.replay(&MetadataCommand::DeleteTopic { id: topic_id(2) });
+    assert_eq!((image.topic_count(), image.partition_count()), (1, 1));
+    assert!(image.topic_by_name("u").is_none());
+}
+
+fn proposal(session: u128, sequence: u64, command: MetadataCommand) -> Proposal {
+    let id = ProposalId {
+        proposer: BrokerId(1),
+        session: SessionId(Uuid::from_u128(session)),
+        sequence,
+    };
+    Proposal {
+        id,
+        commands: vec![command],
+    }
+}
+
+#[test]
+fn a_proposal_takes_effect_once_and_what_is_remembered_stays_small() {
+    let mut image = MetadataImage::default();
+    let delete = MetadataCommand::DeleteTopic { id: topic_id(1) };
+    let first = proposal(1, 1, create("t", 1, &[&[1]]));
+    assert_eq!(image.replay_proposal(&first), Replayed::Applied);
+    assert_eq!(
+        image.replay_proposal(&proposal(1, 2, delete)),
+        Replayed::Applied
+    );
+    assert_eq!(image.replay_proposal(&first), Replayed::Duplicate);
+    assert_eq!(image.topic_count(), 0);
+    // Another life of the proposer counts from the beginning.
+    let next = proposal(2, 1, create("t", 1, &[&[1]]));
+    assert_eq!(image.replay_proposal(&next), Replayed::Applied);
+    assert_eq!(image.last_proposals.len(), 1);
+}

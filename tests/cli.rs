@@ -1,0 +1,563 @@
+//! The command line against a broker, both real processes.
+
+#![cfg(feature = "cli")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const KLAMM: &str = env!("CARGO_BIN_EXE_klamm");
+/// How long something may take that is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A broker's process, killed when the test ends.
+struct Broker {
+    process: Child,
+    address: String,
+}
+
+impl Broker {
+    fn start(data_dir: &Path) -> Broker {
+        Broker::start_at(data_dir, "127.0.0.1:0")
+    }
+
+    fn start_at(data_dir: &Path, address: &str) -> Broker {
+        let mut process = server(data_dir, address).spawn().unwrap();
+        let stderr = BufReader::new(process.stderr.take().unwrap());
+        let mut log = stderr.lines();
+        let mut seen = String::new();
+        let address = loop {
+            let line = log
+                .next()
+                .unwrap_or_else(|| panic!("no broker:\n{seen}"))
+                .unwrap();
+            if let Some((_, rest)) = line.split_once("listens on ") {
+                break rest.split(',').next().unwrap().to_owned();
+            }
+            seen.push_str(&line);
+        };
+        // Nobody must have to wait for us to read its log.
+        thread::spawn(move || log.for_each(drop));
+        Broker { process, address }
+    }
+
+    fn klamm(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(KLAMM);
+        command.args(args).env("KLAMM_BOOTSTRAP", &self.address);
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.klamm(args).output().unwrap()
+    }
+
+    /// Its stdout; it must succeed.
+    fn stdout(&self, args: &[&str]) -> Vec<u8> {
+        let output = self.run(args);
+        assert!(
+            output.status.success(),
+            "klamm {args:?}: {}",
+            stderr(&output)
+        );
+        output.stdout
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        let stdout = self.stdout(args);
+        serde_json::from_slice(&stdout)
+            .unwrap_or_else(|error| panic!("klamm {args:?}: {error}: {stdout:?}"))
+    }
+
+    /// The one line on stderr of a command that fails with exit code 1.
+    fn failure(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(!output.status.success(), "klamm {args:?} succeeds");
+        failure(&output)
+    }
+
+    fn produce(&self, topic: &str, bytes: &[u8], args: &[&str]) -> Output {
+        let mut producer = self
+            .klamm(&[&["produce", topic], args].concat())
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        producer.stdin.take().unwrap().write_all(bytes).unwrap();
+        producer.wait_with_output().unwrap()
+    }
+
+    fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // It has ended already where the test has ended it.
+        let _killed = self.process.kill();
+        let _ended = self.process.wait();
+    }
+}
+
+fn server(data_dir: &Path, address: &str) -> Command {
+    let mut command = Command::new(KLAMM);
+    command
+        .arg("server")
+        .env("KLAMM__NODE__DATA_DIR", data_dir)
+        .env("KLAMM__LISTENERS__NATIVE__BIND", address)
+        .stderr(Stdio::piped());
+    command
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn failure(output: &Output) -> String {
+    let said = stderr(output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("klamm: "), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    said
+}
+
+fn data_dir() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// Tries until it holds, or too long.
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        thread::yield_now();
+    }
+}
+
+/// The directory of the only partition.
+fn partition_dir(data_dir: &Path) -> PathBuf {
+    let mut entries = fs::read_dir(data_dir.join("logs")).unwrap();
+    let only = entries.next().unwrap().unwrap().path();
+    assert!(entries.next().is_none());
+    only
+}
+
+#[test]
+fn a_file_comes_back_byte_for_byte() {
+    let dir = data_dir();
+    let broker = Broker::start(dir.path());
+    let mut bytes: Vec<u8> = (0..=255u8).cycle().take(300_000).collect();
+    bytes.extend_from_slice(b"\n\n\r\n");
+    bytes.extend(std::iter::repeat_n(b'x', 500_000));
+    bytes.push(b'\n');
+    let file = dir.path().join("in");
+    fs::write(&file, &bytes).unwrap();
+
+    broker.stdout(&["topic", "create", "bytes"]);
+    let output = broker.run(&["produce", "bytes", file.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = stderr(&output);
+    let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+    let digits: String = said.chars().take_while(|c| !c.is_whitespace()).collect();
+    assert_eq!(digits.replace(',', ""), lines.to_string(), "{said}");
+    assert!(said.contains("acknowledged, 0 failed"), "{said}");
+    assert_eq!(
+        said.lines().count(),
+        1,
+        "no progress bar into a pipe: {said}"
+    );
+    assert!(
+        broker.stdout(&["consume", "bytes"]) == bytes,
+        "other bytes came back"
+    );
+}
+
+#[test]
+fn a_last_line_without_newline_gets_one_and_compression_changes_nothing() {
+    let dir = data_dir();
+    let broker = Broker::start(dir.path());
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        let topic = format!("lines-{codec}");
+        broker.stdout(&["topic", "create", &topic]);
+        let output = broker.produce(&topic, b"one\ntwo\n\nlast", &["--compression", codec]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(broker.stdout(&["consume", &topic]), b"one\ntwo\n\nlast\n");
+    }
+}
+
+#[test]
+fn nothing_is_lost_doubled_or_changed_when_the_broker_is_killed_meanwhile() {
+    let dir = data_dir();
+    let mut broker = Broker::start(dir.path());
+    broker.stdout(&["topic", "create", "killed"]);
+    let lines: String = (0..200_000).map(|n| format!("line {n}\n")).collect();
+    let (first, rest) = lines.split_at(lines.len() / 2);
+
+    let mut producer = broker
+        .klamm(&["produce", "killed"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = producer.stdin.take().unwrap();
+    stdin.write_all(first.as_bytes()).unwrap();
+    eventually("records are acknowledged", || {
+        let topic = broker.json(&["topic", "describe", "killed", "--output", "json"]);
+        topic["partitions"][0]["end_offset"].as_i64() > Some(0)
+    });
+    broker.kill();
+    let rest = rest.to_owned();
+    let writer = thread::spawn(move || stdin.write_all(rest.as_bytes()).unwrap());
+    let broker = Broker::start_at(dir.path(), &broker.address);
+    writer.join().unwrap();
+    let output = producer.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(
+        broker.stdout(&["consume", "killed"]) == lines.as_bytes(),
+        "other lines came back"
+    );
+}
+
+#[test]
+fn a_consumer_starts_and_ends_where_it_is_told() {
+    let dir = data_dir();
+    let broker = Broker::start(dir.path());
+    broker.stdout(&["topic", "create", "places"]);
+    broker.produce("places", b"k:a\nk:b\nc\n", &["--key-separator", ":"]);
+    let consume = |args: &[&str]| {
+        let stdout = broker.stdout(&[&["consume", "places"], args].concat());
+        String::from_utf8(stdout).unwrap()
+    };
+    assert_eq!(consume(&[]), "a\nb\nc\n");
+    assert_eq!(consume(&["--from", "1"]), "b\nc\n");
+    assert_eq!(consume(&["--from", "1", "--max", "1"]), "b\n");
+    assert_eq!(consume(&["--from", "end"]), "");
+    assert_eq!(
+        consume(&["--from", "2020-01-01T00:00:00Z", "--max", "2"]),
+        "a\nb\n"
+    );
+    assert_eq!(consume(&["--from", "2999-01-01T00:00:00Z"]), "");
+    assert_eq!(consume(&["--follow", "--max", "3"]), "a\nb\nc\n");
+
+    let lines = consume(&["--output", "json"]);
+    let records: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(records[1]["key"], "k");
+    assert_eq!(records[1]["value"], "b");
+    assert_eq!(records[1]["offset"], 1);
+    assert_eq!(records[1]["partition"], 0);
+    assert!(records[1]["timestamp"].as_i64() > Some(1_700_000_000_000));
+    assert_eq!(records[2]["key"], Value::Null);
+
+    let missing = broker.failure(&["consume", "places", "--partition", "7"]);
+    assert!(missing.contains("partition 7"), "{missing}");
+}
+
+#[test]
+fn every_partition_is_read_and_one_alone_if_asked() {
+    let dir = data_dir();
+    let broker = Broker::start(dir.path());
+    broker.stdout(&["topic", "create", "three", "--partitions", "3"]);
+    for partition in ["0", "1", "2"] {
+        broker.produce(
+            "three",
+            format!("in {partition}\n").as_bytes(),
+            &["--partition", partition],
+        );
+    }
+    assert_eq!(
+        broker.stdout(&["consume", "three", "--partition", "1"]),
+        b"in 1\n"
+    );
+    let all = String::from_utf8(broker.stdout(&["consume", "three"])).unwrap();
+    let mut lines: Vec<&str> = all.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["in 0", "in 1", "in 2"]);
+}
+
+#[test]
+fn a_closed_stdout_ends_a_consumer_quietly() {
+    let dir = data_dir();
+    let broker = Broker::start(dir.path());
+    broker.stdout(&["topic", "create", "long"]);
+    let lines: String = (0..100_000).map(|n| format!("line {n}\n")).collect();
+    broker.produce("long", lines.as_bytes(), &[]);
+    let mut consumer = broker
+        .klamm(&["consume", "long"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    let mut stdout = BufReader::new(consumer.stdout.take().unwrap());
+    stdout.read_line(&mut first).unwrap();
+    drop(stdout);
+    let output = consumer.wait_with_output().unwrap();
+    assert_eq!(first, "line 0\n");
+    assert_eq!(stderr(&output), "");
+    assert!(output.status.success());
+}
+
+#[test]
+fn topics_are_created_described_altered_and_deleted() {
+    let dir = data_dir();
+    let broker = Broker::start(dir.path());
+    broker.stdout(&[
+        "topic",
+        "create",
+        "t",
+        "--partitions",
+        "2",
+        "--config",
+        "retention.ms=1000",
+    ]);
+    let describe = || broker.json(&["topic", "describe", "t", "--output", "json"]);
+    let retention = |topic: &Value| {
+        let configs = topic["configs"].as_array().unwrap().clone();
+        let config = configs
+            .into_iter()
+            .find(|config| config["name"] == "retention.ms");
+        config.unwrap()
+    };
+    let topic = describe();
+    assert_eq!(topic["partitions"].as_array().unwrap().len(), 2);
+    assert_eq!(topic["partitions"][1]["leader"], 1);
+    assert_eq!(retention(&topic)["value"], "1000");
+    assert_eq!(retention(&topic)["source"], "topic");
+
+    broker.stdout(&[
+        "topic",
+        "alter",
+        "t",
+        "--partitions",
+        "3",
+        "--config",
+        "retention.ms=2000",
+    ]);
+    let topic = describe();
+    assert_eq!(topic["partitions"].as_array().unwrap().len(), 3);
+    assert_eq!(retention(&topic)["value"], "2000");
+    broker.stdout(&["topic", "alter", "t", "--default", "retention.ms"]);
+    assert_ne!(retention(&describe())["source"], "topic");
+
+    let listed = broker.json(&["topic", "list", "--output", "json"]);
+    assert_eq!(listed[0]["name"], "t");
+    let table = String::from_utf8(broker.stdout(&["topic", "list"])).unwrap();
+    assert!(table.starts_with("NAME"), "{table}");
+    broker.stdout(&["topic", "delete", "t"]);
+    assert_eq!(
+        broker.json(&["topic", "list", "--output", "json"]),
+        Value::Array(vec![])
+    );
+}
+
+#[test]
+fn what_fails_says_why_in_one_line_and_what_is_misused_ends_with_2() {
+    let dir = data_dir();
+    let broker = Broker::start(dir.path());
+    broker.stdout(&["topic", "create", "there"]);
+    for (args, reason) in [
+        (&["topic", "create", "there"][..], "TOPIC_ALREADY_EXISTS"),
+        (&["topic", "create", "../x"], "INVALID_TOPIC"),
+        (
+            &["topic", "create", "x", "--partitions", "0"],
+            "INVALID_PARTITIONS",
+        ),
+        (
+            &["topic", "create", "x", "--replication-factor", "3"],
+            "INVALID_REPLICATION_FACTOR",
+        ),
+        (
+            &["topic", "create", "x", "--config", "no.such=1"],
+            "INVALID_CONFIG",
+        ),
+        (&["topic", "delete", "missing"], "UNKNOWN_TOPIC"),
+        (&["topic", "describe", "missing"], "UNKNOWN_TOPIC"),
+        (&["consume", "missing"], "UNKNOWN_TOPIC"),
+        (&["consume", "there", "--from", "17"], "17"),
+        (&["produce", "there", "no-such-file"], "no-such-file"),
+        (&["log", "verify", "no-such-dir"], "no-such-dir"),
+        (
+            &["cluster", "status", "--bootstrap", "127.0.0.1:1"],
+            "127.0.0.1:1",
+        ),
+        (&["server", "--config", "no-such.toml"], "no-such.toml"),
+    ] {
+        let said = broker.failure(args);
+        assert!(said.contains(reason), "klamm {args:?}: {said}");
+    }
+    for args in [
+        &["consume", "there", "--from", "yesterday"][..],
+        &["topic", "alter", "there"],
+        &["produce", "there", "--key-separator", ""],
+        &["perf", "latency", "--acks", "0"],
+        &["no-such-command"],
+    ] {
+        let output = broker.run(args);
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "klamm {args:?}: {}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn a_second_broker_on_the_same_data_directory_is_refused() {
+    let dir = data_dir();
+    let _broker = Broker::start(dir.path());
+    let output = server(dir.path(), "127.0.0.1:0").output().unwrap();
+    let said = failure(&output);
+    assert!(said.contains(&dir.path().display().to_string()), "{said}");
+}
+
+#[test]
+fn the_cluster_and_its_actors_can_be_seen() {
+    let dir = data_dir();
+    let broker = Broker::start(dir.path());
+    broker.stdout(&["topic", "create", "seen"]);
+    let status = broker.json(&["cluster", "status", "--output", "json"]);
+    assert_eq!(status["brokers"][0]["process_id"], broker.process.id());
+    assert_eq!(status["partitions"], 1);
+    assert_eq!(status["leaderless_partitions"], 0);
+
+    let actors = broker.json(&["actors", "--output", "json"]);
+    let actors = actors.as_array().unwrap();
+    for (kind, name) in [("partition_leader", "seen-0"), ("controller", "controller")] {
+        let actor = actors
+            .iter()
+            .find(|actor| actor["kind"] == kind && actor["name"] == name)
+            .unwrap_or_else(|| panic!("{kind} {name} isn't in {actors:?}"));
+        assert_eq!(actor["state"], "running");
+        assert_eq!(actor["restarts"], 0);
+    }
+    let kind = broker.json(&["actors", "--kind", "partition_leader", "--output", "json"]);
+    assert_eq!(kind.as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_log_is_verified_offline_up_to_its_first_bad_byte() {
+    let dir = data_dir();
+    let mut broker = Broker::start(dir.path());
+    broker.stdout(&["topic", "create", "checked"]);
+    for line in [b"first\n", b"other\n"] {
+        broker.produce("checked", line, &[]);
+    }
+    broker.kill();
+    let partition = partition_dir(dir.path());
+    let partition = partition.to_str().unwrap();
+    let verified = String::from_utf8(broker.stdout(&["log", "verify", partition])).unwrap();
+    assert!(verified.contains("2 batches, 2 records"), "{verified}");
+
+    let dump = String::from_utf8(broker.stdout(&["log", "dump", "--output", "json", partition]));
+    let batches: Vec<Value> = dump
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(batches[1]["base_offset"], 1);
+    let records = broker.stdout(&["log", "dump", "--records", "--output", "json", partition]);
+    assert!(String::from_utf8(records)
+        .unwrap()
+        .contains("\"value\":\"other\""));
+
+    // One bit of the second batch's value.
+    let file = batches[1]["file"].as_str().unwrap();
+    let second = batches[1]["position"].as_u64().unwrap() as usize;
+    let mut bytes = fs::read(file).unwrap();
+    let end = second + batches[1]["bytes"].as_u64().unwrap() as usize;
+    bytes[end - 2] ^= 1;
+    fs::write(file, bytes).unwrap();
+    let bad = broker.failure(&["log", "verify", partition]);
+    assert!(bad.contains(&format!("byte {second} ")), "{bad}");
+    assert!(bad.contains("offset 1 "), "{bad}");
+    assert!(bad.contains(file), "{bad}");
+}
+
+#[test]
+fn every_load_runs_and_reports_in_json() {
+    let dir = data_dir();
+    let broker = Broker::start(dir.path());
+    let json = |args: &[&str]| broker.json(&[&["perf"], args, &["--output", "json"]].concat());
+    let produce = |args: &[&str]| {
+        let base = [
+            "produce",
+            "--records",
+            "5000",
+            "--warm-up",
+            "0",
+            "--partitions",
+            "2",
+        ];
+        json(&[&base, args].concat())
+    };
+    let written = produce(&["--batch-records", "100", "--producers", "3"]);
+    assert_eq!(written["records"], 5000);
+    assert_eq!(written["failed_records"], 0);
+    assert!(written["latency"]["p99_us"].as_u64() > Some(0));
+    assert_eq!(written["broker"]["process_id"], broker.process.id());
+    assert!(written["broker"]["rss_peak_kib"].as_u64() > Some(1000));
+    assert_eq!(
+        produce(&["--rate", "20000", "--codec", "lz4"])["records"],
+        5000
+    );
+    assert_eq!(produce(&["--acks", "1"])["records"], 5000);
+    let unacknowledged = produce(&["--acks", "0", "--batch-records", "1000"]);
+    assert_eq!(unacknowledged["latency"], Value::Null);
+
+    // What was sent without acknowledgement is there sooner or later.
+    eventually("20,000 records are read", || {
+        json(&["consume", "--partitions", "2", "--consumers", "2"])["records"] == 20_000
+    });
+    let latency = json(&["latency", "--records", "200", "--in-flight", "16"]);
+    assert_eq!(latency["records"], 200);
+    let paced = json(&[
+        "latency",
+        "--records",
+        "50",
+        "--rate",
+        "500",
+        "--topic",
+        "paced",
+    ]);
+    assert!(paced["seconds"].as_f64() >= Some(0.09), "{paced}");
+    let idle = json(&["connections", "--idle", "20", "--seconds", "1"]);
+    assert_eq!(idle["connections"], 20);
+    let polling = [
+        "connections",
+        "--long-poll",
+        "20",
+        "--seconds",
+        "1",
+        "--max-wait-ms",
+        "100",
+    ];
+    assert!(json(&polling)["polls"].as_u64() >= Some(20));
+}
+
+#[cfg(feature = "chaos")]
+#[test]
+fn an_actor_that_is_made_to_panic_is_back() {
+    let dir = data_dir();
+    let broker = Broker::start(dir.path());
+    broker.stdout(&["topic", "create", "broken"]);
+    broker.stdout(&["fault", "panic", "partition_leader", "broken-0"]);
+    eventually("it is back", || {
+        let actors = broker.json(&["actors", "--kind", "partition_leader", "--output", "json"]);
+        actors[0]["restarts"] == 1 && actors[0]["state"] == "running"
+    });
+    broker.produce("broken", b"still here\n", &[]);
+    assert_eq!(broker.stdout(&["consume", "broken"]), b"still here\n");
+    let missing = broker.failure(&["fault", "stop", "partition_leader", "nobody-7"]);
+    assert!(missing.contains("nobody-7"), "{missing}");
+}
