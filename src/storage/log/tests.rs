@@ -657,6 +657,43 @@ fn leader_epochs_survive_and_truncation_cuts_them() {
 }
 
 #[test]
+fn a_leader_of_an_epoch_that_has_ended_is_refused() {
+    let fs = FaultyFs::new(1);
+    let mut log = open(&fs, config()).unwrap();
+    log.append(&[batch(1, 10)], LeaderEpoch(4), NOW).unwrap();
+    let refused = log.append(&[batch(1, 10)], LeaderEpoch(3), NOW).unwrap();
+    assert!(matches!(
+        refused[0],
+        Err(AppendError::FencedLeaderEpoch { .. })
+    ));
+    assert_eq!(log.end_offset(), Offset(1));
+}
+
+#[test]
+fn a_log_whose_unsynced_records_were_deleted_and_then_lost_begins_at_its_start() {
+    for seed in 0..40 {
+        let fs = FaultyFs::new(seed);
+        let mut log = open(&fs, config()).unwrap();
+        fill(&mut log, 30);
+        sync(&mut log);
+        fill(&mut log, 30);
+        let end = log.end_offset();
+        // As with acknowledgements from memory.
+        log.set_high_watermark(end);
+        let mut start = end;
+        if seed % 2 == 0 {
+            start = Offset(end.0 - 3);
+        }
+        log.delete_records_before(start).unwrap().remove().unwrap();
+        let mut log = open(&fs.crash(), config()).unwrap();
+        assert_eq!(log.start_offset(), start, "seed {seed}");
+        assert!(log.end_offset() >= start, "seed {seed}");
+        append(&mut log, &[batch(1, 10)]);
+        read_all_from(&log, start).unwrap();
+    }
+}
+
+#[test]
 fn a_wrong_leader_epoch_on_disk_is_corruption() {
     let fs = FaultyFs::new(1);
     let mut log = open(&fs, config()).unwrap();
