@@ -185,6 +185,7 @@ async fn sending_waits_while_the_buffer_is_full() {
     {
         sent.unwrap();
         taken += 100;
+        assert!(taken <= 10_000, "the buffer has no bound");
     }
     assert!(
         (5_000..=10_000).contains(&taken),
@@ -471,6 +472,26 @@ async fn a_seek_forgets_what_was_fetched_ahead() {
         200,
         "a long poll is woken"
     );
+    // Now another long poll waits at the end; what it brings is no longer wanted there.
+    assert!(consumer
+        .poll(Duration::from_millis(50))
+        .await
+        .unwrap()
+        .is_empty());
+    consumer
+        .seek(TOPIC, 0, StartAt::Offset(Offset(150)))
+        .await
+        .unwrap();
+    let offsets = |read: Vec<(i32, i64, String)>| read.into_iter().map(|record| record.1);
+    let read_again = read(&mut consumer, 51).await;
+    assert!(offsets(read_again).eq(150..=200));
+    for next in 201..205 {
+        fill(&client, 1, Codec::None).await;
+        assert!(
+            offsets(read(&mut consumer, 1).await).eq([next]),
+            "each once"
+        );
+    }
 }
 
 #[tokio::test]
