@@ -170,6 +170,36 @@ async fn records_without_a_key_are_spread_over_all_partitions_in_full_batches() 
 }
 
 #[tokio::test]
+async fn a_producer_learns_of_new_partitions() {
+    let broker = FakeBroker::start(1).await;
+    let config = ClientConfig {
+        metadata_age_max: Duration::ZERO,
+        ..ClientConfig::from(broker.address.as_str())
+    };
+    let client = Client::connect(config).await.unwrap();
+    let producer = client.producer(ProducerConfig {
+        batch_bytes: 1,
+        ..ProducerConfig::default()
+    });
+    let record = ProducerRecord::to(TOPIC).value(b"x");
+    producer.send(record).await.unwrap().await.unwrap();
+    broker.state().logs.push(Default::default());
+    let mut sent = 0;
+    while producer
+        .send(record)
+        .await
+        .unwrap()
+        .await
+        .unwrap()
+        .partition
+        == 0
+    {
+        sent += 1;
+        assert!(sent < 10_000, "partition 1 is never used");
+    }
+}
+
+#[tokio::test]
 async fn sending_waits_while_the_buffer_is_full() {
     let broker = FakeBroker::start(1).await;
     broker.state().held = true;
