@@ -2,8 +2,11 @@
 //!
 //! It takes one change at a time: decides it on the newest image, proposes what was decided to the
 //! quorum, and answers once that is applied. So no decision is overtaken by another one. It holds
-//! no state of its own, and a rebuilt one goes on where the quorum is.
+//! no state of its own, and a rebuilt one goes on where the quorum is: a change that its predecessor
+//! has proposed may still be on its way, so it waits for a barrier before its first decision.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -27,6 +30,8 @@ type Decide<R> = Box<dyn FnOnce(&MetadataImage) -> Decision<R> + Send>;
 /// The actor.
 pub struct Controller {
     raft: Raft,
+    /// Whether the image holds everything that was proposed before this life.
+    caught_up: Rc<Cell<bool>>,
     vitals: Arc<Vitals>,
     life_line: LifeLine,
 }
@@ -44,7 +49,12 @@ impl<R: Send + 'static> Handler<Change<R>> for Controller {
     fn handle(&mut self, change: Change<R>, _: &mut Self::Context) -> Self::Result {
         self.vitals.message_handled();
         let raft = self.raft.clone();
+        let caught_up = self.caught_up.clone();
         let decided = async move {
+            if !caught_up.get() {
+                raft.barrier().await.map_err(|error| refusal(&error))?;
+                caught_up.set(true);
+            }
             let image = raft.image().borrow().clone();
             let (commands, answer) = (change.decide)(&image);
             if commands.is_empty() {
@@ -128,6 +138,7 @@ impl ControllerHandle {
     pub fn start(&self, raft: Raft, life_line: LifeLine) {
         let controller = Controller {
             raft,
+            caught_up: Rc::new(Cell::new(false)),
             vitals: self.controller.vitals().clone(),
             life_line,
         };

@@ -393,6 +393,8 @@ impl Recovery {
                 .map_err(LogError::sync_failed(&log.dir))?;
         }
         log.producers = load_producers(&log, producers_from, now)?;
+        // A segment's name may have been made just before a kill: the next sync has it.
+        log.unsynced.note_names();
         if !had_checkpoint && log.end_offset == Offset::ZERO {
             log.unsynced.note_new_log();
         } else if !had_checkpoint {
