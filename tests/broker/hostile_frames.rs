@@ -3,6 +3,8 @@
 //!
 //! The numbers are those of the forty hostile inputs in the project's notes on reliability.
 
+use std::time::{Duration, Instant};
+
 use klamm::model::ErrorCode;
 use klamm::protocol::codec::decode_response;
 use klamm::protocol::{api_versions, describe_cluster, metadata, ApiKey, Request};
@@ -12,6 +14,9 @@ use crate::wire::{frame, framed, greeting, of_version, Heard, Wire};
 
 /// What a broker may hold after all that these tests send: what it may hold under load too.
 const RESIDENT_BYTES_MAX: u64 = 150 * 1024 * 1024;
+
+/// How long the broker is watched under an attack that goes on.
+const ATTACK: Duration = Duration::from_secs(2);
 
 /// Somebody who has nothing to do with the attack.
 pub struct Bystander<'a> {
@@ -24,6 +29,14 @@ impl Bystander<'_> {
         Bystander {
             broker,
             wire: broker.connect(),
+        }
+    }
+
+    /// It is served all the time, while what an attack has begun may go on for a while.
+    pub fn is_served_during(&mut self, what: &str) {
+        let end = Instant::now() + ATTACK;
+        while Instant::now() < end {
+            self.is_served_after(what);
         }
     }
 

@@ -159,7 +159,7 @@ fn who_never_reads_what_was_fetched_is_read_from_no_more() {
         .flat_map(|n| frame::<fetch::Api>(n, &fetch_request("orders", 0, 0)))
         .collect();
     pour(&wire, &requests);
-    bystander.is_served_after("9: 20,000 fetches of 16 MB, and none is read");
+    bystander.is_served_during("9: 20,000 fetches of 16 MB, and none is read");
     drop(wire);
     bystander.is_served_after("9: and then it leaves");
 }
@@ -178,5 +178,5 @@ fn who_never_reads_what_it_asked_for_is_read_from_no_more() {
         .flat_map(|n| frame::<metadata::Api>(n, &all))
         .collect();
     pour(&wire, &requests);
-    bystander.is_served_after("9: 20,000 times the metadata of 1,000 partitions");
+    bystander.is_served_during("9: 20,000 times the metadata of 1,000 partitions");
 }

@@ -26,5 +26,5 @@ mod idempotence;
 mod produce;
 mod stop;
 
-//#[cfg(feature = "chaos")]
-// mod chaos;
+#[cfg(feature = "chaos")]
+mod chaos;
