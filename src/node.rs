@@ -208,6 +208,7 @@ impl Node {
             arbiters,
         };
         node.await_partitions().await;
+        node.report_strays()?;
         Ok(node)
     }
 
@@ -242,6 +243,19 @@ impl Node {
         closed.map_err(NodeError::UncleanStop)?;
         self.wards.data_dir.mark_clean(self.incarnation)?;
         log::info!("stopped, all logs are closed");
+        Ok(())
+    }
+
+    /// Names the logs that no topic claims: those of a topic whose deletion a crash interrupted, or
+    /// of metadata that was lost. Nothing is deleted for its lack of metadata.
+    fn report_strays(&self) -> Result<(), NodeError> {
+        let image = current(&self.wards.raft);
+        for id in self.wards.data_dir.logs()? {
+            if image.partition(id).is_none() {
+                let dir = self.wards.data_dir.log_dir(&id);
+                log::warn!("{} belongs to no topic, and is left alone", dir.display());
+            }
+        }
         Ok(())
     }
 

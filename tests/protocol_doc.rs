@@ -71,7 +71,10 @@ fn parse(source: &str) -> (String, Vec<Struct>) {
 
 /// A field's type in the words of MessagePack.
 fn wire_type(rust: &str) -> String {
-    let inner = |prefix: &str| rust.strip_prefix(prefix).and_then(|rest| rest.strip_suffix('>'));
+    let inner = |prefix: &str| {
+        rust.strip_prefix(prefix)
+            .and_then(|rest| rest.strip_suffix('>'))
+    };
     if let Some(inner) = inner("Option<") {
         return format!("{} or nil", wire_type(inner));
     }
@@ -94,7 +97,10 @@ fn wire_type(rust: &str) -> String {
 
 /// Links between Rust items mean nothing to other languages.
 fn plain(doc: &str) -> String {
-    let doc = doc.replace("[`super::describe_configs::", "[`").replace("[`", "`").replace("`]", "`");
+    let doc = doc
+        .replace("[`super::describe_configs::", "[`")
+        .replace("[`", "`")
+        .replace("`]", "`");
     doc.replace('|', "\\|")
 }
 
@@ -111,7 +117,13 @@ fn write_struct(out: &mut String, item: &Struct) {
     writeln!(out, "| # | field | type | |\n|---|---|---|---|").unwrap();
     for (i, field) in item.fields.iter().enumerate() {
         let wire_type = wire_type(&field.rust_type);
-        writeln!(out, "| {i} | `{}` | {wire_type} | {} |", field.name, plain(&field.doc)).unwrap();
+        writeln!(
+            out,
+            "| {i} | `{}` | {wire_type} | {} |",
+            field.name,
+            plain(&field.doc)
+        )
+        .unwrap();
     }
     out.push('\n');
 }
@@ -120,7 +132,9 @@ fn write_struct(out: &mut String, item: &Struct) {
 fn apis() -> Vec<(String, String, String, String)> {
     let source = read("src/protocol/api.rs");
     let list = source.rsplit_once("apis! {").unwrap().1;
-    let lines = list.lines().filter_map(|line| line.trim().strip_suffix(';'));
+    let lines = list
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix(';'));
     let parsed = lines.map(|line| {
         let (name, rest) = line.split_once(" = ").unwrap();
         let mut rest = rest.split(", ").map(str::to_string);
@@ -140,9 +154,16 @@ fn fields() -> String {
             true => format!("version {first}"),
             false => format!("versions {first} to {last}"),
         };
-        writeln!(out, "### {name}\n\nKey {key}, {versions}. {}\n", plain(&about)).unwrap();
-        let known: HashMap<&str, &Struct> =
-            structs.iter().map(|item| (item.name.as_str(), item)).collect();
+        writeln!(
+            out,
+            "### {name}\n\nKey {key}, {versions}. {}\n",
+            plain(&about)
+        )
+        .unwrap();
+        let known: HashMap<&str, &Struct> = structs
+            .iter()
+            .map(|item| (item.name.as_str(), item))
+            .collect();
         for item in &structs {
             write_struct(&mut out, item);
         }
@@ -171,7 +192,9 @@ fn error_codes() -> String {
 fn replace(document: &str, section: &str, made: &str) -> String {
     let begin = format!("<!-- {section}: made by tests/protocol_doc.rs -->\n");
     let end = format!("<!-- end of {section} -->");
-    let (before, rest) = document.split_once(&begin).expect("the document has the section");
+    let (before, rest) = document
+        .split_once(&begin)
+        .expect("the document has the section");
     let (_, after) = rest.split_once(&end).expect("the section has an end");
     format!("{before}{begin}\n{made}{end}{after}")
 }

@@ -1,6 +1,6 @@
 //! DescribeConfigs: the settings of a topic, and of this broker as far as topics take them over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::ApiContext;
 use crate::engine::metadata::{ConfigEntry, ConfigKind, ConfigOrigin, TopicConfig};
@@ -10,7 +10,11 @@ use crate::protocol::describe_configs::{
     DescribeConfigsSynonym, Request, Response, RESOURCE_BROKER, RESOURCE_TOPIC,
 };
 
-pub fn answer(context: &ApiContext, request: Request) -> Response {
+pub fn answer(context: &ApiContext, mut request: Request) -> Response {
+    // Each is told once, as in Kafka: an answer is a thousand times larger than the question.
+    let mut seen = HashSet::new();
+    let resources = &mut request.resources;
+    resources.retain(|asked| seen.insert((asked.resource_type, asked.resource_name.clone())));
     let mut results = Vec::with_capacity(request.resources.len());
     for resource in &request.resources {
         let mut result = match describe(context, resource) {

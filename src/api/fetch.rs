@@ -22,7 +22,7 @@ use crate::protocol::Records;
 struct Wanted {
     /// Its topic's place in the request.
     topic: usize,
-    name: Result<String, Refusal>,
+    name: Result<Arc<str>, Refusal>,
     partition: FetchPartition,
 }
 
@@ -54,8 +54,10 @@ pub async fn answer(
         }
     };
     let planned = found.iter().flatten().map(planned).sum::<usize>();
-    // The connection is gone if there is no room: nobody reads the answer.
-    let room = room.reserve(planned.min(bytes_max)).await;
+    let Some(room) = room.for_records(planned.min(bytes_max)).await else {
+        // The connection is gone, and nobody reads the answer.
+        return (response, None);
+    };
     let mut share = Share {
         bytes_left: bytes_max,
         first: FirstBatch::Always,
@@ -67,7 +69,7 @@ pub async fn answer(
         };
         response.responses[wanted.topic].partitions.push(data);
     }
-    (response, room)
+    (response, Some(room))
 }
 
 /// What the partitions that are still to be read may give. The first that has anything gives at
@@ -102,15 +104,15 @@ fn resolve(context: &ApiContext, request: Request) -> (Response, Vec<Wanted>) {
 }
 
 /// The topic's name, if name and id agree.
-fn topic_name(context: &ApiContext, name: &str, id: TopicId) -> Result<String, Refusal> {
+fn topic_name(context: &ApiContext, name: &str, id: TopicId) -> Result<Arc<str>, Refusal> {
     if id == TopicId::NONE {
-        return Ok(name.to_owned());
+        return Ok(name.into());
     }
     let image = context.image();
     let known = image.topic(id);
     let known = known.filter(|known| name.is_empty() || known.name.as_str() == name);
     let known = known.ok_or_else(|| Refusal::from(ErrorCode::UnknownTopicId))?;
-    Ok(known.name.to_string())
+    Ok(known.name.as_str().into())
 }
 
 /// Asks each partition where can be read; `more` is notified when one has more than it says.

@@ -1,5 +1,7 @@
 //! Metadata: which brokers there are, and who leads which partition.
 
+use std::collections::HashSet;
+
 use super::create_topics::create_by_asking;
 use super::ApiContext;
 use crate::engine::metadata::{MetadataImage, Topic};
@@ -9,7 +11,12 @@ use crate::protocol::metadata::{
     Request, Response,
 };
 
-pub async fn answer(context: &ApiContext, request: Request) -> Response {
+pub async fn answer(context: &ApiContext, mut request: Request) -> Response {
+    if let Some(asked) = &mut request.topics {
+        // Each is told once, as in Kafka: an answer may be thousands of times larger than the name.
+        let mut seen = HashSet::new();
+        asked.retain(|topic| seen.insert((topic.topic_id, topic.name.clone())));
+    }
     if let Some(asked) = &request.topics {
         if request.allow_auto_topic_creation && context.settings.auto_create_topics {
             create_missing(context, asked).await;

@@ -36,13 +36,16 @@ use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
 use crate::engine::metadata::create_topics::NewTopicDefaults;
 use crate::engine::metadata::{BrokerDefaults, MetadataCommand, MetadataImage, MetadataLimits};
-use crate::model::{BrokerId, ClusterId, ErrorCode, Refusal, Timestamp};
+use crate::model::{BrokerId, ClusterId, ErrorCode, Refusal, Timestamp, TopicName};
 use crate::protocol::{Request, Response};
 
 pub use init_producer_id::ProducerIds;
 
 /// A request never waits longer than this for others, whatever it asks for.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Answers to one peer, beside those to Produce and Fetch, that are prepared or unsent. One of them,
+/// the metadata of all topics, can be a megabyte.
+const ANSWERS_MAX: usize = 16;
 
 /// What requests work with.
 pub struct ApiContext {
@@ -90,52 +93,59 @@ impl ApiContext {
             .ok_or_else(|| self.no_leader(topic, partition))
     }
 
-    /// Why there is no leader here.
+    /// Why there is no leader here. The name isn't repeated: a request may have one of a megabyte,
+    /// and ten thousand partitions.
     fn no_leader(&self, topic: &str, partition: i32) -> Refusal {
+        if let Err(reason) = topic.parse::<TopicName>() {
+            return Refusal::new(ErrorCode::InvalidTopicException, reason);
+        }
         match self.image().topic_by_name(topic) {
-            None => Refusal::new(
-                ErrorCode::UnknownTopicOrPartition,
-                format!("there is no topic {topic:?}"),
-            ),
+            None => Refusal::new(ErrorCode::UnknownTopicOrPartition, "there is no such topic"),
             Some(known) if known.partition(partition).is_none() => Refusal::new(
                 ErrorCode::UnknownTopicOrPartition,
-                format!("topic {topic:?} has no partition {partition}"),
+                format!("the topic has no partition {partition}"),
             ),
             Some(_) => Refusal::new(
                 ErrorCode::NotLeaderOrFollower,
-                format!(
-                    "partition {topic}-{partition} isn't led by broker {}",
-                    self.node
-                ),
+                format!("partition {partition} isn't led by broker {}", self.node),
             ),
         }
     }
 }
 
-/// How many bytes of records may be on their way to one peer.
+/// What may be on its way to one peer, so that one who doesn't read can't make us hold much.
 #[derive(Clone)]
 pub struct Room {
-    bytes: Arc<Semaphore>,
-    bytes_max: usize,
+    record_bytes: Arc<Semaphore>,
+    record_bytes_max: usize,
+    answers: Arc<Semaphore>,
 }
 
 impl Room {
-    pub fn new(bytes_max: usize) -> Room {
+    pub fn new(record_bytes_max: usize) -> Room {
         Room {
-            bytes: Arc::new(Semaphore::new(bytes_max)),
-            bytes_max,
+            record_bytes: Arc::new(Semaphore::new(record_bytes_max)),
+            record_bytes_max,
+            answers: Arc::new(Semaphore::new(ANSWERS_MAX)),
         }
     }
 
     /// Waits for room; whoever asks for more than all of it gets all of it. `None` once the
     /// connection is gone.
-    async fn reserve(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let bytes = u32::try_from(bytes.min(self.bytes_max)).ok()?;
-        self.bytes.clone().acquire_many_owned(bytes).await.ok()
+    async fn for_records(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes.min(self.record_bytes_max)).ok()?;
+        let room = self.record_bytes.clone().acquire_many_owned(bytes);
+        room.await.ok()
+    }
+
+    /// Waits for the place of one answer without records. `None` once the connection is gone.
+    async fn for_answer(&self) -> Option<OwnedSemaphorePermit> {
+        self.answers.clone().acquire_owned().await.ok()
     }
 
     pub fn close(&self) {
-        self.bytes.close();
+        self.record_bytes.close();
+        self.answers.close();
     }
 }
 
@@ -187,17 +197,23 @@ fn patience(timeout_ms: i32) -> Duration {
     Duration::from_millis(asked).min(WAIT_MAX)
 }
 
-/// Answers a request. The room is what the answer's records take up, until they are sent.
+/// Answers a request. The room is what the answer takes up, until it is sent.
 pub async fn answer(
     context: &ApiContext,
     request: Request,
     room: &Room,
 ) -> (Response, Option<OwnedSemaphorePermit>) {
-    let response = match request {
-        Request::Fetch(request) => {
-            let (response, room) = fetch::answer(context, request, room).await;
-            return (response.into(), room);
-        }
+    if let Request::Fetch(request) = request {
+        let (response, room) = fetch::answer(context, request, room).await;
+        return (response.into(), room);
+    }
+    let room = room.for_answer().await;
+    (answer_without_records(context, request).await, room)
+}
+
+async fn answer_without_records(context: &ApiContext, request: Request) -> Response {
+    match request {
+        Request::Fetch(_) => unreachable!("its answer has records"),
         Request::Produce(_) => unreachable!("the connection keeps what is pending"),
         Request::ApiVersions(request) => api_versions::answer(context, request).into(),
         Request::CreatePartitions(request) => {
@@ -219,6 +235,5 @@ pub async fn answer(
         Request::Metadata(request) => metadata::answer(context, request).await.into(),
         #[cfg(feature = "chaos")]
         Request::InjectFault(request) => inject_fault::answer(context, request).into(),
-    };
-    (response, None)
+    }
 }

@@ -350,6 +350,20 @@ proptest! {
         }
     }
 
+    /// The hot path and the path that explains agree on what is right.
+    #[test]
+    fn both_walks_agree(
+        changes in proptest::collection::vec((BatchHeader::LEN..400usize, any::<u8>()), 1..4),
+    ) {
+        let mut bytes = batch(Codec::None).to_vec();
+        for (at, byte) in changes {
+            let at = at % bytes.len();
+            bytes[at.max(BatchHeader::LEN)] = byte;
+        }
+        let (fast, explained) = validate::both_walks(&bytes[BatchHeader::LEN..], 3);
+        prop_assert_eq!(fast, explained);
+    }
+
     /// Whatever is changed under a checksum that is right: an error or a batch, never a panic, and
     /// what passes reads back whole.
     #[test]

@@ -45,6 +45,23 @@ pub(super) fn cut() -> RecordError {
     RecordError::Invalid("the records end in the midst of one".into())
 }
 
+/// Reads a varlong from the front of `bytes`, for those who don't want to know what is wrong: an
+/// error of one bit stays in a register.
+#[inline(always)]
+pub(super) fn try_read(bytes: &mut &[u8]) -> Option<i64> {
+    match **bytes {
+        [first, ref rest @ ..] if first < 0x80 => {
+            *bytes = rest;
+            Some(unzigzag(first as u64))
+        }
+        [first, second, ref rest @ ..] if second < 0x80 => {
+            *bytes = rest;
+            Some(unzigzag((first & 0x7f) as u64 | (second as u64) << 7))
+        }
+        _ => read_long(bytes).ok(),
+    }
+}
+
 /// Reads a varlong from the front of `bytes`.
 #[inline]
 pub(super) fn read_i64(bytes: &mut &[u8]) -> Result<i64, RecordError> {

@@ -19,12 +19,12 @@ mod config_and_start;
 mod crash;
 // mod disk_full;
 mod fetch;
-// mod hostile_frames;
-// mod hostile_load;
-// mod hostile_requests;
+mod hostile_frames;
+mod hostile_load;
+mod hostile_requests;
 mod idempotence;
 mod produce;
 mod stop;
 
-//#[cfg(feature = "chaos")]
-// mod chaos;
+#[cfg(feature = "chaos")]
+mod chaos;

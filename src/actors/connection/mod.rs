@@ -62,7 +62,7 @@ pub struct Connection {
     outbox: Outbox,
     /// How much more may be in flight.
     in_flight: Arc<Semaphore>,
-    /// How many bytes of records may be on their way to the peer.
+    /// What may be on its way to the peer.
     room: Room,
     requests: HashMap<u64, InFlight>,
     next_request: u64,

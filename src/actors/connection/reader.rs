@@ -167,7 +167,7 @@ impl Reader {
     }
 
     async fn read(&mut self, frame_deadline: Option<Instant>) -> Result<(), Ended> {
-        let (deadline, late) = match frame_deadline {
+        let (mut deadline, late) = match frame_deadline {
             _ if !self.greeted.get() => (self.greeting_deadline, Ended::NoGreeting),
             Some(deadline) => (deadline, Ended::SlowFrame),
             None => (Instant::now() + self.limits.idle_timeout, Ended::Idle),
@@ -177,8 +177,15 @@ impl Reader {
             self.buffer = BytesMut::new();
         }
         loop {
-            let ready = timeout_at(deadline, self.socket.readable()).await;
-            ready.map_err(|_| late_again(&late))??;
+            match timeout_at(deadline, self.socket.readable()).await {
+                Ok(ready) => ready?,
+                // Whoever waits for an answer isn't idle.
+                Err(_) if matches!(late, Ended::Idle) && self.is_owed_an_answer() => {
+                    deadline = Instant::now() + self.limits.idle_timeout;
+                    continue;
+                }
+                Err(_) => return Err(late),
+            }
             self.make_room();
             let room = self.buffer.capacity() - self.buffer.len();
             match self.socket.try_read_buf(&mut self.buffer) {
@@ -192,6 +199,10 @@ impl Reader {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    fn is_owed_an_answer(&self) -> bool {
+        self.in_flight.available_permits() < self.limits.in_flight_bytes_max
     }
 
     /// Room for the rest of the frame that has begun, as far as its length is believed.
@@ -213,14 +224,5 @@ impl Reader {
         } else if read < self.read_bytes / 4 {
             self.read_bytes = (self.read_bytes / 2).max(READ_BYTES_MIN);
         }
-    }
-}
-
-/// `Ended` holds an I/O error, so it has no `Clone`; these three are all that a deadline can mean.
-fn late_again(late: &Ended) -> Ended {
-    match late {
-        Ended::NoGreeting => Ended::NoGreeting,
-        Ended::SlowFrame => Ended::SlowFrame,
-        _ => Ended::Idle,
     }
 }

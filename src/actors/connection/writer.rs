@@ -23,7 +23,7 @@ pub struct Outgoing {
     pub segments: Segments,
     /// What the request was charged when it came in: given back once the response is out.
     pub charge: u32,
-    /// What the response was charged for its records.
+    /// What the response takes up of the connection's room.
     pub room: Option<OwnedSemaphorePermit>,
 }
 

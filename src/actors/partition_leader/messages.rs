@@ -179,3 +179,76 @@ pub struct Configure {
 #[derive(Message)]
 #[rtype(result = "Result<(), Refusal>")]
 pub struct Close;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Receiver(Mutex<Vec<Vec<(AppendKey, AppendResult)>>>);
+
+    impl AppendReplies for Receiver {
+        fn deliver(&self, results: Vec<(AppendKey, AppendResult)>) {
+            self.0.lock().unwrap().push(results);
+        }
+    }
+
+    impl Receiver {
+        fn ticket(self: &Arc<Self>, batch: usize) -> AppendTicket {
+            AppendTicket::new(self.clone(), AppendKey { request: 7, batch })
+        }
+
+        /// The batches that each delivery was about.
+        fn deliveries(&self) -> Vec<Vec<usize>> {
+            let deliveries = self.0.lock().unwrap();
+            let batches =
+                |d: &Vec<(AppendKey, AppendResult)>| d.iter().map(|r| r.0.batch).collect();
+            deliveries.iter().map(batches).collect()
+        }
+    }
+
+    fn receipt() -> AppendResult {
+        Ok(AppendReceipt {
+            base_offset: Offset(3),
+            log_append_time: Timestamp::NONE,
+            log_start_offset: Offset::ZERO,
+        })
+    }
+
+    #[test]
+    fn answers_for_one_receiver_in_a_row_are_one_delivery() {
+        let (a, b) = (Arc::<Receiver>::default(), Arc::<Receiver>::default());
+        let tickets = [a.ticket(0), a.ticket(1), b.ticket(2), a.ticket(3)];
+        AppendTicket::answer_all(tickets.into_iter().map(|ticket| (ticket, receipt())));
+        assert_eq!(a.deliveries(), [vec![0, 1], vec![3]]);
+        assert_eq!(b.deliveries(), [vec![2]]);
+    }
+
+    #[test]
+    fn a_ticket_that_is_dropped_says_that_the_outcome_is_unknown() {
+        let receiver = Arc::<Receiver>::default();
+        drop(receiver.ticket(0));
+        let deliveries = receiver.0.lock().unwrap();
+        let (_, result) = &deliveries[0][0];
+        let refusal = result.as_ref().unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::NotLeaderOrFollower);
+        assert!(refusal.code.is_retriable());
+    }
+
+    #[test]
+    fn a_ticket_is_answered_once() {
+        let receiver = Arc::<Receiver>::default();
+        AppendTicket::answer_all([(receiver.ticket(0), receipt())]);
+        assert_eq!(receiver.deliveries(), [vec![0]]);
+    }
+
+    #[test]
+    fn a_reader_is_woken_by_the_leader_that_is_lost() {
+        let waiting = Arc::new(Notify::new());
+        drop(Reader::new(&waiting));
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.unwrap().block_on(waiting.notified());
+    }
+}

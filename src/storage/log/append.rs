@@ -17,6 +17,12 @@ const STAMP_END: usize = 16;
 /// Records up to this size are copied beside their header: cheaper than a slice of their own.
 const COPY_BYTES_MAX: usize = 2 << 10;
 
+/// The stamped bytes that take the place of a batch's first ones.
+struct Head {
+    bytes: [u8; BatchHeader::LEN],
+    len: usize,
+}
+
 /// A part of what is to be written: of the copied bytes, or of a batch as it came.
 enum Part {
     Copied(Range<usize>),
@@ -33,39 +39,41 @@ struct Staged {
 }
 
 impl Staged {
-    /// Adds a batch as it will be on disk: `head` are its first bytes, stamped.
+    /// Adds a batch as it will be on disk: `head` takes the place of its first bytes.
     fn push(&mut self, header: BatchHeader, head: &[u8], bytes: &Bytes) {
         let from = self.copied.len();
         self.copied.extend_from_slice(head);
-        let rest = bytes.slice(head.len()..);
-        let small = rest.len() <= COPY_BYTES_MAX;
-        if small {
-            self.copied.extend_from_slice(&rest);
+        let is_small = bytes.len() - head.len() <= COPY_BYTES_MAX;
+        if is_small {
+            self.copied.extend_from_slice(&bytes[head.len()..]);
         }
         match self.parts.last_mut() {
             Some(Part::Copied(range)) if range.end == from => range.end = self.copied.len(),
             _ => self.parts.push(Part::Copied(from..self.copied.len())),
         }
-        if !small {
-            self.parts.push(Part::Shared(rest));
+        if !is_small {
+            self.parts.push(Part::Shared(bytes.slice(head.len()..)));
         }
         self.bytes += bytes.len() as u64;
         self.headers.push(header);
     }
 
     fn slices(&self) -> Vec<IoSlice<'_>> {
-        let slice = |part| match part {
-            &Part::Copied(ref range) => IoSlice::new(&self.copied[range.clone()]),
-            Part::Shared(bytes) => IoSlice::new(bytes),
-        };
-        self.parts.iter().map(slice).collect()
+        let mut slices = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            slices.push(match part {
+                Part::Copied(range) => IoSlice::new(&self.copied[range.start..range.end]),
+                Part::Shared(bytes) => IoSlice::new(bytes),
+            });
+        }
+        slices
     }
 }
 
 impl Log {
     /// Appends each batch, and says for each where it is, in the order of `batches`.
     ///
-    /// `epoch` is that of the leader who appends; it may not be below the log's latest. The
+    /// `epoch` is that of the leader who appends; below the log's latest, all is refused. The
     /// outer error means that the disk failed and that nothing of this call is in the log; an
     /// inner one that this batch alone was refused.
     pub fn append(
@@ -100,7 +108,7 @@ impl Log {
         let mut staged = Staged::default();
         let mut next = self.end_offset;
         for batch in batches {
-            let duplicate = match self.admit(batch.header(), next) {
+            let duplicate = match self.admit(batch.header(), next, epoch) {
                 Ok(duplicate) => duplicate,
                 Err(refusal) => {
                     results.push(Err(refusal));
@@ -117,7 +125,7 @@ impl Log {
                 self.roll(now)?;
             }
             undo.extend(self.producers.record(&header, next, now));
-            staged.push(header, &head, batch.bytes());
+            staged.push(header, &head.bytes[..head.len], batch.bytes());
             next = header.next_offset();
             results.push(Ok(Appended {
                 base_offset: header.base_offset,
@@ -131,7 +139,18 @@ impl Log {
     }
 
     /// Whether a batch may go to `next`; the answer to give where it is in the log already.
-    fn admit(&self, header: &BatchHeader, next: Offset) -> Result<Option<Appended>, AppendError> {
+    fn admit(
+        &self,
+        header: &BatchHeader,
+        next: Offset,
+        epoch: LeaderEpoch,
+    ) -> Result<Option<Appended>, AppendError> {
+        if let Some(current) = self.epochs.latest().filter(|latest| *latest > epoch) {
+            return Err(AppendError::FencedLeaderEpoch {
+                current,
+                got: epoch,
+            });
+        }
         if header.size() as u64 > self.config.segment_bytes {
             return Err(AppendError::TooLarge {
                 size: header.size() as u64,
@@ -166,28 +185,29 @@ impl Log {
         base_offset: Offset,
         epoch: LeaderEpoch,
         now: Timestamp,
-    ) -> (BatchHeader, Vec<u8>) {
+    ) -> (BatchHeader, Head) {
+        let bytes = batch.bytes();
         let mut header = *batch.header();
         header.base_offset = base_offset;
         header.leader_epoch = epoch;
-        let bytes = batch.bytes();
-        let head_len = match self.config.timestamp_type {
-            TimestampType::CreateTime => STAMP_END,
-            TimestampType::LogAppendTime => BatchHeader::LEN,
+        let mut head = Head {
+            bytes: [0; BatchHeader::LEN],
+            len: STAMP_END,
         };
-        let mut head = bytes[..head_len].to_vec();
-        head[..8].copy_from_slice(&base_offset.0.to_be_bytes());
-        head[12..STAMP_END].copy_from_slice(&epoch.0.to_be_bytes());
+        head.bytes.copy_from_slice(&bytes[..BatchHeader::LEN]);
+        head.bytes[..8].copy_from_slice(&base_offset.0.to_be_bytes());
+        head.bytes[12..STAMP_END].copy_from_slice(&epoch.0.to_be_bytes());
         if self.config.timestamp_type == TimestampType::LogAppendTime {
-            header.max_timestamp = now;
             let stamped = TimestampType::LogAppendTime;
             header.attributes = header.attributes.with_timestamp_type(stamped);
-            head[21..23].copy_from_slice(&header.attributes.0.to_be_bytes());
-            head[35..43].copy_from_slice(&now.0.to_be_bytes());
-            let crc = crc32c::crc32c(&head[BatchHeader::CRC_FROM..]);
+            header.max_timestamp = now;
+            head.bytes[21..23].copy_from_slice(&header.attributes.0.to_be_bytes());
+            head.bytes[35..43].copy_from_slice(&now.0.to_be_bytes());
+            let crc = crc32c::crc32c(&head.bytes[BatchHeader::CRC_FROM..]);
             header.crc = crc32c::crc32c_append(crc, &bytes[BatchHeader::LEN..]);
-            head[BatchHeader::CRC_AT..BatchHeader::CRC_FROM]
+            head.bytes[BatchHeader::CRC_AT..BatchHeader::CRC_FROM]
                 .copy_from_slice(&header.crc.to_be_bytes());
+            head.len = BatchHeader::LEN;
         }
         (header, head)
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::model::{ErrorCode, Offset};
+use crate::model::{ErrorCode, LeaderEpoch, Offset};
 
 /// A fault of the whole log: the call did nothing.
 #[derive(Debug, Error)]
@@ -100,6 +100,11 @@ pub enum AppendError {
         current: i16,
         got: i16,
     },
+    #[error("leader epoch {got} has ended: the log has records of {current}")]
+    FencedLeaderEpoch {
+        current: LeaderEpoch,
+        got: LeaderEpoch,
+    },
     #[error("a batch of {size} bytes doesn't fit a segment of {segment_bytes}")]
     TooLarge { size: u64, segment_bytes: u64 },
     #[error("the log can't hold another {records} offsets")]
@@ -112,6 +117,7 @@ impl AppendError {
         match self {
             AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
             AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+            AppendError::FencedLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
             AppendError::TooLarge { .. } => ErrorCode::MessageTooLarge,
             AppendError::OffsetsExhausted { .. } => ErrorCode::InvalidRecord,
         }

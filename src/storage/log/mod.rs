@@ -235,7 +235,7 @@ impl Log {
     /// A checkpoint of the log as it is now, to be written elsewhere. The owner asks for one every
     /// few seconds while the log changes, and after a roll.
     pub fn checkpoint(&self) -> CheckpointJob {
-        self.checkpoint_with(self.synced_offset)
+        self.checkpoint_with(self.unsynced.recovery_point(self.synced_offset))
     }
 
     fn checkpoint_with(&self, recovery_point: Offset) -> CheckpointJob {

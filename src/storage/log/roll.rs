@@ -52,7 +52,7 @@ impl Log {
         let active = Active::create(&self.fs, &self.dir, base, now)?;
         let before = std::mem::replace(&mut self.active, active);
         let (sealed, files) = before.seal(&*self.fs, &self.dir, base);
-        self.unsynced.note_roll(base, files);
+        self.unsynced.note_roll(sealed.base, base, files);
         self.sealed.push_back(sealed);
         self.write_snapshot(base);
         Ok(())

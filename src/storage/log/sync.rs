@@ -23,8 +23,7 @@ pub struct Covered {
 /// What was written since the last sync, other than to the active segment.
 #[derive(Debug, Default)]
 pub(super) struct Unsynced {
-    /// The files of sealed segments, each with the offset after its last.
-    files: Vec<(Offset, Arc<dyn File>)>,
+    files: Vec<UnsyncedFile>,
     /// How many segments were made since the log was opened, and how many of their names are on
     /// disk.
     names_made: u64,
@@ -33,12 +32,40 @@ pub(super) struct Unsynced {
     new_log: bool,
 }
 
+/// A file of a sealed segment: its data, or an index.
+#[derive(Debug)]
+struct UnsyncedFile {
+    segment: Offset,
+    /// Where the next segment starts.
+    next: Offset,
+    /// Which segment's making sealed it: a job that knew of that one has this file.
+    made: u64,
+    file: Arc<dyn File>,
+}
+
 impl Unsynced {
     /// A segment was sealed at `base`, where another begins.
-    pub fn note_roll(&mut self, base: Offset, files: Vec<Arc<dyn File>>) {
-        self.files
-            .extend(files.into_iter().map(|file| (base, file)));
+    pub fn note_roll(&mut self, segment: Offset, base: Offset, files: Vec<Arc<dyn File>>) {
         self.names_made += 1;
+        let made = self.names_made;
+        self.files
+            .extend(files.into_iter().map(|file| UnsyncedFile {
+                segment,
+                next: base,
+                made,
+                file,
+            }));
+    }
+
+    /// Names may have been made in an earlier life that nobody synced.
+    pub fn note_names(&mut self) {
+        self.names_made += 1;
+    }
+
+    /// Up to where all files are on disk, indexes too, if what is below `synced` is.
+    pub fn recovery_point(&self, synced: Offset) -> Offset {
+        let bases = self.files.iter().map(|f| f.segment);
+        bases.fold(synced, Offset::min)
     }
 
     pub fn note_new_log(&mut self) {
@@ -59,15 +86,20 @@ impl Unsynced {
     }
 
     fn covered(&mut self, covered: Covered) {
-        self.files.retain(|(next, _)| *next > covered.offset);
+        self.files.retain(|f| f.made > covered.names);
         self.names_synced = self.names_synced.max(covered.names);
-        // A log's first name is made with the log.
+        // The first sync of a new log has its first checkpoint.
         self.new_log &= self.names_synced == 0;
+    }
+
+    /// The segments below `start` are gone.
+    pub fn forget_below(&mut self, start: Offset) {
+        self.files.retain(|f| f.next > start);
     }
 
     /// The files beyond `offset` are gone.
     pub fn truncate(&mut self, offset: Offset) {
-        self.files.retain(|(next, _)| *next <= offset);
+        self.files.retain(|f| f.next <= offset);
     }
 }
 
@@ -139,7 +171,7 @@ impl Log {
         if self.synced_offset == self.end_offset && self.unsynced.names() == Names::Unchanged {
             return None;
         }
-        let mut files: Vec<_> = self.unsynced.files.iter().map(|(_, f)| f.clone()).collect();
+        let mut files: Vec<_> = self.unsynced.files.iter().map(|f| f.file.clone()).collect();
         if self.active.size > 0 {
             files.push(self.active.file.clone());
         }

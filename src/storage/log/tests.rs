@@ -233,6 +233,50 @@ fn a_sync_that_began_before_a_truncation_covers_nothing_that_came_after_it() {
 }
 
 #[test]
+fn the_name_of_a_segment_that_an_earlier_life_made_is_synced_by_the_next() {
+    for seed in 0..20 {
+        let fs = FaultyFs::new(seed);
+        let mut log = open(&fs, config()).unwrap();
+        let mut all = fill(&mut log, 3);
+        sync(&mut log);
+        log.checkpoint().run().unwrap();
+        log.roll(NOW).unwrap();
+        // Killed, with the power on.
+        drop(log);
+        let mut log = open(&fs, config()).unwrap();
+        all.extend(fill(&mut log, 3));
+        sync(&mut log);
+        let log = open(&fs.crash(), config()).unwrap();
+        assert_eq!(read_all_from(&log, Offset(0)).unwrap(), all, "seed {seed}");
+    }
+}
+
+#[test]
+fn the_recovery_point_stays_below_a_segment_whose_indexes_are_not_on_disk() {
+    for seed in 0..40 {
+        let fs = FaultyFs::new(seed);
+        let mut log = open(&fs, config()).unwrap();
+        fill(&mut log, 8);
+        sync(&mut log);
+        let job = log.begin_sync();
+        log.roll(NOW).unwrap();
+        if let Some(job) = job {
+            job.run().unwrap();
+            log.complete_sync(job.covers());
+        }
+        let checkpoint = log.checkpoint();
+        checkpoint.run().unwrap();
+        let latest = log.max_timestamp(log.end_offset()).unwrap();
+        let log = open(&fs.crash(), config()).unwrap();
+        assert_eq!(
+            log.max_timestamp(log.end_offset()).unwrap(),
+            latest,
+            "seed {seed}"
+        );
+    }
+}
+
+#[test]
 fn duplicates_are_answered_with_their_first_offset_also_after_a_restart() {
     let fs = FaultyFs::new(1);
     let mut log = open(&fs, config()).unwrap();
@@ -610,6 +654,43 @@ fn leader_epochs_survive_and_truncation_cuts_them() {
     let log = open(&fs, config()).unwrap();
     assert_eq!(log.epoch_of(Offset(20)), Some(LeaderEpoch(9)));
     read_all_from(&log, Offset(0)).unwrap();
+}
+
+#[test]
+fn a_leader_of_an_epoch_that_has_ended_is_refused() {
+    let fs = FaultyFs::new(1);
+    let mut log = open(&fs, config()).unwrap();
+    log.append(&[batch(1, 10)], LeaderEpoch(4), NOW).unwrap();
+    let refused = log.append(&[batch(1, 10)], LeaderEpoch(3), NOW).unwrap();
+    assert!(matches!(
+        refused[0],
+        Err(AppendError::FencedLeaderEpoch { .. })
+    ));
+    assert_eq!(log.end_offset(), Offset(1));
+}
+
+#[test]
+fn a_log_whose_unsynced_records_were_deleted_and_then_lost_begins_at_its_start() {
+    for seed in 0..40 {
+        let fs = FaultyFs::new(seed);
+        let mut log = open(&fs, config()).unwrap();
+        fill(&mut log, 30);
+        sync(&mut log);
+        fill(&mut log, 30);
+        let end = log.end_offset();
+        // As with acknowledgements from memory.
+        log.set_high_watermark(end);
+        let mut start = end;
+        if seed % 2 == 0 {
+            start = Offset(end.0 - 3);
+        }
+        log.delete_records_before(start).unwrap().remove().unwrap();
+        let mut log = open(&fs.crash(), config()).unwrap();
+        assert_eq!(log.start_offset(), start, "seed {seed}");
+        assert!(log.end_offset() >= start, "seed {seed}");
+        append(&mut log, &[batch(1, 10)]);
+        read_all_from(&log, start).unwrap();
+    }
 }
 
 #[test]

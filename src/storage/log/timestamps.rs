@@ -9,7 +9,7 @@ use crate::model::{LeaderEpoch, Offset, Timestamp};
 use crate::record::{Batch, BatchHeader, RecordView};
 
 /// How far a batch is decompressed to find a record in it.
-const RECORDS_BYTES_MAX: usize = 256 << 20;
+const RECORDS_BYTES_MAX: usize = 64 << 20;
 
 /// A record, by its place and its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

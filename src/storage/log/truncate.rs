@@ -34,7 +34,8 @@ impl Log {
             .sealed_with(offset)
             .map_or(self.active.base, |s| s.base);
         let (end, position, indexer) = self.find_cut(segment, offset)?;
-        self.write_checkpoint(self.synced_offset.min(end))?;
+        let synced = self.synced_offset.min(end);
+        self.write_checkpoint(self.unsynced.recovery_point(synced))?;
         self.retire_reads();
 
         let mut file = self.active.file.clone();

@@ -1,0 +1,295 @@
+//! Actors that are stopped, made to panic or stalled by name, under load: each is back, nothing
+//! that was acknowledged is lost, and callers see a retriable error or a wait and nothing else.
+//!
+//! These need a build with the feature `chaos`, the only one that can be told to break.
+
+use klamm::model::{ErrorCode, LeaderEpoch};
+use klamm::protocol::describe_actors::ActorDescription;
+use klamm::protocol::inject_fault;
+use klamm::protocol::{create_topics, describe_cluster};
+
+use crate::calls::create_request;
+use crate::harness::{Broker, Home};
+use crate::history::{check, Copies};
+use crate::load::{until, Load, Plan};
+use crate::seed::Seed;
+use crate::wire::Wire;
+
+const PLAN: Plan = Plan {
+    topic: "orders",
+    partitions: 2,
+    writers: 4,
+    window: 1,
+};
+
+/// Batches that are acknowledged before and after each fault.
+const BATCHES: usize = 30;
+const STALL_MS: i32 = 300;
+
+fn inject(wire: &mut Wire, kind: &str, name: &str, fault: &str) -> ErrorCode {
+    let request = inject_fault::Request {
+        kind: kind.into(),
+        name: name.into(),
+        fault: fault.into(),
+        stall_ms: STALL_MS,
+    };
+    wire.call::<inject_fault::Api>(&request).error_code
+}
+
+fn actor(wire: &mut Wire, kind: &str, name: &str) -> ActorDescription {
+    let actors = wire.actors(Some(kind));
+    let found = actors.iter().find(|actor| actor.name == name);
+    found
+        .unwrap_or_else(|| panic!("no {name} in {actors:?}"))
+        .clone()
+}
+
+fn epoch_of(wire: &mut Wire, partition: usize) -> LeaderEpoch {
+    wire.topic(PLAN.topic).partitions[partition].leader_epoch
+}
+
+/// A broker under load.
+struct Scene {
+    broker: Broker,
+    load: Load,
+    wire: Wire,
+}
+
+impl Scene {
+    fn begin() -> Scene {
+        Scene::begin_in(&Home::new())
+    }
+
+    fn begin_in(home: &Home) -> Scene {
+        let broker = home.start();
+        let mut wire = broker.connect();
+        wire.create_topic(PLAN.topic, PLAN.partitions, &[]);
+        let load = Load::start(PLAN);
+        load.broker_is_at(broker.address);
+        load.wait_for_acknowledged(BATCHES);
+        Scene { broker, load, wire }
+    }
+
+    /// Breaks the actor, and waits until it is back and everybody gets on.
+    fn break_and_await(&mut self, kind: &str, name: &str, fault: &str) {
+        let before = actor(&mut self.wire, kind, name).restarts;
+        assert_eq!(inject(&mut self.wire, kind, name, fault), ErrorCode::None);
+        let restarts = before + u64::from(fault != "stall");
+        let wire = &mut self.wire;
+        until("the actor is back", || {
+            let now = actor(wire, kind, name);
+            now.restarts == restarts && now.state == "running"
+        });
+        self.load.wait_for_acknowledged(BATCHES);
+    }
+
+    /// Ends the load, and compares what is there with what was acknowledged.
+    fn end(mut self) {
+        self.load.finish();
+        for partition in 0..PLAN.partitions {
+            let read = self.wire.read_all(PLAN.topic, partition);
+            let history = self.load.history(partition);
+            if let Err(violation) = check(&history, &read, Copies::AsOftenAsSent) {
+                panic!("partition {partition}: {violation}\n{}", self.broker.log());
+            }
+        }
+        let codes = self.load.codes();
+        let fatal = codes.iter().find(|code| !code.is_retriable());
+        assert_eq!(fatal, None, "{codes:?}\n{}", self.broker.log());
+    }
+}
+
+#[test]
+fn a_partition_leader_that_panics_or_stops_is_rebuilt_in_the_next_epoch() {
+    for fault in ["panic", "stop"] {
+        let mut scene = Scene::begin();
+        for _ in 0..3 {
+            let before = epoch_of(&mut scene.wire, 1);
+            let other = epoch_of(&mut scene.wire, 0);
+            scene.break_and_await("partition_leader", "orders-1", fault);
+            assert_eq!(epoch_of(&mut scene.wire, 1), before.next(), "{fault}");
+            assert_eq!(epoch_of(&mut scene.wire, 0), other, "{fault}");
+        }
+        assert_eq!(scene.load.disconnects(), 0, "{fault}");
+        scene.end();
+    }
+}
+
+#[test]
+fn a_controller_that_panics_or_stops_is_started_again() {
+    for fault in ["panic", "stop"] {
+        let mut scene = Scene::begin();
+        for n in 0..3 {
+            scene.break_and_await("controller", "controller", fault);
+            scene.wire.create_topic(&format!("after-{n}"), 1, &[]);
+        }
+        assert_eq!(scene.load.codes(), [], "writers don't need the controller");
+        assert_eq!(scene.load.disconnects(), 0);
+        scene.end();
+    }
+}
+
+#[test]
+fn a_guardian_that_panics_or_stops_is_started_again_and_partitions_live_on() {
+    for fault in ["panic", "stop"] {
+        let mut scene = Scene::begin();
+        let epochs = [0, 1].map(|partition| epoch_of(&mut scene.wire, partition));
+        for n in 0..3 {
+            scene.break_and_await("guardian", "guardian", fault);
+            scene.wire.create_topic(&format!("after-{n}"), 1, &[]);
+            scene.wire.append(&format!("after-{n}"), &["a"]);
+        }
+        let after = [0, 1].map(|partition| epoch_of(&mut scene.wire, partition));
+        assert_eq!(after, epochs, "partitions have nothing to do with it");
+        assert_eq!(scene.load.codes(), []);
+        // And it still watches over those of the guardian before it.
+        scene.break_and_await("partition_leader", "orders-0", "panic");
+        scene.break_and_await("controller", "controller", "panic");
+        scene.end();
+    }
+}
+
+#[test]
+fn a_partition_leader_that_dies_while_there_is_no_guardian_is_found_by_the_next_one() {
+    let mut scene = Scene::begin();
+    for _ in 0..3 {
+        let before = actor(&mut scene.wire, "partition_leader", "orders-0").restarts;
+        inject(&mut scene.wire, "guardian", "guardian", "panic");
+        inject(&mut scene.wire, "partition_leader", "orders-0", "panic");
+        let wire = &mut scene.wire;
+        until("both are back", || {
+            let leader = actor(wire, "partition_leader", "orders-0");
+            leader.restarts == before + 1
+                && leader.state == "running"
+                && actor(wire, "guardian", "guardian").state == "running"
+        });
+        scene.load.wait_for_acknowledged(BATCHES);
+    }
+    scene.end();
+}
+
+#[test]
+fn a_connection_that_panics_or_stops_is_closed_and_its_client_comes_back() {
+    for fault in ["panic", "stop"] {
+        let mut scene = Scene::begin();
+        let me = scene.wire.local_address().to_string();
+        let connections = scene.wire.actors(Some("connection"));
+        let others = connections.iter().filter(|actor| actor.name != me);
+        for other in others {
+            let injected = inject(&mut scene.wire, "connection", &other.name, fault);
+            assert_eq!(injected, ErrorCode::None);
+        }
+        let load = &scene.load;
+        until("all writers have come back", || {
+            load.disconnects() >= PLAN.writers
+        });
+        scene.load.wait_for_acknowledged(BATCHES);
+        scene.end();
+    }
+}
+
+#[test]
+fn a_stalled_actor_makes_its_callers_wait_and_nothing_else() {
+    let mut scene = Scene::begin();
+    for (kind, name) in [
+        ("partition_leader", "orders-0"),
+        ("controller", "controller"),
+        ("guardian", "guardian"),
+    ] {
+        scene.break_and_await(kind, name, "stall");
+    }
+    assert_eq!(scene.load.codes(), []);
+    assert_eq!(scene.load.disconnects(), 0);
+    scene.end();
+}
+
+#[test]
+fn changes_that_a_dying_controller_had_before_it_are_refused_as_retriable() {
+    let broker = Home::new().start();
+    let (mut wire, mut other) = (broker.connect(), broker.connect());
+    assert_eq!(
+        inject(&mut other, "controller", "controller", "stall"),
+        ErrorCode::None
+    );
+    let ask = |wire: &mut Wire, name: &str| {
+        wire.send::<create_topics::Api>(&create_request(name, 1, &[]))
+            .unwrap();
+    };
+    ask(&mut wire, "first");
+    ask(&mut wire, "second");
+    // Both wait behind the stall; the panic comes after them or before, as the mailbox has it.
+    inject(&mut other, "controller", "controller", "panic");
+    for _ in 0..2 {
+        let (_, answer) = wire.receive::<create_topics::Api>().unwrap();
+        let code = answer.unwrap().topics[0].error_code;
+        assert!(code.is_ok() || code.is_retriable(), "{code}");
+    }
+    until("the controller is back", || {
+        other.try_create_topic("third", 1, &[]).error_code.is_ok()
+    });
+}
+
+#[test]
+fn faults_at_random_under_load_lose_nothing() {
+    let mut seed = Seed::from_environment();
+    let mut scene = Scene::begin();
+    for _ in 0..12 {
+        let (kind, name) = match seed.below(5) {
+            0 => ("controller", "controller"),
+            1 => ("guardian", "guardian"),
+            2 | 3 => ("partition_leader", "orders-0"),
+            _ => ("partition_leader", "orders-1"),
+        };
+        let fault = ["panic", "stop", "stall"][seed.below(3) as usize];
+        // An actor that is just being rebuilt can't be broken.
+        let injected = inject(&mut scene.wire, kind, name, fault);
+        let refused = [ErrorCode::None, ErrorCode::InvalidRequest];
+        assert!(refused.contains(&injected), "{injected}");
+        scene
+            .load
+            .wait_for_acknowledged(seed.below(BATCHES as u64) as usize);
+    }
+    let wire = &mut scene.wire;
+    until("all actors run", || {
+        let actors = wire.actors(None);
+        actors.iter().all(|actor| actor.state == "running")
+    });
+    scene.end();
+}
+
+#[test]
+fn a_broker_whose_actors_have_died_stops_in_good_order() {
+    let home = Home::new();
+    let mut scene = Scene::begin_in(&home);
+    scene.break_and_await("partition_leader", "orders-0", "panic");
+    scene.break_and_await("guardian", "guardian", "panic");
+    scene.load.finish();
+    scene.broker.stop();
+    assert!(home.data().join("clean-shutdown").exists());
+    let broker = home.start();
+    let mut wire = broker.connect();
+    let epoch = epoch_of(&mut wire, 0);
+    assert!(epoch > LeaderEpoch(0), "{epoch}");
+    wire.call::<describe_cluster::Api>(&describe_cluster::Request {});
+    for partition in 0..PLAN.partitions {
+        let read = wire.read_all(PLAN.topic, partition);
+        let history = scene.load.history(partition);
+        assert_eq!(check(&history, &read, Copies::AsOftenAsSent), Ok(()));
+    }
+}
+
+#[test]
+fn who_is_not_there_can_not_be_broken() {
+    let broker = Home::new().start();
+    let mut wire = broker.connect();
+    for (kind, name, fault) in [
+        ("partition_leader", "orders-0", "panic"),
+        ("demon", "controller", "panic"),
+        ("controller", "controller", "bless"),
+    ] {
+        assert_eq!(
+            inject(&mut wire, kind, name, fault),
+            ErrorCode::InvalidRequest
+        );
+    }
+}

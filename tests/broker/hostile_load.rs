@@ -1,0 +1,182 @@
+//! Peers who cost: too slow, too many, too much at once. They are bounded, and pay for it
+//! themselves.
+
+use std::io::{ErrorKind, Write};
+use std::time::Duration;
+
+use klamm::model::ErrorCode;
+use klamm::protocol::{api_versions, describe_cluster, fetch, metadata};
+
+use crate::batches::noise;
+use crate::calls::{fetch_request, only_partition};
+use crate::harness::{Broker, Home};
+use crate::hostile_frames::Bystander;
+use crate::load::until;
+use crate::wire::{frame, greeting, Wire};
+
+#[test]
+fn who_says_nothing_is_closed() {
+    let home = Home::new().with("listeners.native.greeting_timeout_ms", 100);
+    let broker = home.start();
+    let mut bystander = Bystander::of(&broker);
+    let mut silent = Wire::silent(broker.address).unwrap();
+    silent.expect_close("7: nothing");
+    bystander.is_served_after("7: nothing");
+}
+
+#[test]
+fn who_says_it_too_slowly_is_closed() {
+    let home = Home::new().with("listeners.native.frame_timeout_ms", 300);
+    let broker = home.start();
+    let mut bystander = Bystander::of(&broker);
+    let mut slow = broker.connect();
+    let mut trickle = slow.writer();
+    let bytes = frame::<api_versions::Api>(1, &greeting());
+    let trickling = std::thread::spawn(move || {
+        // The pace of the attack: the frame would take many times its deadline.
+        for byte in bytes.iter().cycle() {
+            if trickle.write_all(&[*byte]).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    slow.expect_close("6: a byte now and then");
+    trickling.join().unwrap();
+    bystander.is_served_after("6: a byte now and then");
+}
+
+#[test]
+fn who_has_been_idle_for_too_long_is_closed_but_nobody_who_waits_for_an_answer() {
+    let home = Home::new().with("listeners.native.idle_timeout_ms", 200);
+    let broker = home.start();
+    let mut wire = broker.connect();
+    wire.create_topic("orders", 1, &[]);
+    let request = fetch::Request {
+        max_wait_ms: 700,
+        min_bytes: 1,
+        ..fetch_request("orders", 0, 0)
+    };
+    let data = only_partition(wire.call::<fetch::Api>(&request));
+    assert_eq!(data.error_code, ErrorCode::None);
+    wire.expect_close("nothing for too long");
+}
+
+/// Connects until there are too many; returns those who are served.
+fn crowd(broker: &Broker, count: usize) -> Vec<Wire> {
+    let wires = (0..count).map(|_| Wire::connect(broker.address));
+    wires.filter_map(Result::ok).collect()
+}
+
+#[test]
+fn no_more_connections_than_allowed_are_served() {
+    for key in ["connections_max", "connections_per_address_max"] {
+        let home = Home::new().with(&format!("listeners.native.{key}"), 50);
+        let broker = home.start();
+        let mut served = crowd(&broker, 80);
+        assert_eq!(served.len(), 50, "8: {key}");
+        let ask = |wire: &mut Wire| {
+            wire.call::<describe_cluster::Api>(&describe_cluster::Request {});
+        };
+        served.iter_mut().for_each(ask);
+        served.truncate(49);
+        until("a place is free again", || {
+            Wire::connect(broker.address).is_ok()
+        });
+        served.iter_mut().for_each(ask);
+    }
+}
+
+#[test]
+fn two_thousand_connections_cost_little() {
+    let broker = Home::new().start();
+    let before = broker.resident_bytes();
+    let mut wires = crowd(&broker, 2_000);
+    assert_eq!(wires.len(), 2_000, "8");
+    let each = (broker.resident_bytes() - before) / 2_000;
+    assert!(each < 50 * 1024, "8: {each} bytes for each connection");
+    for wire in wires.iter_mut().step_by(100) {
+        wire.call::<describe_cluster::Api>(&describe_cluster::Request {});
+    }
+    drop(wires);
+    let mut wire = broker.connect();
+    until("they are forgotten", || {
+        wire.actors(Some("connection")).len() == 1
+    });
+}
+
+/// Writes until the broker takes no more, or until everything is written.
+fn pour(wire: &Wire, bytes: &[u8]) {
+    let mut socket = wire.writer();
+    socket
+        .set_write_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    let mut written = 0;
+    while written < bytes.len() {
+        match socket.write(&bytes[written..]) {
+            Ok(more) => written += more,
+            Err(error) => {
+                let kind = error.kind();
+                assert!(
+                    kind == ErrorKind::WouldBlock || kind == ErrorKind::TimedOut,
+                    "{error}"
+                );
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_requests_at_once_are_answered_one_after_the_other() {
+    let broker = Home::new().start();
+    let mut bystander = Bystander::of(&broker);
+    let mut wire = broker.connect();
+    let bytes = |n| frame::<describe_cluster::Api>(n, &describe_cluster::Request {});
+    let mut socket = wire.writer();
+    let pouring = std::thread::spawn(move || {
+        for n in 0..10_000 {
+            socket.write_all(&bytes(n)).unwrap();
+        }
+    });
+    let mut answered = wire.correlation_ids(10_000);
+    pouring.join().unwrap();
+    answered.sort();
+    assert!(answered.into_iter().eq(0..10_000));
+    bystander.is_served_after("10: 10,000 requests");
+}
+
+#[test]
+fn who_never_reads_what_was_fetched_is_read_from_no_more() {
+    let broker = Home::new().start();
+    let mut bystander = Bystander::of(&broker);
+    let mut wire = broker.connect();
+    wire.create_topic("orders", 1, &[]);
+    for _ in 0..16 {
+        wire.append("orders", &[noise(1_000_000)]);
+    }
+    let requests: Vec<u8> = (0..20_000)
+        .flat_map(|n| frame::<fetch::Api>(n, &fetch_request("orders", 0, 0)))
+        .collect();
+    pour(&wire, &requests);
+    bystander.is_served_during("9: 20,000 fetches of 16 MB, and none is read");
+    drop(wire);
+    bystander.is_served_after("9: and then it leaves");
+}
+
+#[test]
+fn who_never_reads_what_it_asked_for_is_read_from_no_more() {
+    let broker = Home::new().start();
+    let mut bystander = Bystander::of(&broker);
+    let mut wire = broker.connect();
+    wire.create_topic("orders", 1_000, &[]);
+    let all = metadata::Request {
+        topics: None,
+        allow_auto_topic_creation: false,
+    };
+    let requests: Vec<u8> = (0..20_000)
+        .flat_map(|n| frame::<metadata::Api>(n, &all))
+        .collect();
+    pour(&wire, &requests);
+    bystander.is_served_during("9: 20,000 times the metadata of 1,000 partitions");
+}
