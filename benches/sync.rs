@@ -20,7 +20,7 @@ use klamm::storage::fs::RealFs;
 use klamm::storage::log::{Covered, Log, LogConfig, Shutdown};
 use klamm::storage::syncer::{AbortProcess, SyncFileSystem, SyncPool, Syncer};
 
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 5;
 const LOGS: [usize; 4] = [1, 10, 100, 1_000];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -235,7 +235,7 @@ fn batch(records: usize, value_bytes: usize) -> Result<Batch, Box<dyn Error>> {
 
 fn summary(values: &mut [f64]) -> String {
     values.sort_by(f64::total_cmp);
-    match values {
+    match &*values {
         [] => "-".into(),
         [first, .., last] => format!("{first:.1} / {:.1} / {last:.1}", values[values.len() / 2]),
         [only] => format!("{only:.1}"),

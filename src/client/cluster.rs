@@ -32,6 +32,8 @@ pub struct ClientConfig {
     pub retry_backoff_max: Duration,
     /// How many requests a connection has in flight at most.
     pub in_flight_max: usize,
+    /// How old a producer's knowledge of a topic may become, so that it learns of new partitions.
+    pub metadata_age_max: Duration,
 }
 
 impl Default for ClientConfig {
@@ -44,6 +46,7 @@ impl Default for ClientConfig {
             retry_backoff: Duration::from_millis(50),
             retry_backoff_max: Duration::from_secs(1),
             in_flight_max: 1024,
+            metadata_age_max: Duration::from_secs(60),
         }
     }
 }

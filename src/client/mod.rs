@@ -2,7 +2,7 @@
 //!
 //! [`Client::connect`] finds the cluster; from it come any number of [`Producer`]s,
 //! [`Consumer`]s and an [`Admin`]. All of them share its connections, one for each broker and
-//! [purpose](connection), and its knowledge of who leads which partition.
+//! purpose (control, produce, fetch), and its knowledge of who leads which partition.
 //!
 //! ```no_run
 //! use klamm::client::{Client, ConsumerConfig, ProducerConfig, ProducerRecord, StartAt};

@@ -170,6 +170,36 @@ async fn records_without_a_key_are_spread_over_all_partitions_in_full_batches() 
 }
 
 #[tokio::test]
+async fn a_producer_learns_of_new_partitions() {
+    let broker = FakeBroker::start(1).await;
+    let config = ClientConfig {
+        metadata_age_max: Duration::ZERO,
+        ..ClientConfig::from(broker.address.as_str())
+    };
+    let client = Client::connect(config).await.unwrap();
+    let producer = client.producer(ProducerConfig {
+        batch_bytes: 1,
+        ..ProducerConfig::default()
+    });
+    let record = ProducerRecord::to(TOPIC).value(b"x");
+    producer.send(record).await.unwrap().await.unwrap();
+    broker.state().logs.push(Default::default());
+    let mut sent = 0;
+    while producer
+        .send(record)
+        .await
+        .unwrap()
+        .await
+        .unwrap()
+        .partition
+        == 0
+    {
+        sent += 1;
+        assert!(sent < 10_000, "partition 1 is never used");
+    }
+}
+
+#[tokio::test]
 async fn sending_waits_while_the_buffer_is_full() {
     let broker = FakeBroker::start(1).await;
     broker.state().held = true;
@@ -185,6 +215,7 @@ async fn sending_waits_while_the_buffer_is_full() {
     {
         sent.unwrap();
         taken += 100;
+        assert!(taken <= 10_000, "the buffer has no bound");
     }
     assert!(
         (5_000..=10_000).contains(&taken),
@@ -471,6 +502,26 @@ async fn a_seek_forgets_what_was_fetched_ahead() {
         200,
         "a long poll is woken"
     );
+    // Now another long poll waits at the end; what it brings is no longer wanted there.
+    assert!(consumer
+        .poll(Duration::from_millis(50))
+        .await
+        .unwrap()
+        .is_empty());
+    consumer
+        .seek(TOPIC, 0, StartAt::Offset(Offset(150)))
+        .await
+        .unwrap();
+    let offsets = |read: Vec<(i32, i64, String)>| read.into_iter().map(|record| record.1);
+    let read_again = read(&mut consumer, 51).await;
+    assert!(offsets(read_again).eq(150..=200));
+    for next in 201..205 {
+        fill(&client, 1, Codec::None).await;
+        assert!(
+            offsets(read(&mut consumer, 1).await).eq([next]),
+            "each once"
+        );
+    }
 }
 
 #[tokio::test]

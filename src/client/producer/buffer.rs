@@ -59,6 +59,13 @@ pub(super) struct Appended {
     pub batch: BatchIs,
 }
 
+impl Appended {
+    /// Whether the record is its batch's first.
+    pub(super) fn is_first(&self) -> bool {
+        self.delivery.index == 0
+    }
+}
+
 /// Whether a batch takes more records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BatchIs {

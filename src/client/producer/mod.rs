@@ -15,8 +15,10 @@ mod sender;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::{OnceCell, Semaphore};
+use tokio::time::Instant;
 
 pub use config::{Acks, Idempotence, ProducerConfig};
 pub use record::{BatchOutcome, Delivery, DeliveryFuture, DeliveryListener, ProducerRecord};
@@ -92,6 +94,7 @@ struct Topic {
     /// Where records without key and partition go now, and how many bytes went there.
     sticky: AtomicUsize,
     sticky_bytes: AtomicUsize,
+    asked_at: Mutex<Instant>,
 }
 
 impl Producer {
@@ -155,6 +158,9 @@ impl Producer {
         room.forget();
         if record.partition.is_none() && record.key.is_none() {
             topic.unstick(appended.bytes, appended.batch, shared.config.batch_bytes);
+        }
+        if appended.is_first() && topic.is_older_than(shared.client.config().metadata_age_max) {
+            self.learn_in_background(&topic);
         }
         if appended.batch == BatchIs::Full {
             // Lets the partition's sender have its turn on a runtime of one thread.
@@ -221,6 +227,18 @@ impl Producer {
         self.add_partitions(&metadata)
     }
 
+    /// Looks for partitions that are new, while nobody waits for it.
+    fn learn_in_background(&self, topic: &Topic) {
+        let (producer, name) = (self.clone(), topic.name.clone());
+        tokio::spawn(async move {
+            let now = Instant::now();
+            // If this fails, the next batch asks again.
+            if let Ok(metadata) = producer.inner.shared.client.topic_since(&name, now).await {
+                let _ = producer.add_partitions(&metadata);
+            }
+        });
+    }
+
     /// Asks again for a topic that doesn't seem to have the record's partition.
     async fn learn_partition(
         &self,
@@ -228,7 +246,7 @@ impl Producer {
         record: &ProducerRecord<'_>,
     ) -> Result<Arc<Partition>, ProduceError> {
         let client = &self.inner.shared.client;
-        let now = tokio::time::Instant::now();
+        let now = Instant::now();
         let metadata = client.topic_since(&topic.name, now).await?;
         let topic = self.add_partitions(&metadata)?;
         topic.choose(record).ok_or_else(|| {
@@ -262,6 +280,7 @@ impl Producer {
                 partitions: RwLock::default(),
                 sticky: AtomicUsize::new(uuid::Uuid::new_v4().as_u128() as u16 as usize),
                 sticky_bytes: AtomicUsize::new(0),
+                asked_at: Mutex::new(Instant::now()),
             })
         });
         let mut partitions = topic
@@ -322,6 +341,16 @@ impl Topic {
             (None, None) => self.sticky.load(Ordering::Relaxed) % partitions.len(),
         };
         partitions.get(index).cloned()
+    }
+
+    /// Says yes once, so that one caller asks again.
+    fn is_older_than(&self, age_max: Duration) -> bool {
+        let mut asked_at = self.asked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_older = asked_at.elapsed() >= age_max;
+        if is_older {
+            *asked_at = Instant::now();
+        }
+        is_older
     }
 
     /// Goes to the next partition when this one has got its batch (KIP-794: by bytes, so that

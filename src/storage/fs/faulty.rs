@@ -30,7 +30,7 @@ impl Random {
         Random(seed ^ 0x9e37_79b9_7f4a_7c15)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -40,7 +40,7 @@ impl Random {
 
     /// A number below `limit`, which is above 0.
     pub fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
+        self.draw() % limit
     }
 
     /// True once in `times`.
@@ -247,9 +247,11 @@ impl Inode {
             if all_written || random.one_in(2) {
                 continue;
             }
-            for at in sector.max(self.dirty_from)..len.min(sector + SECTOR) {
-                disk[at] = self.synced.get(at).copied().unwrap_or(0);
-            }
+            let from = sector.max(self.dirty_from);
+            let to = len.min(sector + SECTOR);
+            let old = from.min(self.synced.len())..to.min(self.synced.len());
+            disk[from..to].fill(0);
+            disk[from..from + old.len()].copy_from_slice(&self.synced[old]);
         }
         // The last page that isn't all synced may be torn.
         let torn_from = (len.saturating_sub(1) / PAGE * PAGE).max(self.synced.len());
@@ -257,7 +259,7 @@ impl Inode {
             let from = torn_from + random.below((len - torn_from) as u64) as usize;
             let zeros = random.one_in(2);
             for byte in &mut disk[from..] {
-                *byte = if zeros { 0 } else { random.next() as u8 };
+                *byte = if zeros { 0 } else { random.draw() as u8 };
             }
         }
         disk
@@ -330,7 +332,7 @@ impl FaultyFs {
             pending: Vec::new(),
             locks: BTreeSet::new(),
             faults: Faults::default(),
-            random: Random::new(old.random.next()),
+            random: Random::new(old.random.draw()),
             syncs: 0,
         };
         FaultyFs {

@@ -115,7 +115,7 @@ impl Recovery {
             Loaded::Damaged(reason) => (None, Tail::MustBeWhole(format!("is damaged ({reason})"))),
         };
         let recovery_point = match &checkpoint {
-            Some(checkpoint) => checkpoint.recovery_point.max(first),
+            Some(checkpoint) => checkpoint.recovery_point,
             None => first,
         };
         let mut epochs = LeaderEpochs::new(
@@ -190,6 +190,8 @@ impl Recovery {
             let missing = self.start_offset();
             return Err(self.corrupt(missing, 0, missing, "the segment is missing".into()));
         }
+        // What lies below it was deleted, and perhaps never synced.
+        self.recovery_point = self.recovery_point.max(first);
         let holds_point = segments.partition_point(|base| *base <= self.recovery_point);
         let (below, later) = segments.split_at(holds_point);
         let mut sealed = VecDeque::new();

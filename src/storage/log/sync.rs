@@ -92,6 +92,11 @@ impl Unsynced {
         self.new_log &= self.names_synced == 0;
     }
 
+    /// The segments below `start` are gone.
+    pub fn forget_below(&mut self, start: Offset) {
+        self.files.retain(|f| f.next > start);
+    }
+
     /// The files beyond `offset` are gone.
     pub fn truncate(&mut self, offset: Offset) {
         self.files.retain(|f| f.next <= offset);
