@@ -50,6 +50,7 @@ fn epoch_of(wire: &mut Wire, partition: usize) -> LeaderEpoch {
 
 /// A broker under load.
 struct Scene {
+    home: Home,
     broker: Broker,
     load: Load,
     wire: Wire,
@@ -57,17 +58,19 @@ struct Scene {
 
 impl Scene {
     fn begin() -> Scene {
-        Scene::begin_in(&Home::new())
-    }
-
-    fn begin_in(home: &Home) -> Scene {
+        let home = Home::new();
         let broker = home.start();
         let mut wire = broker.connect();
         wire.create_topic(PLAN.topic, PLAN.partitions, &[]);
         let load = Load::start(PLAN);
         load.broker_is_at(broker.address);
         load.wait_for_acknowledged(BATCHES);
-        Scene { broker, load, wire }
+        Scene {
+            home,
+            broker,
+            load,
+            wire,
+        }
     }
 
     /// Breaks the actor, and waits until it is back and everybody gets on.
@@ -259,14 +262,13 @@ fn faults_at_random_under_load_lose_nothing() {
 
 #[test]
 fn a_broker_whose_actors_have_died_stops_in_good_order() {
-    let home = Home::new();
-    let mut scene = Scene::begin_in(&home);
+    let mut scene = Scene::begin();
     scene.break_and_await("partition_leader", "orders-0", "panic");
     scene.break_and_await("guardian", "guardian", "panic");
     scene.load.finish();
     scene.broker.stop();
-    assert!(home.data().join("clean-shutdown").exists());
-    let broker = home.start();
+    assert!(scene.home.data().join("clean-shutdown").exists());
+    let broker = scene.home.start();
     let mut wire = broker.connect();
     let epoch = epoch_of(&mut wire, 0);
     assert!(epoch > LeaderEpoch(0), "{epoch}");

@@ -17,7 +17,7 @@ mod seed;
 mod admin;
 mod config_and_start;
 mod crash;
-// mod disk_full;
+mod disk_full;
 mod fetch;
 mod hostile_frames;
 mod hostile_load;
