@@ -64,7 +64,8 @@ pub struct ConfigSynonym {
 }
 
 impl BrokerDefaults {
-    /// From the broker's names (`log.retention.ms`) and values, each checked like a topic's.
+    /// From the broker's names (`log.retention.ms`) and values, each checked like a topic's. A
+    /// value that is the default anyway counts as not set.
     pub fn new<'a>(
         settings: impl IntoIterator<Item = (&'a str, String)>,
     ) -> Result<BrokerDefaults, Refusal> {
@@ -76,7 +77,9 @@ impl BrokerDefaults {
                 Refusal::new(ErrorCode::InvalidConfig, message)
             })?;
             key.check(&value)?;
-            values.insert(key.name, value);
+            if value != key.default {
+                values.insert(key.name, value);
+            }
         }
         Ok(BrokerDefaults { values })
     }
