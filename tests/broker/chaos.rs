@@ -9,6 +9,7 @@ use klamm::protocol::inject_fault;
 use klamm::protocol::{create_topics, describe_cluster};
 
 use crate::calls::create_request;
+use crate::client_load::ClientLoad;
 use crate::harness::{Broker, Home};
 use crate::history::{check, Copies};
 use crate::load::{until, Load, Plan};
@@ -257,6 +258,30 @@ fn faults_at_random_under_load_lose_nothing() {
         actors.iter().all(|actor| actor.state == "running")
     });
     assert_eq!(scene.end(), 0);
+}
+
+#[test]
+fn the_client_library_delivers_once_and_in_order_whatever_dies() {
+    let mut seed = Seed::from_environment();
+    let broker = Home::new().start();
+    let mut wire = broker.connect();
+    wire.create_topic(PLAN.topic, PLAN.partitions, &[]);
+    let load = ClientLoad::start(broker.address, PLAN.topic, PLAN.partitions);
+    for round in 0..12 {
+        load.wait_for_acknowledged(seed.below(BATCHES as u64) as usize);
+        let partition = format!("orders-{}", round % PLAN.partitions);
+        // One that is just being rebuilt can't be broken.
+        inject(&mut wire, "partition_leader", &partition, "panic");
+        if round % 4 == 0 {
+            let me = wire.local_address().to_string();
+            let connections = wire.actors(Some("connection"));
+            for other in connections.iter().filter(|actor| actor.name != me) {
+                inject(&mut wire, "connection", &other.name, "panic");
+            }
+        }
+    }
+    load.wait_for_acknowledged(BATCHES);
+    load.end_and_check(&mut wire);
 }
 
 #[test]

@@ -2,16 +2,12 @@
 //!
 //! `KLAMM_ROUNDS` says how often (5 without it), `KLAMM_SEED` repeats a run's moments.
 
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::Arc;
-
-use klamm::client::{BatchOutcome, Client, ProducerConfig, ProducerRecord};
 use klamm::model::ErrorCode;
 
+use crate::client_load::ClientLoad;
 use crate::harness::{Broker, Home};
-use crate::history::{check, Copies, Outcome, Sent};
-use crate::load::{Load, Plan, Progress};
+use crate::history::{check, Copies};
+use crate::load::{Load, Plan};
 use crate::seed::Seed;
 
 const ROUNDS: u64 = 5;
@@ -72,85 +68,21 @@ fn what_was_acknowledged_outlives_kill_9_at_any_moment() {
     check_all(&load, &broker, "after a clean stop");
 }
 
-/// Sends to all partitions in turn until it is told to stop; returns what became of each record, by
-/// partition. Every one of them must be delivered.
-async fn send_until(
-    stopped: &AtomicBool,
-    address: SocketAddr,
-    progress: Arc<Progress>,
-) -> Vec<Vec<Sent>> {
-    let client = Client::connect(address.to_string().as_str()).await.unwrap();
-    let listener = move |outcome: &BatchOutcome| {
-        if outcome.result.is_ok() {
-            progress.advance();
-        }
-    };
-    let producer = client.producer(ProducerConfig {
-        batch_bytes: 2 * 1024,
-        buffer_bytes: 256 * 1024,
-        delivery_listener: Some(Arc::new(listener)),
-        ..ProducerConfig::default()
-    });
-    let mut deliveries = Vec::new();
-    while !stopped.load(SeqCst) {
-        let value = format!("record {} {}", deliveries.len(), ".".repeat(180));
-        let partition = deliveries.len() as i32 % PLAN.partitions;
-        let record = ProducerRecord::to(PLAN.topic).partition(partition);
-        let delivery = producer.send(record.value(value.as_bytes())).await.unwrap();
-        deliveries.push((partition, value, delivery));
-    }
-    producer.flush().await;
-    let mut sent = vec![Vec::new(); PLAN.partitions as usize];
-    for (partition, value, delivery) in deliveries {
-        let delivery = delivery.await.unwrap_or_else(|e| panic!("{value}: {e}"));
-        sent[partition as usize].push(Sent {
-            writer: 0,
-            value: value.into_bytes(),
-            sends: 1,
-            outcome: Outcome::Acknowledged(delivery.offset.0),
-        });
-    }
-    sent
-}
-
 #[test]
 fn what_the_client_library_sends_is_there_once_and_in_order_whatever_is_killed() {
     let mut seed = Seed::from_environment();
     let home = Home::new().with_its_own_port();
     let mut broker = home.start();
-    let address = broker.address;
-    broker
-        .connect()
-        .create_topic(PLAN.topic, PLAN.partitions, &[]);
-    let stopped = Arc::new(AtomicBool::new(false));
-    let progress = Arc::new(Progress::default());
-    let (stop, progressing) = (stopped.clone(), progress.clone());
-    let sending = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        runtime
-            .unwrap()
-            .block_on(send_until(&stop, address, progressing))
-    });
+    let mut wire = broker.connect();
+    wire.create_topic(PLAN.topic, PLAN.partitions, &[]);
+    let load = ClientLoad::start(broker.address, PLAN.topic, PLAN.partitions);
     for _ in 0..rounds() {
-        progress.wait_for(seed.below(BATCHES_MAX) as usize);
+        load.wait_for_acknowledged(seed.below(BATCHES_MAX) as usize);
         broker.kill();
         broker = home.start();
     }
-    progress.wait_for(1);
-    stopped.store(true, SeqCst);
-    let sent = sending.join().expect("the sender panicked");
-    let mut wire = broker.connect();
-    for (partition, sent) in (0..).zip(&sent) {
-        let read = wire.read_all(PLAN.topic, partition);
-        assert_eq!(
-            check(sent, &read, Copies::One),
-            Ok(()),
-            "partition {partition}"
-        );
-        assert_eq!(read.len(), sent.len());
-    }
+    load.wait_for_acknowledged(1);
+    load.end_and_check(&mut broker.connect());
 }
 
 #[test]
