@@ -16,8 +16,8 @@ bench *ARGS:
     cargo run --release -- perf machine {{ARGS}}
     cargo run --release -- perf produce --partitions 6 --topic bench-100 --records 20000000 --with-machine {{ARGS}}
     cargo run --release -- perf produce --partitions 6 --topic bench-1k --records 2000000 --record-size 1024 --with-machine {{ARGS}}
-    cargo run --release -- perf consume --partitions 6 --topic bench-100 {{ARGS}}
-    cargo run --release -- perf consume --partitions 6 --topic bench-1k {{ARGS}}
+    cargo run --release -- perf consume --partitions 6 --consumers 2 --topic bench-100 {{ARGS}}
+    cargo run --release -- perf consume --partitions 6 --consumers 2 --topic bench-1k {{ARGS}}
     cargo run --release -- perf latency --topic bench-latency --records 2000 {{ARGS}}
     cargo run --release -- perf latency --topic bench-latency --records 2000 --acks 1 {{ARGS}}
     cargo run --release -- perf latency --topic bench-latency --records 1000000 --in-flight 256 {{ARGS}}

@@ -115,7 +115,9 @@ fn sync_all(logs: &mut [Log], pool: &SyncPool) -> Result<Duration, Box<dyn Error
         let job = log.begin_sync().ok_or("nothing to sync")?;
         pool.submit(
             job,
-            Box::new(move |covered| drop(sender.send((n, covered)))),
+            Box::new(move |covered| {
+                let _ = sender.send((n, covered));
+            }),
         );
     }
     for _ in 0..logs.len() {
@@ -197,7 +199,12 @@ fn append_much(
         if in_flight.is_none() {
             in_flight = log.begin_sync().map(|job| {
                 let (sender, done) = channel();
-                pool.submit(job, Box::new(move |covered| drop(sender.send(covered))));
+                pool.submit(
+                    job,
+                    Box::new(move |covered| {
+                        let _ = sender.send(covered);
+                    }),
+                );
                 done
             });
         }

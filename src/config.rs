@@ -113,7 +113,7 @@ section! {
         /// what lies past them is scanned.
         checkpoint_interval_ms: u64 = 5_000,
         /// How many logs are synced side by side.
-        sync_threads: usize = 32,
+        sync_threads: usize = 8,
     }
 }
 

@@ -2,11 +2,6 @@
 
 use std::process::ExitCode;
 
-/// Connections and batches come and go on every thread, and mimalloc is about twice as fast at
-/// that as the system's allocator, and gives memory back.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     klamm::cli::main()
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Arbiter;
+use rustix::process::{getrlimit, setrlimit, Resource};
 use thiserror::Error;
 use tokio::signal::unix::{signal, Signal, SignalKind};
 use tokio::time::timeout;
@@ -87,6 +88,7 @@ pub enum NodeError {
 /// Runs a broker until it is told to stop by SIGTERM or SIGINT; a second SIGINT ends the process at
 /// once.
 pub fn run(config: Config) -> Result<(), NodeError> {
+    raise_descriptor_limit();
     let system = actix::System::with_tokio_rt(runtime);
     system.block_on(async {
         let mut signals = Signals::new()?;
@@ -103,6 +105,15 @@ pub fn run(config: Config) -> Result<(), NodeError> {
             () = signals.insist() => std::process::exit(130),
         }
     })
+}
+
+/// Each log keeps a file open, and each connection a socket: as many as the system allows us.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        log::warn!("the limit of open files stays as it is: {error}");
+    }
 }
 
 /// Each arbiter has a runtime of its own. Its blocking threads come when they are needed.

@@ -2,11 +2,11 @@
 //! there once and in order although the broker is killed in the midst of them.
 #![cfg(feature = "cli")]
 
-mod broker;
+mod broker_process;
 
 use std::time::Duration;
 
-use broker::Broker;
+use broker_process::Broker;
 use klamm::client::{
     Acks, Client, ClientConfig, Consumer, ConsumerConfig, NewTopic, Producer, ProducerConfig,
     ProducerRecord, Resource, StartAt,

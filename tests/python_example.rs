@@ -5,12 +5,12 @@
 //! network), the test says so and passes.
 #![cfg(feature = "cli")]
 
-mod broker;
+mod broker_process;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use broker::Broker;
+use broker_process::Broker;
 
 fn has_msgpack(python: &Path) -> bool {
     let output = Command::new(python).args(["-c", "import msgpack"]).output();

@@ -32,7 +32,7 @@ use crate::record::TimestampType;
 use crate::storage::data_dir::DataDir;
 use crate::storage::fs::FileSystem;
 use crate::storage::log::{Flush, Log, LogConfig, Shutdown};
-use crate::storage::syncer::Syncer;
+use crate::storage::syncer::{abort_if_fatal, Syncer};
 
 /// Logs that are opened side by side.
 const OPENS_MAX: usize = 4;
@@ -274,7 +274,8 @@ impl Guardian {
             let opened = actix_rt::task::spawn_blocking(move || {
                 let dir = wards.data_dir.log_dir(&id);
                 let file_system = wards.file_system.clone();
-                Log::open(file_system, &dir, config, left, Timestamp::now())
+                let log = Log::open(file_system, &dir, config, left, Timestamp::now());
+                log.inspect_err(abort_if_fatal)
             });
             let log = match opened.await {
                 Ok(log) => log.map_err(|error| error.to_string()),

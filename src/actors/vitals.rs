@@ -190,9 +190,11 @@ impl Vitals {
     }
 }
 
+type Actors = BTreeMap<(Kind, String), Arc<Vitals>>;
+
 /// All actors of this node.
 #[derive(Clone, Default)]
-pub struct Registry(Arc<Mutex<BTreeMap<(Kind, String), Arc<Vitals>>>>);
+pub struct Registry(Arc<Mutex<Actors>>);
 
 impl Registry {
     /// Lists the actor for as long as the registration lives.

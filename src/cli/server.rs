@@ -18,18 +18,9 @@ pub struct Args {
 /// Runs until SIGTERM or SIGINT, which `node` takes care of.
 pub fn run(args: Args) -> Result<(), CliError> {
     start_logging();
-    keep_memory_small();
     let config = Config::load(args.config.as_deref())?;
     node::run(config)?;
     Ok(())
-}
-
-/// The allocator takes memory in arenas, which the kernel would make of huge pages: an idle broker
-/// would then hold 45 MiB more than it uses.
-fn keep_memory_small() {
-    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        log::debug!("transparent huge pages stay on: {error}");
-    }
 }
 
 /// To stderr, at `info` unless `RUST_LOG` says otherwise. sled and async-raft tell of their inner

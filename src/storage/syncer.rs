@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::log::{Covered, SyncJob};
+use super::log::{Covered, LogError, SyncJob};
 
 /// What happens when a sync fails.
 pub trait FatalDisk: Send + Sync {
@@ -33,6 +33,15 @@ impl FatalDisk for AbortProcess {
              process ends, and the disk is read again at the next start",
             dir.display()
         );
+        std::process::abort();
+    }
+}
+
+/// Ends the process if the error is that of a sync: outside of the pool too, a sync that failed is
+/// never tried again.
+pub fn abort_if_fatal(error: &LogError) {
+    if error.is_fatal() {
+        log::error!("{error}; this process ends, and the disk is read again at the next start");
         std::process::abort();
     }
 }

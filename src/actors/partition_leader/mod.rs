@@ -26,7 +26,7 @@ use crate::engine::replica::{Acks, Commit, CommitRule, LeaderReplica, Released};
 use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal, Timestamp};
 use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, MAX_TIMESTAMP};
 use crate::storage::log::{Appended, Covered, Log, LogError, Removed, SyncJob, TimestampedOffset};
-use crate::storage::syncer::Syncer;
+use crate::storage::syncer::{abort_if_fatal, Syncer};
 
 pub use handle::PartitionHandle;
 pub use messages::{
@@ -345,6 +345,7 @@ impl PartitionLeader {
     }
 
     fn refusal(&self, what: &str, error: &LogError) -> Refusal {
+        abort_if_fatal(error);
         let code = error.code();
         if code == ErrorCode::KafkaStorageError {
             log::error!("{}: {what}: {error}", self.vitals.name());

@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::super::error::CliError;
 use crate::model::ErrorCode;
+use crate::protocol::frame::FRAME_LENGTH_BYTES;
 use crate::protocol::{
     api_versions, decode_response, encode_request, split_frame, Api, ApiKey, RequestHeader,
     Segments, FRAME_BYTES_MAX,
@@ -39,7 +40,8 @@ pub struct Wire {
     queued: VecDeque<Bytes>,
     /// The small requests at the end of what is queued.
     small: BytesMut,
-    correlation_id: i32,
+    /// Of the next request.
+    header: RequestHeader,
 }
 
 impl Wire {
@@ -74,7 +76,7 @@ impl Wire {
             read_bytes: READ_BYTES_MIN,
             queued: VecDeque::new(),
             small: BytesMut::new(),
-            correlation_id: 0,
+            header: header(),
         };
         let greeting = wire.call::<api_versions::Api>(&api_versions::Request {
             client_software_name: CLIENT_ID.into(),
@@ -97,17 +99,14 @@ impl Wire {
 
     /// Queues a request and returns its correlation id; these count up from 0.
     pub fn queue<A: Api>(&mut self, request: &A::Request) -> Result<i32, CliError> {
-        let header = RequestHeader {
-            api_key: A::KEY as i16,
-            api_version: version(A::KEY),
-            correlation_id: self.correlation_id,
-            client_id: Some(CLIENT_ID.into()),
-        };
-        let segments = encode_request::<A>(&header, request)
+        self.header.api_key = A::KEY as i16;
+        self.header.api_version = version(A::KEY);
+        let segments = encode_request::<A>(&self.header, request)
             .map_err(|error| CliError::failed(error.to_string()))?;
         self.push(segments);
-        self.correlation_id = self.correlation_id.wrapping_add(1);
-        Ok(header.correlation_id)
+        let correlation_id = self.header.correlation_id;
+        self.header.correlation_id = correlation_id.wrapping_add(1);
+        Ok(correlation_id)
     }
 
     fn push(&mut self, segments: Segments) {
@@ -151,7 +150,8 @@ impl Wire {
     /// Waits for bytes, and appends each frame that is whole then. There may be none.
     pub fn receive(&mut self, frames: &mut Vec<Bytes>) -> Result<(), CliError> {
         let filled = self.received.len();
-        self.received.resize(filled + self.read_bytes, 0);
+        let wanted = self.read_bytes.max(self.missing_bytes());
+        self.received.resize(filled + wanted, 0);
         let read = loop {
             match self.stream.read(&mut self.received[filled..]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -162,7 +162,7 @@ impl Wire {
             .truncate(filled + read.as_ref().copied().unwrap_or(0));
         match read {
             Ok(0) => return Err(self.failed(io::ErrorKind::UnexpectedEof.into())),
-            Ok(read) if read == self.read_bytes => {
+            Ok(read) if read == wanted => {
                 self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
             }
             Ok(_) => {}
@@ -173,6 +173,16 @@ impl Wire {
             frames.push(frame);
         }
         Ok(())
+    }
+
+    /// What the frame that has begun still lacks, so that a large one is read in one piece.
+    fn missing_bytes(&self) -> usize {
+        let whole = self.received.first_chunk().map_or(0, |length| {
+            FRAME_LENGTH_BYTES + u32::from_be_bytes(*length) as usize
+        });
+        whole
+            .saturating_sub(self.received.len())
+            .min(FRAME_BYTES_MAX)
     }
 
     /// The correlation id and response in a frame; an error of the request as a whole is an
@@ -204,7 +214,7 @@ impl Wire {
             read_bytes: READ_BYTES_MIN,
             queued: VecDeque::new(),
             small: BytesMut::new(),
-            correlation_id: 0,
+            header: header(),
         })
     }
 
@@ -227,6 +237,15 @@ impl Wire {
             _ => error.to_string(),
         };
         CliError::failed(format!("{}: {reason}", self.address))
+    }
+}
+
+fn header() -> RequestHeader {
+    RequestHeader {
+        api_key: 0,
+        api_version: 0,
+        correlation_id: 0,
+        client_id: Some(CLIENT_ID.into()),
     }
 }
 

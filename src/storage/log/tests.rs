@@ -322,6 +322,9 @@ fn a_full_disk_refuses_the_append_and_works_again_when_there_is_space() {
         assert!(error.to_string().contains(".log"), "{error}");
         assert_eq!(log.end_offset(), end);
         assert_eq!(read_all_from(&log, Offset(0)).unwrap(), all);
+        // Nothing of the failed write is left behind the end.
+        let file = fs.open(&log.active.path).unwrap();
+        assert_eq!(file.len().unwrap(), log.active.size, "with room for {room}");
     }
     fs.limit_capacity(None);
     let base = append(&mut log, std::slice::from_ref(&producer))[0];
