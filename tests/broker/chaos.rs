@@ -3,12 +3,15 @@
 //!
 //! These need a build with the feature `chaos`, the only one that can be told to break.
 
+use std::io;
+
 use klamm::model::{ErrorCode, LeaderEpoch};
 use klamm::protocol::describe_actors::ActorDescription;
 use klamm::protocol::inject_fault;
-use klamm::protocol::{create_topics, describe_cluster};
+use klamm::protocol::{create_topics, describe_cluster, produce, Answer};
 
-use crate::calls::create_request;
+use crate::batches::batch;
+use crate::calls::{create_request, only_result, produce_request, ACKS_ALL};
 use crate::client_load::ClientLoad;
 use crate::harness::{Broker, Home};
 use crate::history::{check, Copies};
@@ -26,13 +29,21 @@ const PLAN: Plan = Plan {
 /// Batches that are acknowledged before and after each fault.
 const BATCHES: usize = 30;
 const STALL_MS: i32 = 300;
+/// Far longer than it takes to fill a mailbox.
+const LONG_STALL_MS: i32 = 3_000;
+/// The least that the config allows.
+const MAILBOX_CAPACITY: usize = 256;
 
 fn inject(wire: &mut Wire, kind: &str, name: &str, fault: &str) -> ErrorCode {
+    inject_for(wire, kind, name, fault, STALL_MS)
+}
+
+fn inject_for(wire: &mut Wire, kind: &str, name: &str, fault: &str, stall_ms: i32) -> ErrorCode {
     let request = inject_fault::Request {
         kind: kind.into(),
         name: name.into(),
         fault: fault.into(),
-        stall_ms: STALL_MS,
+        stall_ms,
     };
     wire.call::<inject_fault::Api>(&request).error_code
 }
@@ -204,6 +215,48 @@ fn a_stalled_actor_makes_its_callers_wait_and_nothing_else() {
     }
     assert_eq!(scene.load.codes(), []);
     assert_eq!(scene.end(), 0);
+}
+
+#[test]
+fn what_an_overloaded_partition_can_not_take_is_answered_at_once_and_not_queued() {
+    let home = Home::new().with("actors.partition_mailbox_capacity", MAILBOX_CAPACITY);
+    let broker = home.start();
+    let (mut wire, mut other) = (broker.connect(), broker.connect());
+    wire.create_topic(PLAN.topic, 1, &[]);
+    inject_for(
+        &mut other,
+        "partition_leader",
+        "orders-0",
+        "stall",
+        LONG_STALL_MS,
+    );
+    let mut results = Vec::new();
+    let mut answered = |answer: io::Result<(i32, Answer<produce::Response>)>| {
+        results.push(only_result(answer.unwrap().1.unwrap()).error_code);
+    };
+    let sends = MAILBOX_CAPACITY + 100;
+    for n in 0..sends {
+        let request = produce_request(PLAN.topic, 0, ACKS_ALL, batch(&[n.to_string()]));
+        wire.send::<produce::Api>(&request).unwrap();
+        // One message in the mailbox for each: the broker has taken this one before the next.
+        until("the broker has taken it", || {
+            let depth = actor(&mut other, "partition_leader", "orders-0").mailbox_depth;
+            depth as usize >= (n + 1).min(MAILBOX_CAPACITY)
+        });
+    }
+    for _ in 0..sends {
+        answered(wire.receive::<produce::Api>());
+    }
+    let count = |code| results.iter().filter(|result| **result == code).count();
+    let (taken, refused) = (
+        count(ErrorCode::None),
+        count(ErrorCode::ThrottlingQuotaExceeded),
+    );
+    assert_eq!(taken + refused, sends, "{results:?}");
+    assert!(refused >= 90, "{refused} of {sends} were refused");
+    // Those who were refused did not wait for those who were taken.
+    assert_eq!(results[0], ErrorCode::ThrottlingQuotaExceeded);
+    assert_eq!(wire.read_all(PLAN.topic, 0).len(), taken);
 }
 
 #[test]
