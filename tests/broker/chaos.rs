@@ -358,6 +358,25 @@ fn a_broker_whose_actors_have_died_stops_in_good_order() {
 }
 
 #[test]
+fn a_topic_that_is_deleted_while_its_leader_is_dead_is_gone() {
+    let home = Home::new();
+    let broker = home.start();
+    let mut wire = broker.connect();
+    for round in 0..5 {
+        wire.create_topic(PLAN.topic, 1, &[]);
+        wire.append(PLAN.topic, &["a"]);
+        inject(&mut wire, "partition_leader", "orders-0", "panic");
+        assert_eq!(wire.delete_topic(PLAN.topic), ErrorCode::None, "{round}");
+        let logs = home.data().join("logs");
+        let count = || std::fs::read_dir(&logs).unwrap().count();
+        until("its data is gone", || count() == 0);
+        until("its actor is gone", || {
+            wire.actors(Some("partition_leader")).is_empty()
+        });
+    }
+}
+
+#[test]
 fn who_is_not_there_can_not_be_broken() {
     let broker = Home::new().start();
     let mut wire = broker.connect();
