@@ -12,8 +12,12 @@ const INTERVAL_MS_MIN: u64 = 10;
 const TIMEOUT_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// Offsets in a segment's index are 32 bits.
 const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
-/// A segment that holds less than this is all overhead.
-const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
+/// A segment that holds less than this is all overhead. A topic may not have less either.
+const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
+/// Topics have it as a number of 32 bits.
+const INDEX_INTERVAL_BYTES_MAX: u64 = i32::MAX as u64;
+/// Topics have it as a number of 64 bits with a sign.
+const SEGMENT_MS_MAX: u64 = i64::MAX as u64;
 /// The header of a record batch is 61 bytes; less can't hold a record.
 const MESSAGE_BYTES_MIN: usize = 128;
 /// What the names and numbers around the largest batch may take in a frame.
@@ -123,6 +127,7 @@ fn validate_log(log: &Log) -> Result<(), ConfigError> {
         ),
     )?;
     at_least("log.segment_ms", log.segment_ms, 1)?;
+    at_most("log.segment_ms", log.segment_ms, SEGMENT_MS_MAX)?;
     unlimited_or_positive("log.retention_ms", log.retention_ms)?;
     unlimited_or_positive("log.retention_bytes", log.retention_bytes)?;
     interval(
@@ -130,6 +135,11 @@ fn validate_log(log: &Log) -> Result<(), ConfigError> {
         log.retention_check_interval_ms,
     )?;
     at_least("log.index_interval_bytes", log.index_interval_bytes, 1)?;
+    at_most(
+        "log.index_interval_bytes",
+        log.index_interval_bytes,
+        INDEX_INTERVAL_BYTES_MAX,
+    )?;
     interval("log.checkpoint_interval_ms", log.checkpoint_interval_ms)?;
     at_least("log.sync_threads", log.sync_threads, 1)?;
     at_most("log.sync_threads", log.sync_threads, SYNC_THREADS_MAX)

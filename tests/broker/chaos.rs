@@ -3,12 +3,16 @@
 //!
 //! These need a build with the feature `chaos`, the only one that can be told to break.
 
+use std::io;
+
 use klamm::model::{ErrorCode, LeaderEpoch};
 use klamm::protocol::describe_actors::ActorDescription;
 use klamm::protocol::inject_fault;
-use klamm::protocol::{create_topics, describe_cluster};
+use klamm::protocol::{create_topics, describe_cluster, produce, Answer};
 
-use crate::calls::create_request;
+use crate::batches::batch;
+use crate::calls::{create_request, only_result, produce_request, ACKS_ALL};
+use crate::client_load::ClientLoad;
 use crate::harness::{Broker, Home};
 use crate::history::{check, Copies};
 use crate::load::{until, Load, Plan};
@@ -25,13 +29,21 @@ const PLAN: Plan = Plan {
 /// Batches that are acknowledged before and after each fault.
 const BATCHES: usize = 30;
 const STALL_MS: i32 = 300;
+/// Far longer than it takes to fill a mailbox.
+const LONG_STALL_MS: i32 = 3_000;
+/// The least that the config allows.
+const MAILBOX_CAPACITY: usize = 256;
 
 fn inject(wire: &mut Wire, kind: &str, name: &str, fault: &str) -> ErrorCode {
+    inject_for(wire, kind, name, fault, STALL_MS)
+}
+
+fn inject_for(wire: &mut Wire, kind: &str, name: &str, fault: &str, stall_ms: i32) -> ErrorCode {
     let request = inject_fault::Request {
         kind: kind.into(),
         name: name.into(),
         fault: fault.into(),
-        stall_ms: STALL_MS,
+        stall_ms,
     };
     wire.call::<inject_fault::Api>(&request).error_code
 }
@@ -86,8 +98,9 @@ impl Scene {
         self.load.wait_for_acknowledged(BATCHES);
     }
 
-    /// Ends the load, and compares what is there with what was acknowledged.
-    fn end(mut self) {
+    /// Ends the load, and compares what is there with what was acknowledged. Returns how often a
+    /// writer lost its connection, or gave up an answer that didn't come.
+    fn end(mut self) -> usize {
         self.load.finish();
         for partition in 0..PLAN.partitions {
             let read = self.wire.read_all(PLAN.topic, partition);
@@ -99,6 +112,7 @@ impl Scene {
         let codes = self.load.codes();
         let fatal = codes.iter().find(|code| !code.is_retriable());
         assert_eq!(fatal, None, "{codes:?}\n{}", self.broker.log());
+        self.load.disconnects()
     }
 }
 
@@ -113,8 +127,7 @@ fn a_partition_leader_that_panics_or_stops_is_rebuilt_in_the_next_epoch() {
             assert_eq!(epoch_of(&mut scene.wire, 1), before.next(), "{fault}");
             assert_eq!(epoch_of(&mut scene.wire, 0), other, "{fault}");
         }
-        assert_eq!(scene.load.disconnects(), 0, "{fault}");
-        scene.end();
+        assert_eq!(scene.end(), 0);
     }
 }
 
@@ -127,8 +140,7 @@ fn a_controller_that_panics_or_stops_is_started_again() {
             scene.wire.create_topic(&format!("after-{n}"), 1, &[]);
         }
         assert_eq!(scene.load.codes(), [], "writers don't need the controller");
-        assert_eq!(scene.load.disconnects(), 0);
-        scene.end();
+        assert_eq!(scene.end(), 0);
     }
 }
 
@@ -148,7 +160,7 @@ fn a_guardian_that_panics_or_stops_is_started_again_and_partitions_live_on() {
         // And it still watches over those of the guardian before it.
         scene.break_and_await("partition_leader", "orders-0", "panic");
         scene.break_and_await("controller", "controller", "panic");
-        scene.end();
+        assert_eq!(scene.end(), 0);
     }
 }
 
@@ -168,7 +180,7 @@ fn a_partition_leader_that_dies_while_there_is_no_guardian_is_found_by_the_next_
         });
         scene.load.wait_for_acknowledged(BATCHES);
     }
-    scene.end();
+    assert_eq!(scene.end(), 0);
 }
 
 #[test]
@@ -187,7 +199,7 @@ fn a_connection_that_panics_or_stops_is_closed_and_its_client_comes_back() {
             load.disconnects() >= PLAN.writers
         });
         scene.load.wait_for_acknowledged(BATCHES);
-        scene.end();
+        assert_eq!(scene.end(), PLAN.writers);
     }
 }
 
@@ -202,8 +214,49 @@ fn a_stalled_actor_makes_its_callers_wait_and_nothing_else() {
         scene.break_and_await(kind, name, "stall");
     }
     assert_eq!(scene.load.codes(), []);
-    assert_eq!(scene.load.disconnects(), 0);
-    scene.end();
+    assert_eq!(scene.end(), 0);
+}
+
+#[test]
+fn what_an_overloaded_partition_can_not_take_is_answered_at_once_and_not_queued() {
+    let home = Home::new().with("actors.partition_mailbox_capacity", MAILBOX_CAPACITY);
+    let broker = home.start();
+    let (mut wire, mut other) = (broker.connect(), broker.connect());
+    wire.create_topic(PLAN.topic, 1, &[]);
+    inject_for(
+        &mut other,
+        "partition_leader",
+        "orders-0",
+        "stall",
+        LONG_STALL_MS,
+    );
+    let mut results = Vec::new();
+    let mut answered = |answer: io::Result<(i32, Answer<produce::Response>)>| {
+        results.push(only_result(answer.unwrap().1.unwrap()).error_code);
+    };
+    let sends = MAILBOX_CAPACITY + 100;
+    for n in 0..sends {
+        let request = produce_request(PLAN.topic, 0, ACKS_ALL, batch(&[n.to_string()]));
+        wire.send::<produce::Api>(&request).unwrap();
+        // One message in the mailbox for each: the broker has taken this one before the next.
+        until("the broker has taken it", || {
+            let depth = actor(&mut other, "partition_leader", "orders-0").mailbox_depth;
+            depth as usize >= (n + 1).min(MAILBOX_CAPACITY)
+        });
+    }
+    for _ in 0..sends {
+        answered(wire.receive::<produce::Api>());
+    }
+    let count = |code| results.iter().filter(|result| **result == code).count();
+    let (taken, refused) = (
+        count(ErrorCode::None),
+        count(ErrorCode::ThrottlingQuotaExceeded),
+    );
+    assert_eq!(taken + refused, sends, "{results:?}");
+    assert!(refused >= 90, "{refused} of {sends} were refused");
+    // Those who were refused did not wait for those who were taken.
+    assert_eq!(results[0], ErrorCode::ThrottlingQuotaExceeded);
+    assert_eq!(wire.read_all(PLAN.topic, 0).len(), taken);
 }
 
 #[test]
@@ -257,7 +310,31 @@ fn faults_at_random_under_load_lose_nothing() {
         let actors = wire.actors(None);
         actors.iter().all(|actor| actor.state == "running")
     });
-    scene.end();
+    assert_eq!(scene.end(), 0);
+}
+
+#[test]
+fn the_client_library_delivers_once_and_in_order_whatever_dies() {
+    let mut seed = Seed::from_environment();
+    let broker = Home::new().start();
+    let mut wire = broker.connect();
+    wire.create_topic(PLAN.topic, PLAN.partitions, &[]);
+    let load = ClientLoad::start(broker.address, PLAN.topic, PLAN.partitions);
+    for round in 0..12 {
+        load.wait_for_acknowledged(seed.below(BATCHES as u64) as usize);
+        let partition = format!("orders-{}", round % PLAN.partitions);
+        // One that is just being rebuilt can't be broken.
+        inject(&mut wire, "partition_leader", &partition, "panic");
+        if round % 4 == 0 {
+            let me = wire.local_address().to_string();
+            let connections = wire.actors(Some("connection"));
+            for other in connections.iter().filter(|actor| actor.name != me) {
+                inject(&mut wire, "connection", &other.name, "panic");
+            }
+        }
+    }
+    load.wait_for_acknowledged(BATCHES);
+    load.end_and_check(&mut wire);
 }
 
 #[test]
@@ -277,6 +354,25 @@ fn a_broker_whose_actors_have_died_stops_in_good_order() {
         let read = wire.read_all(PLAN.topic, partition);
         let history = scene.load.history(partition);
         assert_eq!(check(&history, &read, Copies::AsOftenAsSent), Ok(()));
+    }
+}
+
+#[test]
+fn a_topic_that_is_deleted_while_its_leader_is_dead_is_gone() {
+    let home = Home::new();
+    let broker = home.start();
+    let mut wire = broker.connect();
+    for round in 0..5 {
+        wire.create_topic(PLAN.topic, 1, &[]);
+        wire.append(PLAN.topic, &["a"]);
+        inject(&mut wire, "partition_leader", "orders-0", "panic");
+        assert_eq!(wire.delete_topic(PLAN.topic), ErrorCode::None, "{round}");
+        let logs = home.data().join("logs");
+        let count = || std::fs::read_dir(&logs).unwrap().count();
+        until("its data is gone", || count() == 0);
+        until("its actor is gone", || {
+            wire.actors(Some("partition_leader")).is_empty()
+        });
     }
 }
 

@@ -17,7 +17,8 @@ fn a_second_broker_on_the_same_data_is_refused_and_the_first_goes_on() {
 fn a_wrong_config_is_refused_with_the_keys_path() {
     for (key, value) in [
         ("log.flsh", "\"os\""),
-        ("log.segment_bytes", "12"),
+        ("log.segment_bytes", "131072"),
+        ("log.index_interval_bytes", "4294967296"),
         ("shutdown.x.y", "1"),
     ] {
         let (status, log) = Home::new().with(key, value).start_in_vain();

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -47,6 +47,18 @@ impl Home {
     pub fn with_data_in(mut self, data: &Path) -> Home {
         self.data = data.to_owned();
         self
+    }
+
+    /// Listens at the same port in all its lives. It lies below those that the system deals out, so
+    /// that nobody is given it while the broker is gone.
+    pub fn with_its_own_port(self) -> Home {
+        let first = std::process::id() as u16 % 4_000;
+        let ports = (0..4_000).map(|n| 20_000 + (first + n) % 4_000);
+        let mut free = ports
+            .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
+            .filter(|address| TcpListener::bind(address).is_ok());
+        let address = free.next().expect("a free port");
+        self.bound_to(address)
     }
 
     /// Listens there, instead of at a free port.

@@ -31,7 +31,6 @@ pub struct Sent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copies {
     AsOftenAsSent,
-    #[cfg_attr(not(feature = "chaos"), allow(dead_code))]
     One,
 }
 

@@ -42,12 +42,36 @@ pub struct Load {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// Counts what is acknowledged, for whoever waits for more.
+#[derive(Default)]
+pub struct Progress {
+    acknowledged: Mutex<usize>,
+    more: Condvar,
+}
+
+impl Progress {
+    /// One batch more.
+    pub fn advance(&self) {
+        *self.acknowledged.lock().unwrap() += 1;
+        self.more.notify_all();
+    }
+
+    /// Waits until so many more batches are acknowledged.
+    pub fn wait_for(&self, more: usize) {
+        let acknowledged = self.acknowledged.lock().unwrap();
+        let enough = *acknowledged + more;
+        let waited = self
+            .more
+            .wait_timeout_while(acknowledged, WAIT_MAX, |now| *now < enough);
+        assert!(!waited.unwrap().1.timed_out(), "nobody gets on");
+    }
+}
+
 struct Shared {
     /// Where the broker is; none while there is none.
     place: Mutex<Option<SocketAddr>>,
     moved: Condvar,
-    acknowledged: Mutex<usize>,
-    progress: Condvar,
+    progress: Progress,
     stopping: AtomicBool,
     /// By writer.
     histories: Vec<Mutex<Vec<Sent>>>,
@@ -62,8 +86,7 @@ impl Load {
         let shared = Arc::new(Shared {
             place: Mutex::new(None),
             moved: Condvar::new(),
-            acknowledged: Mutex::new(0),
-            progress: Condvar::new(),
+            progress: Progress::default(),
             stopping: AtomicBool::new(false),
             histories: (0..plan.writers).map(|_| Mutex::default()).collect(),
             codes: Mutex::default(),
@@ -92,13 +115,7 @@ impl Load {
 
     /// Waits until so many more batches are acknowledged.
     pub fn wait_for_acknowledged(&self, more: usize) {
-        let acknowledged = self.shared.acknowledged.lock().unwrap();
-        let enough = *acknowledged + more;
-        let waited = self
-            .shared
-            .progress
-            .wait_timeout_while(acknowledged, WAIT_MAX, |now| *now < enough);
-        assert!(!waited.unwrap().1.timed_out(), "the writers don't get on");
+        self.shared.progress.wait_for(more);
     }
 
     /// What was sent to a partition so far.
@@ -247,8 +264,7 @@ impl Writer {
             record.outcome = Outcome::Acknowledged(offset);
         }
         drop(history);
-        *self.shared.acknowledged.lock().unwrap() += 1;
-        self.shared.progress.notify_all();
+        self.shared.progress.advance();
     }
 }
 

@@ -10,6 +10,7 @@ mod harness;
 mod wire;
 
 mod batches;
+mod client_load;
 mod history;
 mod load;
 mod seed;
