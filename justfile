@@ -30,3 +30,11 @@ chaos:
 # The README's first steps, on free ports and a temporary directory
 smoke:
     .ci/smoke
+
+# kill -9 under load at random moments, so many rounds; a seed repeats a run
+chaos-kill ROUNDS='20' SEED='1':
+    KLAMM_ROUNDS={{ROUNDS}} KLAMM_SEED={{SEED}} cargo test --test broker crash -- --nocapture
+
+# Power loss at random steps of the log, on a simulated file system, for so many seeds
+power-loss SEEDS='20000':
+    KLAMM_SEEDS={{SEEDS}} cargo test --release --lib power_loss -- --nocapture
