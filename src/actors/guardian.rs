@@ -79,6 +79,7 @@ pub enum Ward {
 pub struct LifeLine {
     guardian: Option<GuardianHandle>,
     ward: Ward,
+    life: u64,
 }
 
 impl LifeLine {
@@ -91,7 +92,8 @@ impl LifeLine {
 impl Drop for LifeLine {
     fn drop(&mut self) {
         if let Some(guardian) = self.guardian.take() {
-            guardian.guardian.notify(Died(self.ward));
+            let (ward, life) = (self.ward, self.life);
+            guardian.guardian.notify(Died { ward, life });
         }
     }
 }
@@ -311,10 +313,11 @@ impl Guardian {
     fn lead(&mut self, id: PartitionId, log: Log) {
         let arbiter = self.next_arbiter % self.wards.arbiters.len();
         self.next_arbiter += 1;
-        let life_line = self.me.life_line(Ward::Partition(id));
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
+        let life = entry.handle.vitals().restarts();
+        let life_line = self.me.life_line(Ward::Partition(id), life);
         let settings = LeaderSettings {
             epoch: entry.epoch,
             commit_rule: commit_rule(self.wards.settings.flush),
@@ -361,7 +364,8 @@ impl Guardian {
     }
 
     fn start_controller(&self) {
-        let life_line = self.me.life_line(Ward::Controller);
+        let life = self.wards.controller.vitals().restarts();
+        let life_line = self.me.life_line(Ward::Controller, life);
         let raft = self.wards.raft.clone();
         self.wards.controller.start(raft, life_line);
     }
@@ -462,7 +466,12 @@ impl Actor for Guardian {
         self.vitals
             .fault_line
             .connect(context.address().recipient());
-        if !self.wards.controller.is_alive() {
+        let controller = &self.wards.controller;
+        if !controller.is_alive() {
+            if controller.vitals().state() == State::Running {
+                // It died while there was no guardian.
+                controller.vitals().restarting();
+            }
             self.start_controller();
         }
         actix_rt::spawn(follow(self.wards.raft.image(), context.address()));
@@ -513,17 +522,31 @@ impl Handler<Opened> for Guardian {
 }
 
 /// A ward has ended otherwise than in good order.
+///
+/// The news may come late: the guardian that was to hear it had died too, and the next one has seen
+/// for itself. Then the ward has been restarted since, and its present life is none of this
+/// message's business.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Died(Ward);
+struct Died {
+    ward: Ward,
+    /// How often the ward had been restarted before this life.
+    life: u64,
+}
 
 impl Handler<Died> for Guardian {
     type Result = ();
 
-    fn handle(&mut self, Died(ward): Died, context: &mut Self::Context) {
+    fn handle(&mut self, Died { ward, life }: Died, context: &mut Self::Context) {
         self.vitals.message_handled();
         match ward {
-            Ward::Partition(id) => self.bereave(id, context),
+            Ward::Partition(id) => {
+                let entry = self.entries.get(&id);
+                if entry.is_some_and(|entry| entry.handle.vitals().restarts() == life) {
+                    self.bereave(id, context);
+                }
+            }
+            Ward::Controller if self.wards.controller.vitals().restarts() != life => {}
             Ward::Controller => {
                 self.wards.controller.disconnect();
                 self.wards.controller.vitals().restarting();
@@ -614,10 +637,12 @@ impl GuardianHandle {
         self.guardian.disconnect();
     }
 
-    pub fn life_line(&self, ward: Ward) -> LifeLine {
+    /// `life` is how often the ward has been restarted so far.
+    pub fn life_line(&self, ward: Ward, life: u64) -> LifeLine {
         LifeLine {
             guardian: Some(self.clone()),
             ward,
+            life,
         }
     }
 

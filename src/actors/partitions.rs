@@ -87,10 +87,9 @@ impl Partitions {
         loop {
             changed.borrow_and_update();
             let settled = match self.current().topic(name) {
-                Some(local) if local.id == topic => local
-                    .partitions
-                    .get(&partition)
-                    .is_some_and(|handle| is_settled(handle.vitals().state())),
+                Some(local) if local.id == topic => {
+                    local.partitions.get(&partition).is_some_and(is_settled)
+                }
                 _ => false,
             };
             if settled || changed.changed().await.is_err() {
@@ -100,6 +99,10 @@ impl Partitions {
     }
 }
 
-fn is_settled(state: State) -> bool {
-    matches!(state, State::Running | State::Offline)
+/// A leader that says it runs may not yet be reachable behind its handle.
+fn is_settled(handle: &PartitionHandle) -> bool {
+    match handle.vitals().state() {
+        State::Running => handle.is_alive(),
+        state => state == State::Offline,
+    }
 }
