@@ -106,8 +106,17 @@ enum Phase {
     /// Its leader died, and the next epoch isn't there yet.
     Bereaved,
     Offline,
-    /// Opening, and to be deleted once it is open.
-    Doomed,
+    /// Opening, and to be given up once it is open.
+    Doomed(Fate),
+}
+
+/// What becomes of the data of a partition that isn't led here any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Its topic is deleted.
+    Removed,
+    /// Another broker leads it.
+    Kept,
 }
 
 struct Entry {
@@ -238,12 +247,12 @@ impl Guardian {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        let deleted = image.topic(id.topic_id).is_none();
-        if entry.phase == Phase::Opening {
-            entry.phase = Phase::Doomed;
-            return;
-        }
-        if entry.phase == Phase::Doomed {
+        let fate = match image.topic(id.topic_id) {
+            None => Fate::Removed,
+            Some(_) => Fate::Kept,
+        };
+        if let Phase::Opening | Phase::Doomed(_) = entry.phase {
+            entry.phase = Phase::Doomed(fate);
             return;
         }
         if let Some(entry) = self.entries.remove(&id) {
@@ -252,9 +261,7 @@ impl Guardian {
                 if let Err(error) = entry.handle.close().await {
                     log::error!("{}: {error}", entry.handle.vitals().name());
                 }
-                if deleted {
-                    remove_log(wards, id);
-                }
+                settle_data(wards, id, fate);
             });
         }
     }
@@ -291,11 +298,10 @@ impl Guardian {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        if entry.phase == Phase::Doomed {
+        if let Phase::Doomed(fate) = entry.phase {
             drop(log);
             self.entries.remove(&id);
-            let wards = self.wards.clone();
-            remove_log(wards, id);
+            settle_data(self.wards.clone(), id, fate);
             return;
         }
         match log {
@@ -422,7 +428,11 @@ fn restart_delay(deaths: u32) -> Duration {
     }
 }
 
-fn remove_log(wards: Arc<Wards>, id: PartitionId) {
+/// Does to the data of a closed log what its fate says.
+fn settle_data(wards: Arc<Wards>, id: PartitionId, fate: Fate) {
+    if fate == Fate::Kept {
+        return;
+    }
     actix_rt::task::spawn_blocking(move || {
         if let Err(error) = wards.data_dir.remove_log(&id) {
             log::error!("the data of {id}, which is deleted, could not be removed: {error}");

@@ -6,7 +6,7 @@
 //! disk: the store refuses everything from then on, and the node has to start anew and read what
 //! is there.
 //!
-//! At open sled silently drops what follows a damaged message of its log. [`mark`] makes that show.
+//! At open sled silently drops what follows a damaged message of its log. `mark` makes that show.
 //!
 //! Values stay far below sled's segment size of 512 KiB, because larger ones become files of their
 //! own with other guarantees; whoever has more cuts it. Partition records never go here.

@@ -1,8 +1,8 @@
 //! One client connection.
 //!
-//! The [`reader`] hands over all whole requests of one read; the actor gives each partition one
+//! The `reader` hands over all whole requests of one read; the actor gives each partition one
 //! message with all the appends that they hold, and collects the answers into one write of the
-//! [`writer`]. Requests that wait for others (a fetch at the end of a log, the creation of a topic)
+//! `writer`. Requests that wait for others (a fetch at the end of a log, the creation of a topic)
 //! run beside the mailbox and come back to it as a message. A connection that panics is closed: its
 //! client connects again.
 //!

@@ -94,6 +94,10 @@ pub enum AppendError {
         expected: i32,
         got: i32,
     },
+    /// What came before was never appended here, or is forgotten: either way it isn't known
+    /// whether this batch continues it (KIP-360).
+    #[error("producer {producer_id} isn't known here, and sent sequence {got} instead of 0")]
+    UnknownProducer { producer_id: i64, got: i32 },
     #[error("producer {producer_id} has epoch {current} by now, and the batch epoch {got}")]
     InvalidProducerEpoch {
         producer_id: i64,
@@ -116,6 +120,7 @@ impl AppendError {
     pub fn code(&self) -> ErrorCode {
         match self {
             AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
+            AppendError::UnknownProducer { .. } => ErrorCode::UnknownProducerId,
             AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
             AppendError::FencedLeaderEpoch { .. } => ErrorCode::FencedLeaderEpoch,
             AppendError::TooLarge { .. } => ErrorCode::MessageTooLarge,

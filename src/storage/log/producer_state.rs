@@ -4,7 +4,9 @@
 //! A producer numbers its records. Of each producer the last five batches are kept, since a
 //! client has at most five requests in flight: a batch that is among them is a duplicate and is
 //! answered with its first offset; one that doesn't continue the last is refused. A producer that
-//! isn't known may start at any number: its earlier batches may have gone by retention (KIP-360).
+//! isn't known starts at 0: any other number would continue batches that were never appended here,
+//! or that are forgotten. What is known of a producer doesn't go with its batches: it survives
+//! retention, so Kafka's leniency (KIP-360) isn't needed for that.
 //!
 //! Unlike Kafka, a producer's age counts from when it last wrote, not from its records'
 //! timestamps: loading records that are years old must not lose their protection at once.
@@ -83,7 +85,13 @@ impl ProducerState {
             return Ok(None);
         }
         let Some(producer) = self.producers.get(&header.producer_id) else {
-            return Ok(None);
+            return match header.base_sequence {
+                0 => Ok(None),
+                got => Err(AppendError::UnknownProducer {
+                    producer_id: header.producer_id,
+                    got,
+                }),
+            };
         };
         if header.producer_epoch < producer.epoch {
             return Err(AppendError::InvalidProducerEpoch {
@@ -326,11 +334,16 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_producer_may_start_in_mid_sequence() {
+    fn an_unknown_producer_starts_at_sequence_0() {
+        let state = ProducerState::default();
         assert_eq!(
-            ProducerState::default().check(&batch(9, 1, 777, 3)),
-            Ok(None)
+            state.check(&batch(9, 1, 777, 3)),
+            Err(AppendError::UnknownProducer {
+                producer_id: 9,
+                got: 777
+            })
         );
+        assert_eq!(state.check(&batch(9, 1, 0, 3)), Ok(None));
     }
 
     #[test]
