@@ -47,6 +47,8 @@ const BLOCKING_THREADS_MAX: usize = 8;
 /// What the records of one batch may become when they are decompressed: so many times
 /// `message_max_bytes`, which bounds what a zip bomb costs.
 const DECOMPRESSION_FACTOR_MAX: usize = 128;
+/// How long a guardian that has died stays dead, so that one that can't live costs little.
+const GUARDIAN_RESTART_DELAY: Duration = Duration::from_millis(50);
 /// Producers that have been silent for so long are forgotten: `producer.id.expiration.ms`.
 const PRODUCER_EXPIRATION_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -92,7 +94,13 @@ pub fn run(config: Config) -> Result<(), NodeError> {
     let system = actix::System::with_tokio_rt(runtime);
     system.block_on(async {
         let mut signals = Signals::new()?;
-        let node = Node::start(config).await?;
+        let node = tokio::select! {
+            node = Node::start(config) => node?,
+            name = signals.stop() => {
+                log::info!("{name}: stopping before the start was done");
+                return Ok(());
+            }
+        };
         let served = tokio::select! {
             served = node.serve() => served,
             name = signals.stop() => {
@@ -318,13 +326,15 @@ async fn join_cluster(
     let drawn = ClusterId(uuid::Uuid::new_v4().simple().to_string());
     let cluster_id = image.cluster_id().cloned().unwrap_or(drawn);
     let commands = bootstrap_cluster(&image, cluster_id.clone());
+    // First the metadata, then the directory: killed in between, the next start finds a cluster
+    // that this directory may join, and not a directory whose metadata is lost.
+    if !commands.is_empty() {
+        raft.propose(commands).await?;
+    }
     data_dir.claim(&Identity {
         node_id,
         cluster_id: cluster_id.clone(),
     })?;
-    if !commands.is_empty() {
-        raft.propose(commands).await?;
-    }
     Ok(cluster_id)
 }
 
@@ -401,6 +411,7 @@ fn guard_the_guardian(guardian: &GuardianHandle, wards: &Arc<Wards>) {
             log::error!("the guardian has died, and is started again");
             guardian.disconnect();
             guardian.vitals().restarting();
+            tokio::time::sleep(GUARDIAN_RESTART_DELAY).await;
             ended = guardian.start(wards.clone());
         }
     });

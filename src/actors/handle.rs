@@ -112,7 +112,7 @@ impl<A: Actor> Handle<A> {
         })
     }
 
-    /// Sends a message and waits for its result.
+    /// Sends a message and waits for its result. An overloaded actor isn't asked.
     pub async fn ask<M>(&self, message: M) -> Result<M::Result, Unavailable>
     where
         M: Message + Send + 'static,
@@ -123,8 +123,116 @@ impl<A: Actor> Handle<A> {
         if self.shared.vitals.mailbox_depth() >= self.shared.mailbox_capacity as u64 {
             return Err(Unavailable::Overloaded);
         }
+        self.command(message).await
+    }
+
+    /// Sends a message and waits for its result, behind whatever the mailbox holds. For the few
+    /// messages that must arrive: an overloaded actor is to be configured and closed as well.
+    pub async fn command<M>(&self, message: M) -> Result<M::Result, Unavailable>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        A: Handler<M>,
+        A::Context: ToEnvelope<A, M>,
+    {
         let address = self.shared.address.load_full().ok_or(Unavailable::Absent)?;
-        self.shared.vitals.message_sent();
+        let _asked = Asked::count(&self.shared.vitals);
         address.send(message).await.map_err(|_| Unavailable::Lost)
+    }
+}
+
+/// A message that somebody waits for. It is counted here, and not in its handler: actix passes over
+/// a message whose asker has gone.
+struct Asked(Arc<Vitals>);
+
+impl Asked {
+    fn count(vitals: &Arc<Vitals>) -> Asked {
+        vitals.message_sent();
+        Asked(vitals.clone())
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.message_handled();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix::prelude::*;
+
+    use super::*;
+    use crate::actors::vitals::{Gauges, Kind};
+
+    const CAPACITY: usize = 4;
+
+    struct Nothing;
+
+    impl Gauges for Nothing {
+        fn detail(&self) -> String {
+            String::new()
+        }
+    }
+
+    /// Answers one question after the other, each when it is told to.
+    struct Slow;
+
+    impl Actor for Slow {
+        type Context = Context<Self>;
+    }
+
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    struct Question(tokio::sync::oneshot::Receiver<()>);
+
+    impl Handler<Question> for Slow {
+        type Result = AtomicResponse<Self, ()>;
+
+        fn handle(&mut self, Question(told): Question, _: &mut Context<Self>) -> Self::Result {
+            let told = async { told.await.unwrap_or(()) };
+            AtomicResponse::new(Box::pin(told.into_actor(self)))
+        }
+    }
+
+    fn handle() -> Handle<Slow> {
+        let vitals = Vitals::new(Kind::Controller, "slow".into(), Arc::new(Nothing));
+        Handle::new(vitals, CAPACITY)
+    }
+
+    #[test]
+    fn askers_who_leave_do_not_fill_the_mailbox_for_good() {
+        System::new().block_on(async {
+            let slow = handle();
+            slow.connect(Slow.start());
+            let (tell, told) = tokio::sync::oneshot::channel();
+            let first = actix_rt::spawn({
+                let slow = slow.clone();
+                async move { slow.ask(Question(told)).await }
+            });
+            for _ in 0..10 * CAPACITY {
+                let (_tell, told) = tokio::sync::oneshot::channel();
+                let asker = slow.clone();
+                let asker = actix_rt::spawn(async move { asker.ask(Question(told)).await });
+                tokio::task::yield_now().await;
+                asker.abort();
+                assert!(asker.await.is_err());
+            }
+            tell.send(()).unwrap();
+            first.await.unwrap().unwrap();
+            let (tell, told) = tokio::sync::oneshot::channel();
+            tell.send(()).unwrap();
+            assert_eq!(slow.ask(Question(told)).await, Ok(()));
+            assert_eq!(slow.vitals().mailbox_depth(), 0);
+        });
+    }
+
+    #[test]
+    fn nobody_is_asked_where_nobody_is() {
+        System::new().block_on(async {
+            let (_tell, told) = tokio::sync::oneshot::channel();
+            let answer = handle().ask(Question(told)).await;
+            assert_eq!(answer, Err(Unavailable::Absent));
+        });
     }
 }

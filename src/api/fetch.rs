@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{sleep_until, Instant};
 
-use super::{patience, ApiContext, Room};
+use super::{patience, ApiContext, Named, Room};
 use crate::actors::partition_leader::{FirstBatch, PlannedRead, Read, ReadReply, Reader};
 use crate::model::{ErrorCode, Offset, Refusal, TopicId};
 use crate::protocol::fetch::{
@@ -83,11 +83,16 @@ struct Share {
 fn resolve(context: &ApiContext, request: Request) -> (Response, Vec<Wanted>) {
     let mut responses = Vec::with_capacity(request.topics.len());
     let mut wanted = Vec::new();
+    let mut named = Named::default();
     for (place, topic) in request.topics.into_iter().enumerate() {
         let name = topic_name(context, &topic.topic, topic.topic_id);
+        let named = named.topic(name.as_deref().unwrap_or_default());
         wanted.extend(topic.partitions.into_iter().map(|partition| Wanted {
             topic: place,
-            name: name.clone(),
+            name: match named.insert(partition.partition) {
+                true => name.clone(),
+                false => Err(ErrorCode::InvalidRequest.into()),
+            },
             partition,
         }));
         responses.push(FetchableTopicResponse {
@@ -159,6 +164,7 @@ async fn read(wanted: &Wanted, reply: ReadReply, share: &mut Share) -> Partition
         ..refused(&wanted.partition, ErrorCode::None)
     };
     let read = match reply.plan {
+        Ok(_) if share.bytes_left == 0 && share.first == FirstBatch::IfFits => return data,
         Ok(plan) => plan.carry_out(share.bytes_left, share.first).await,
         Err(refusal) => Err(refusal),
     };

@@ -24,6 +24,7 @@ mod list_offsets;
 mod metadata;
 pub mod produce;
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -188,6 +189,18 @@ async fn change_each(
     match change.await {
         Ok(decided) => decided,
         Err(refusal) => vec![Err(refusal); parts],
+    }
+}
+
+/// The partitions that a request has named so far. Who names one twice is refused the second time,
+/// as in Kafka: one request could otherwise ask a partition for the same work thousands of times.
+#[derive(Default)]
+struct Named(HashMap<Arc<str>, HashSet<i32>>);
+
+impl Named {
+    /// Those of one topic; a topic may come in several pieces.
+    fn topic(&mut self, name: &str) -> &mut HashSet<i32> {
+        self.0.entry(name.into()).or_default()
     }
 }
 

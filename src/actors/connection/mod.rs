@@ -121,7 +121,10 @@ impl Connection {
                 requests: HashMap::new(),
                 next_request: 0,
                 greeted,
-                replies: Arc::new(Replies(actor.address())),
+                replies: Arc::new(Replies {
+                    connection: actor.address(),
+                    vitals: vitals.clone(),
+                }),
                 vitals,
                 gauges,
                 reading: Reading::Requests,
@@ -327,11 +330,15 @@ impl Handler<Appended> for Connection {
 
 /// How partitions reach this connection. They can't flood it: each delivery answers something that
 /// the connection has asked for.
-struct Replies(Addr<Connection>);
+struct Replies {
+    connection: Addr<Connection>,
+    vitals: Arc<Vitals>,
+}
 
 impl AppendReplies for Replies {
     fn deliver(&self, results: Vec<(AppendKey, AppendResult)>) {
-        self.0.do_send(Appended { results });
+        self.vitals.message_sent();
+        self.connection.do_send(Appended { results });
     }
 }
 

@@ -202,7 +202,9 @@ impl Reader {
     }
 
     fn is_owed_an_answer(&self) -> bool {
-        self.in_flight.available_permits() < self.limits.in_flight_bytes_max
+        // The writer closes it when the peer can't be answered any more.
+        !self.in_flight.is_closed()
+            && self.in_flight.available_permits() < self.limits.in_flight_bytes_max
     }
 
     /// Room for the rest of the frame that has begun, as far as its length is believed.

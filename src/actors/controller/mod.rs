@@ -32,6 +32,7 @@ pub struct Controller {
     raft: Raft,
     /// Whether the image holds everything that was proposed before this life.
     caught_up: Rc<Cell<bool>>,
+    #[cfg(feature = "chaos")]
     vitals: Arc<Vitals>,
     life_line: LifeLine,
 }
@@ -47,7 +48,6 @@ impl<R: Send + 'static> Handler<Change<R>> for Controller {
     type Result = AtomicResponse<Self, Result<R, Refusal>>;
 
     fn handle(&mut self, change: Change<R>, _: &mut Self::Context) -> Self::Result {
-        self.vitals.message_handled();
         let raft = self.raft.clone();
         let caught_up = self.caught_up.clone();
         let decided = async move {
@@ -62,7 +62,11 @@ impl<R: Send + 'static> Handler<Change<R>> for Controller {
             }
             match raft.propose(commands).await {
                 Ok(_) => Ok(answer),
-                Err(error) => Err(refusal(&error)),
+                Err(error) => {
+                    // It may still be committed, and then the next decision has to know it.
+                    caught_up.set(error != ProposeError::Unknown);
+                    Err(refusal(&error))
+                }
             }
         };
         AtomicResponse::new(Box::pin(decided.into_actor(self)))
@@ -99,7 +103,6 @@ impl Handler<Close> for Controller {
     type Result = ();
 
     fn handle(&mut self, _: Close, context: &mut Self::Context) {
-        self.vitals.message_handled();
         self.life_line.release();
         context.stop();
     }
@@ -139,6 +142,7 @@ impl ControllerHandle {
         let controller = Controller {
             raft,
             caught_up: Rc::new(Cell::new(false)),
+            #[cfg(feature = "chaos")]
             vitals: self.controller.vitals().clone(),
             life_line,
         };
@@ -182,7 +186,7 @@ impl ControllerHandle {
     /// The guardian's: ends it in good order.
     pub async fn close(&self) {
         // Nobody there is nothing to end.
-        let _ = self.controller.ask(Close).await;
+        let _ = self.controller.command(Close).await;
         self.controller.disconnect();
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use actix::Addr;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{
-    Append, AppendItem, AppendTicket, Close, Configure, DeleteRecords, FindOffset, PartitionGauges,
-    PartitionLeader, Read, ReadReply,
+    Append, AppendItem, AppendTicket, Close, Closing, Configure, DeleteRecords, FindOffset,
+    PartitionGauges, PartitionLeader, Read, ReadReply,
 };
 use crate::actors::handle::{Handle, Unavailable};
 use crate::actors::vitals::{Kind, Registration, Registry, Vitals};
@@ -19,6 +20,7 @@ pub struct PartitionHandle {
     id: PartitionId,
     leader: Handle<PartitionLeader>,
     gauges: Arc<PartitionGauges>,
+    log_in_use: Arc<Mutex<()>>,
     _registration: Arc<Registration>,
 }
 
@@ -35,6 +37,7 @@ impl PartitionHandle {
         let vitals = Vitals::new(Kind::PartitionLeader, name, gauges.clone());
         PartitionHandle {
             id,
+            log_in_use: Arc::default(),
             _registration: Arc::new(registry.register(vitals.clone())),
             leader: Handle::new(vitals, mailbox_capacity),
             gauges,
@@ -96,13 +99,19 @@ impl PartitionHandle {
 
     /// The guardian's. Nobody there is nobody to tell: the next leader starts with the config.
     pub async fn configure(&self, configure: Configure) {
-        let _ = self.leader.ask(configure).await;
+        let _ = self.leader.command(configure).await;
+    }
+
+    /// The guardian's: waits until nobody is at work on the log's directory, neither a leader nor a
+    /// job that a dead one has left behind. Nobody else gets in until the lease is dropped.
+    pub async fn lease_log(&self) -> OwnedMutexGuard<()> {
+        self.log_in_use.clone().lock_owned().await
     }
 
     /// The guardian's: ends the leader in good order. Whatever the mailbox still holds is answered
     /// as lost.
-    pub async fn close(&self) -> Result<(), Refusal> {
-        let closed = self.leader.ask(Close).await;
+    pub async fn close(self, closing: Closing) -> Result<(), Refusal> {
+        let closed = self.leader.command(Close(closing)).await;
         self.disconnect();
         match closed {
             Ok(closed) => closed,

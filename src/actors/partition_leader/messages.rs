@@ -175,10 +175,19 @@ pub struct Configure {
     pub log: LogConfig,
 }
 
-/// Ends the leader: what is in the log is synced, and everyone who waits is answered.
+/// What a leader does with its log when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// Everything is synced, and everyone who waits is answered.
+    Keep,
+    /// The topic is deleted: nobody needs what is not on disk yet.
+    Discard,
+}
+
+/// Ends the leader.
 #[derive(Message)]
 #[rtype(result = "Result<(), Refusal>")]
-pub struct Close;
+pub struct Close(pub Closing);
 
 #[cfg(test)]
 mod tests {

@@ -25,13 +25,14 @@ use crate::engine::metadata::TopicConfig;
 use crate::engine::replica::{Acks, Commit, CommitRule, LeaderReplica, Released};
 use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal, Timestamp};
 use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, MAX_TIMESTAMP};
-use crate::storage::log::{Appended, Covered, Log, LogError, Removed, SyncJob, TimestampedOffset};
+use crate::storage::log::{Appended, Covered, Log, LogError, Removed, SyncJob};
 use crate::storage::syncer::{abort_if_fatal, Syncer};
 
+pub use crate::storage::log::TimestampedOffset;
 pub use handle::PartitionHandle;
 pub use messages::{
     Append, AppendItem, AppendKey, AppendReceipt, AppendReplies, AppendResult, AppendTicket, Close,
-    Configure, DeleteRecords, FindOffset, Read, ReadReply, Reader,
+    Closing, Configure, DeleteRecords, FindOffset, Read, ReadReply, Reader,
 };
 pub use planned_read::{FirstBatch, PlannedRead};
 
@@ -405,6 +406,7 @@ impl Handler<Synced> for PartitionLeader {
         let released = self.replica.synced(self.log.synced_offset());
         self.start_sync(context);
         self.release(released);
+        self.schedule(context);
     }
 }
 
@@ -412,7 +414,6 @@ impl Handler<Read> for PartitionLeader {
     type Result = MessageResult<Read>;
 
     fn handle(&mut self, read: Read, _: &mut Self::Context) -> Self::Result {
-        self.vitals.message_handled();
         let reply = ReadReply {
             high_watermark: self.replica.high_watermark(),
             log_start_offset: self.log.start_offset(),
@@ -429,7 +430,6 @@ impl Handler<FindOffset> for PartitionLeader {
     type Result = Result<TimestampedOffset, Refusal>;
 
     fn handle(&mut self, ask: FindOffset, _: &mut Self::Context) -> Self::Result {
-        self.vitals.message_handled();
         self.find_offset(&ask)
     }
 }
@@ -439,7 +439,6 @@ impl Handler<DeleteRecords> for PartitionLeader {
 
     /// Answered when the new start is on disk: what was deleted doesn't come back.
     fn handle(&mut self, ask: DeleteRecords, _: &mut Self::Context) -> Self::Result {
-        self.vitals.message_handled();
         let deleted = self.delete_records(ask.before);
         let name = self.vitals.name().to_owned();
         Box::pin(async move {
@@ -463,7 +462,6 @@ impl Handler<Configure> for PartitionLeader {
     type Result = ();
 
     fn handle(&mut self, Configure { config, log }: Configure, _: &mut Self::Context) {
-        self.vitals.message_handled();
         self.replica.set_min_in_sync(config.min_insync_replicas);
         self.log.set_config(log);
     }
@@ -472,10 +470,12 @@ impl Handler<Configure> for PartitionLeader {
 impl Handler<Close> for PartitionLeader {
     type Result = Result<(), Refusal>;
 
-    fn handle(&mut self, _: Close, context: &mut Self::Context) -> Self::Result {
-        self.vitals.message_handled();
+    fn handle(&mut self, Close(closing): Close, context: &mut Self::Context) -> Self::Result {
         self.life_line.release();
         context.stop();
+        if closing == Closing::Discard {
+            return Ok(());
+        }
         let closed = self.log.close();
         if closed.is_ok() {
             let released = self.replica.synced(self.log.end_offset());

@@ -75,6 +75,7 @@ fn create_topic(
         let message = format!("The cluster holds {} topics at most.", limits.topics_max);
         return Err(Refusal::new(ErrorCode::PolicyViolation, message));
     }
+    check_collision(image, &topic.name)?;
     let partitions = if topic.assignments.is_empty() {
         place(image, topic, wanted, defaults)?
     } else {
@@ -88,8 +89,7 @@ fn create_topic(
     }])
 }
 
-/// The name is legal, free, and doesn't differ from another one just by '.' and '_', which would
-/// make their metrics collide.
+/// The name is legal and free.
 fn check_name(image: &MetadataImage, name: &str) -> Result<TopicName, Refusal> {
     let invalid = |message| Refusal::new(ErrorCode::InvalidTopicException, message);
     let legal: TopicName = name.parse().map_err(invalid)?;
@@ -97,14 +97,21 @@ fn check_name(image: &MetadataImage, name: &str) -> Result<TopicName, Refusal> {
         let message = format!("Topic '{name}' already exists.");
         return Err(Refusal::new(ErrorCode::TopicAlreadyExists, message));
     }
-    if name.contains(['.', '_']) {
-        let mut others = image.topics().map(|t| t.name.as_str());
-        if let Some(other) = others.find(|other| collide(name, other)) {
-            let message = format!("Topic '{name}' collides with existing topic: {other}");
-            return Err(invalid(message));
-        }
-    }
     Ok(legal)
+}
+
+/// The name doesn't differ from another one just by '.' and '_', which would make their metrics
+/// collide. This looks at every topic, so it comes after the checks of how many there may be.
+fn check_collision(image: &MetadataImage, name: &str) -> Result<(), Refusal> {
+    if !name.contains(['.', '_']) {
+        return Ok(());
+    }
+    let mut others = image.topics().map(|t| t.name.as_str());
+    let Some(other) = others.find(|other| collide(name, other)) else {
+        return Ok(());
+    };
+    let message = format!("Topic '{name}' collides with existing topic: {other}");
+    Err(Refusal::new(ErrorCode::InvalidTopicException, message))
 }
 
 fn collide(a: &str, b: &str) -> bool {

@@ -10,6 +10,9 @@
 //! The guardian itself can be lost too: it holds nothing that the handles and the metadata don't
 //! tell the next one.
 
+mod handle;
+mod wards;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,21 +21,22 @@ use actix::prelude::*;
 use futures_util::future::join_all;
 use tokio::sync::{oneshot, watch, Semaphore};
 
-use super::controller::ControllerHandle;
-use super::handle::Handle;
-use super::partition_leader::{Configure, LeaderSettings, PartitionHandle, PartitionLeader};
-use super::partitions::{Directory, LocalTopic, Partitions};
-use super::vitals::{Gauges, Kind, Registration, Registry, State, Vitals};
+use super::partition_leader::{
+    Closing, Configure, LeaderSettings, PartitionHandle, PartitionLeader,
+};
+use super::partitions::{Directory, LocalTopic};
+use super::vitals::{State, Vitals};
 use crate::engine::metadata::change_leader::change_leader;
-use crate::engine::metadata::{BrokerDefaults, MetadataImage, Topic, TopicConfig};
-use crate::engine::replica::CommitRule;
-use crate::model::{BrokerId, ErrorCode, LeaderEpoch, PartitionId, Refusal, Timestamp, TopicId};
-use crate::raft::Raft;
-use crate::record::TimestampType;
-use crate::storage::data_dir::DataDir;
-use crate::storage::fs::FileSystem;
-use crate::storage::log::{Flush, Log, LogConfig, Shutdown};
-use crate::storage::syncer::{abort_if_fatal, Syncer};
+use crate::engine::metadata::{MetadataImage, Topic, TopicConfig};
+use crate::model::{ErrorCode, LeaderEpoch, PartitionId, Refusal, Timestamp, TopicId};
+use crate::storage::lease::Lease;
+use crate::storage::log::{Log, Shutdown};
+use crate::storage::syncer::abort_if_fatal;
+
+pub use handle::{GuardianHandle, LifeLine, Ward};
+pub use wards::{PartitionSettings, Wards};
+
+use wards::{commit_rule, log_config};
 
 /// Logs that are opened side by side.
 const OPENS_MAX: usize = 4;
@@ -42,61 +46,6 @@ const MAILBOX_CAPACITY: usize = 256;
 const CALM: Duration = Duration::from_secs(60);
 const RESTART_DELAY_MIN: Duration = Duration::from_millis(50);
 const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
-
-/// What every partition leader of this node is started with.
-#[derive(Clone)]
-pub struct PartitionSettings {
-    pub flush: Flush,
-    pub mailbox_capacity: usize,
-    pub checkpoint_interval: Duration,
-    pub retention_interval: Duration,
-    pub producer_expiration_ms: i64,
-}
-
-/// What the guardian works with, through all its lives.
-pub struct Wards {
-    pub node: BrokerId,
-    pub file_system: Arc<dyn FileSystem>,
-    pub data_dir: DataDir,
-    pub syncer: Arc<dyn Syncer>,
-    pub raft: Raft,
-    pub defaults: BrokerDefaults,
-    pub settings: PartitionSettings,
-    pub arbiters: Vec<ArbiterHandle>,
-    pub registry: Registry,
-    pub partitions: Partitions,
-    pub controller: ControllerHandle,
-}
-
-/// Who has died.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ward {
-    Controller,
-    Partition(PartitionId),
-}
-
-/// Held by a ward; dropped without [`LifeLine::release`], it calls the guardian.
-pub struct LifeLine {
-    guardian: Option<GuardianHandle>,
-    ward: Ward,
-    life: u64,
-}
-
-impl LifeLine {
-    /// The ward ends in good order.
-    pub fn release(&mut self) {
-        self.guardian = None;
-    }
-}
-
-impl Drop for LifeLine {
-    fn drop(&mut self) {
-        if let Some(guardian) = self.guardian.take() {
-            let (ward, life) = (self.ward, self.life);
-            guardian.guardian.notify(Died { ward, life });
-        }
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -183,23 +132,35 @@ impl Guardian {
             match phase {
                 Phase::Bereaved => self.bereave(id, context),
                 Phase::Opening => self.open(id, context),
-                _ => {}
+                // The guardian before may not have come to it.
+                Phase::Leading => self.configure(id),
+                Phase::Offline | Phase::Doomed(_) => {}
             }
             return;
         };
         entry.topic = topic.clone();
-        if entry.config != config {
-            entry.config = config.clone();
-            let log = log_config(&config, &self.wards.settings);
-            let config = TopicConfig::clone(&config);
-            let handle = entry.handle.clone();
-            actix_rt::spawn(async move { handle.configure(Configure { config, log }).await });
+        let changed = entry.config != config;
+        entry.config = config;
+        if changed && entry.phase == Phase::Leading {
+            self.configure(id);
+            return;
         }
         if entry.phase == Phase::Bereaved && epoch > entry.epoch {
             entry.epoch = epoch;
             entry.phase = Phase::Opening;
             self.open(id, context);
         }
+    }
+
+    /// Tells a leader what its topic's configs are by now.
+    fn configure(&self, id: PartitionId) {
+        let Some(entry) = self.entries.get(&id) else {
+            return;
+        };
+        let log = log_config(&entry.config, &self.wards.settings);
+        let config = TopicConfig::clone(&entry.config);
+        let handle = entry.handle.clone();
+        actix_rt::spawn(async move { handle.configure(Configure { config, log }).await });
     }
 
     /// A partition that this guardian has not known: a new one, or one of the guardian before it.
@@ -257,11 +218,16 @@ impl Guardian {
         }
         if let Some(entry) = self.entries.remove(&id) {
             let wards = self.wards.clone();
+            let handle = entry.handle;
             actix_rt::spawn(async move {
-                if let Err(error) = entry.handle.close().await {
-                    log::error!("{}: {error}", entry.handle.vitals().name());
+                let closing = match fate {
+                    Fate::Kept => Closing::Keep,
+                    Fate::Removed => Closing::Discard,
+                };
+                if let Err(error) = handle.clone().close(closing).await {
+                    log::error!("{}: {error}", handle.vitals().name());
                 }
-                settle_data(wards, id, fate);
+                settle_data(wards, handle, fate).await;
             });
         }
     }
@@ -273,39 +239,50 @@ impl Guardian {
         };
         let config = log_config(&entry.config, &self.wards.settings);
         let left = std::mem::replace(&mut entry.left, Shutdown::Unclean);
+        let epoch = entry.epoch;
+        let handle = entry.handle.clone();
         let wards = self.wards.clone();
         let opens = self.opens.clone();
         let guardian = context.address();
         actix_rt::spawn(async move {
+            let lease = Lease::new(handle.lease_log().await);
             let Ok(_turn) = opens.acquire().await else {
                 return;
             };
             let opened = actix_rt::task::spawn_blocking(move || {
                 let dir = wards.data_dir.log_dir(&id);
                 let file_system = wards.file_system.clone();
-                let log = Log::open(file_system, &dir, config, left, Timestamp::now());
+                let log = Log::open(file_system, &dir, config, left, Timestamp::now(), lease);
                 log.inspect_err(abort_if_fatal)
             });
             let log = match opened.await {
                 Ok(log) => log.map_err(|error| error.to_string()),
                 Err(panic) => Err(format!("opening the log failed: {panic}")),
             };
-            guardian.do_send(Opened { id, log });
+            guardian.do_send(Opened { id, epoch, log });
         });
     }
 
-    fn opened(&mut self, id: PartitionId, log: Result<Log, String>) {
+    fn opened(&mut self, id: PartitionId, epoch: LeaderEpoch, log: Result<Log, String>) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
         if let Phase::Doomed(fate) = entry.phase {
             drop(log);
-            self.entries.remove(&id);
-            settle_data(self.wards.clone(), id, fate);
+            if let Some(entry) = self.entries.remove(&id) {
+                actix_rt::spawn(settle_data(self.wards.clone(), entry.handle, fate));
+            }
+            return;
+        }
+        if entry.phase != Phase::Opening || entry.epoch != epoch {
             return;
         }
         match log {
-            Ok(log) => self.lead(id, log),
+            Ok(mut log) => {
+                // It may have changed while the log was being opened.
+                log.set_config(log_config(&entry.config, &self.wards.settings));
+                self.lead(id, log);
+            }
             Err(error) => {
                 log::error!("{} is offline: {error}", entry.handle.vitals().name());
                 entry.phase = Phase::Offline;
@@ -378,7 +355,8 @@ impl Guardian {
 
     fn publish(&self) {
         let mut topics = BTreeMap::new();
-        for (id, entry) in &self.entries {
+        let doomed = |entry: &Entry| matches!(entry.phase, Phase::Doomed(_));
+        for (id, entry) in self.entries.iter().filter(|(_, entry)| !doomed(entry)) {
             let local = topics
                 .entry(entry.topic.name.clone())
                 .or_insert_with(|| LocalTopic {
@@ -428,42 +406,18 @@ fn restart_delay(deaths: u32) -> Duration {
     }
 }
 
-/// Does to the data of a closed log what its fate says.
-fn settle_data(wards: Arc<Wards>, id: PartitionId, fate: Fate) {
+/// Does to the data of a closed log what its fate says, once nobody is at work on it.
+async fn settle_data(wards: Arc<Wards>, handle: PartitionHandle, fate: Fate) {
     if fate == Fate::Kept {
         return;
     }
-    actix_rt::task::spawn_blocking(move || {
-        if let Err(error) = wards.data_dir.remove_log(&id) {
-            log::error!("the data of {id}, which is deleted, could not be removed: {error}");
-        }
-    });
-}
-
-fn commit_rule(flush: Flush) -> CommitRule {
-    match flush {
-        Flush::Synced => CommitRule::Synced,
-        Flush::Os => CommitRule::Written,
-    }
-}
-
-/// What the topic's configs mean to its logs.
-fn log_config(topic: &TopicConfig, settings: &PartitionSettings) -> LogConfig {
-    use crate::engine::metadata::TimestampType as Configured;
-    LogConfig {
-        segment_bytes: topic.segment_bytes.max(1) as u64,
-        segment_ms: topic.segment_ms,
-        retention_bytes: topic
-            .retention_bytes
-            .and_then(|bytes| bytes.try_into().ok()),
-        retention_ms: topic.retention_ms,
-        index_interval_bytes: topic.index_interval_bytes.max(0) as u64,
-        timestamp_type: match topic.message_timestamp_type {
-            Configured::CreateTime => TimestampType::CreateTime,
-            Configured::LogAppendTime => TimestampType::LogAppendTime,
-        },
-        flush: settings.flush,
-        producer_expiration_ms: settings.producer_expiration_ms,
+    let id = handle.id();
+    let _lease = handle.lease_log().await;
+    let removed = actix_rt::task::spawn_blocking(move || wards.data_dir.remove_log(&id)).await;
+    match removed {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => log::error!("the deleted data of {id} could not be removed: {error}"),
+        Err(panic) => log::error!("removing the deleted data of {id}: {panic}"),
     }
 }
 
@@ -518,16 +472,18 @@ impl Handler<Reconcile> for Guardian {
 #[rtype(result = "()")]
 struct Opened {
     id: PartitionId,
+    /// The leader epoch that it was opened for.
+    epoch: LeaderEpoch,
     log: Result<Log, String>,
 }
 
 impl Handler<Opened> for Guardian {
     type Result = ();
 
-    fn handle(&mut self, Opened { id, log }: Opened, _: &mut Self::Context) {
+    fn handle(&mut self, Opened { id, epoch, log }: Opened, _: &mut Self::Context) {
         self.vitals.message_sent();
         self.vitals.message_handled();
-        self.opened(id, log);
+        self.opened(id, epoch, log);
     }
 }
 
@@ -576,7 +532,6 @@ impl Handler<Close> for Guardian {
     type Result = ResponseFuture<Result<(), Refusal>>;
 
     fn handle(&mut self, _: Close, _: &mut Self::Context) -> Self::Result {
-        self.vitals.message_handled();
         let settled = |entry: &Entry| entry.phase == Phase::Leading;
         let all_settled = self.entries.values().all(settled);
         let handles = self.entries.values().map(|entry| entry.handle.clone());
@@ -584,7 +539,8 @@ impl Handler<Close> for Guardian {
         let controller = self.wards.controller.clone();
         Box::pin(async move {
             controller.close().await;
-            let closed = join_all(handles.iter().map(PartitionHandle::close)).await;
+            let close = |handle: &PartitionHandle| handle.clone().close(Closing::Keep);
+            let closed = join_all(handles.iter().map(close)).await;
             closed.into_iter().collect::<Result<(), Refusal>>()?;
             if all_settled {
                 Ok(())
@@ -602,83 +558,5 @@ impl Handler<super::chaos::Fault> for Guardian {
 
     fn handle(&mut self, fault: super::chaos::Fault, context: &mut Self::Context) {
         super::chaos::suffer(fault, self, context);
-    }
-}
-
-/// The way to the guardian.
-#[derive(Clone)]
-pub struct GuardianHandle {
-    guardian: Handle<Guardian>,
-    _registration: Arc<Registration>,
-}
-
-impl GuardianHandle {
-    pub fn new(registry: &Registry, partitions: &Partitions) -> Self {
-        let gauges = Arc::new(GuardianGauges(partitions.clone()));
-        let vitals = Vitals::new(Kind::Guardian, "guardian".into(), gauges);
-        GuardianHandle {
-            _registration: Arc::new(registry.register(vitals.clone())),
-            guardian: Handle::new(vitals, MAILBOX_CAPACITY),
-        }
-    }
-
-    /// Starts a guardian on the present arbiter. The receiver ends when the guardian does.
-    pub fn start(&self, wards: Arc<Wards>) -> oneshot::Receiver<()> {
-        let (alive, ended) = oneshot::channel();
-        let guardian = Guardian {
-            wards,
-            me: self.clone(),
-            entries: BTreeMap::new(),
-            opens: Arc::new(Semaphore::new(OPENS_MAX)),
-            next_arbiter: 0,
-            vitals: self.guardian.vitals().clone(),
-            _alive: alive,
-        };
-        self.guardian.connect(guardian.start());
-        ended
-    }
-
-    pub fn vitals(&self) -> &Arc<Vitals> {
-        self.guardian.vitals()
-    }
-
-    /// The guardian is gone.
-    pub fn disconnect(&self) {
-        self.guardian.disconnect();
-    }
-
-    /// `life` is how often the ward has been restarted so far.
-    pub fn life_line(&self, ward: Ward, life: u64) -> LifeLine {
-        LifeLine {
-            guardian: Some(self.clone()),
-            ward,
-            life,
-        }
-    }
-
-    /// Ends all actors in good order; the result is whether all logs are closed well.
-    pub async fn close(&self) -> Result<(), Refusal> {
-        let closed = self.guardian.ask(Close).await;
-        closed.unwrap_or_else(|_| {
-            let message = "the guardian ended before it could close the logs";
-            Err(Refusal::new(ErrorCode::KafkaStorageError, message))
-        })
-    }
-}
-
-struct GuardianGauges(Partitions);
-
-impl Gauges for GuardianGauges {
-    fn detail(&self) -> String {
-        let directory = self.0.current();
-        let handles = directory
-            .topics()
-            .flat_map(|local| local.partitions.values());
-        let (mut all, mut running) = (0, 0);
-        for handle in handles {
-            all += 1;
-            running += usize::from(handle.vitals().state() == State::Running);
-        }
-        format!("partitions {all} running {running}")
     }
 }

@@ -1,0 +1,70 @@
+//! What the guardian and its wards are made of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::ArbiterHandle;
+
+use crate::actors::controller::ControllerHandle;
+use crate::actors::partitions::Partitions;
+use crate::actors::vitals::Registry;
+use crate::engine::metadata::{BrokerDefaults, TimestampType as Configured, TopicConfig};
+use crate::engine::replica::CommitRule;
+use crate::model::BrokerId;
+use crate::raft::Raft;
+use crate::record::TimestampType;
+use crate::storage::data_dir::DataDir;
+use crate::storage::fs::FileSystem;
+use crate::storage::log::{Flush, LogConfig};
+use crate::storage::syncer::Syncer;
+
+/// What every partition leader of this node is started with.
+#[derive(Clone)]
+pub struct PartitionSettings {
+    pub flush: Flush,
+    pub mailbox_capacity: usize,
+    pub checkpoint_interval: Duration,
+    pub retention_interval: Duration,
+    pub producer_expiration_ms: i64,
+}
+
+/// What the guardian works with, through all its lives.
+pub struct Wards {
+    pub node: BrokerId,
+    pub file_system: Arc<dyn FileSystem>,
+    pub data_dir: DataDir,
+    pub syncer: Arc<dyn Syncer>,
+    pub raft: Raft,
+    pub defaults: BrokerDefaults,
+    pub settings: PartitionSettings,
+    pub arbiters: Vec<ArbiterHandle>,
+    pub registry: Registry,
+    pub partitions: Partitions,
+    pub controller: ControllerHandle,
+}
+
+pub(super) fn commit_rule(flush: Flush) -> CommitRule {
+    match flush {
+        Flush::Synced => CommitRule::Synced,
+        Flush::Os => CommitRule::Written,
+    }
+}
+
+/// What the topic's configs mean to its logs.
+pub(super) fn log_config(topic: &TopicConfig, settings: &PartitionSettings) -> LogConfig {
+    LogConfig {
+        segment_bytes: topic.segment_bytes.max(1) as u64,
+        segment_ms: topic.segment_ms,
+        retention_bytes: topic
+            .retention_bytes
+            .and_then(|bytes| bytes.try_into().ok()),
+        retention_ms: topic.retention_ms,
+        index_interval_bytes: topic.index_interval_bytes.max(0) as u64,
+        timestamp_type: match topic.message_timestamp_type {
+            Configured::CreateTime => TimestampType::CreateTime,
+            Configured::LogAppendTime => TimestampType::LogAppendTime,
+        },
+        flush: settings.flush,
+        producer_expiration_ms: settings.producer_expiration_ms,
+    }
+}
