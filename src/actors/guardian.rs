@@ -283,7 +283,14 @@ impl Guardian {
             let opened = actix_rt::task::spawn_blocking(move || {
                 let dir = wards.data_dir.log_dir(&id);
                 let file_system = wards.file_system.clone();
-                let log = Log::open(file_system, &dir, config, left, Timestamp::now());
+                let log = Log::open(
+                    file_system,
+                    &dir,
+                    config,
+                    left,
+                    Timestamp::now(),
+                    crate::storage::lease::Lease::none(),
+                );
                 log.inspect_err(abort_if_fatal)
             });
             let log = match opened.await {
