@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use klamm::model::{LeaderEpoch, Timestamp};
 use klamm::record::{Batch, BatchBuilder, Codec, ProducerStamp};
 use klamm::storage::fs::RealFs;
+use klamm::storage::lease::Lease;
 use klamm::storage::log::{Covered, Log, LogConfig, Shutdown};
 use klamm::storage::syncer::{AbortProcess, SyncFileSystem, SyncPool, Syncer};
 
@@ -226,6 +227,7 @@ fn open(dir: &Path) -> Result<Log, Box<dyn Error>> {
         config,
         Shutdown::Unclean,
         now,
+        Lease::none(),
     )?)
 }
 

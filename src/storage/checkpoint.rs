@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fs::{read_all, replace_file, FileSystem};
+use super::lease::Lease;
 use crate::model::{LeaderEpoch, Offset, Timestamp};
 
 /// The name of the file in the log's directory.
@@ -200,6 +201,7 @@ pub struct CheckpointJob {
     checkpoint: LogCheckpoint,
     order: Arc<CheckpointOrder>,
     number: u64,
+    _lease: Lease,
 }
 
 impl CheckpointJob {
@@ -210,6 +212,7 @@ impl CheckpointJob {
         checkpoint: LogCheckpoint,
         order: Arc<CheckpointOrder>,
         number: u64,
+        lease: Lease,
     ) -> CheckpointJob {
         CheckpointJob {
             fs,
@@ -217,6 +220,7 @@ impl CheckpointJob {
             checkpoint,
             order,
             number,
+            _lease: lease,
         }
     }
 

@@ -4,6 +4,7 @@
 //!   purpose, so that every promise below is tested against it;
 //! - [`log`]: the partitions' logs: append, read, recovery, retention, group commit;
 //! - [`checkpoint`]: the small file beside each log that says where its recovery starts;
+//! - [`lease`]: what keeps a log's directory its own until its last job has ended;
 //! - [`data_dir`]: the directory that holds everything, its lock, identity and clean mark;
 //! - [`meta`]: the store of the metadata quorum, over sled;
 //! - [`syncer`]: how many logs are put on disk side by side.
@@ -11,6 +12,7 @@
 pub mod checkpoint;
 pub mod data_dir;
 pub mod fs;
+pub mod lease;
 pub mod log;
 pub mod meta;
 pub mod syncer;

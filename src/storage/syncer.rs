@@ -217,6 +217,7 @@ mod tests {
     use crate::model::{LeaderEpoch, Offset, Timestamp};
     use crate::record::{Batch, BatchBuilder, Codec, ProducerStamp};
     use crate::storage::fs::FaultyFs;
+    use crate::storage::lease::Lease;
     use crate::storage::log::{Log, LogConfig, Shutdown};
 
     /// Tells a test what a real broker would die of.
@@ -233,8 +234,9 @@ mod tests {
         let dir = PathBuf::from(format!("/data/logs/{n}"));
         let config = LogConfig::default();
         let now = Timestamp(1);
-        let mut log =
-            Log::open(Arc::new(fs.clone()), &dir, config, Shutdown::Unclean, now).unwrap();
+        let fs = Arc::new(fs.clone());
+        let log = Log::open(fs, &dir, config, Shutdown::Unclean, now, Lease::none());
+        let mut log = log.unwrap();
         let mut builder = BatchBuilder::with_capacity(100);
         builder.append(now, None, Some(b"value"), &[]);
         let batch = builder.build(Codec::None, ProducerStamp::NONE).unwrap();
@@ -272,7 +274,8 @@ mod tests {
                 let dir = PathBuf::from(format!("/data/logs/{n}"));
                 let fs = Arc::new(after.clone());
                 let config = LogConfig::default();
-                let log = Log::open(fs, &dir, config, Shutdown::Unclean, Timestamp(1));
+                let now = Timestamp(1);
+                let log = Log::open(fs, &dir, config, Shutdown::Unclean, now, Lease::none());
                 assert_eq!(log.unwrap().end_offset(), Offset(1));
             }
         }

@@ -4,7 +4,8 @@
 //!
 //! One owner (the partition's actor) appends, rolls, truncates and plans; nothing here locks. What
 //! waits for the disk is handed out as a job to be run elsewhere: [`SyncJob`], [`ReadPlan`],
-//! [`CheckpointJob`], [`Removed`]. A job holds the files that it needs, so the log may move on.
+//! [`CheckpointJob`], [`Removed`]. A job holds the files that it needs, so the log may move on, and
+//! a [`Lease`] on the directory, so that nobody opens it again before the job has ended.
 //!
 //! # What holds, always
 //!
@@ -66,6 +67,7 @@ use self::segment::{Active, Sealed};
 use self::sync::Unsynced;
 use super::checkpoint::{CheckpointJob, CheckpointOrder, LogCheckpoint, Producers, SegmentLargest};
 use super::fs::{File, FileSystem};
+use super::lease::Lease;
 use crate::model::{LeaderEpoch, Offset, Timestamp};
 use crate::record::TimestampType;
 
@@ -170,6 +172,7 @@ pub struct Log {
     checkpoint_number: Cell<u64>,
     /// Why appends are refused, if they are.
     failure: Option<String>,
+    lease: Lease,
 }
 
 impl Log {
@@ -263,6 +266,7 @@ impl Log {
             checkpoint,
             self.checkpoint_order.clone(),
             number,
+            self.lease.clone(),
         )
     }
 

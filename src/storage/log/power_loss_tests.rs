@@ -77,7 +77,8 @@ impl World {
 
     fn open(&mut self, last: Shutdown) -> Result<Log, LogError> {
         let config = config(&mut self.random);
-        Log::open(Arc::new(self.fs.clone()), Path::new(DIR), config, last, NOW)
+        let fs = Arc::new(self.fs.clone());
+        Log::open(fs, Path::new(DIR), config, last, NOW, Lease::none())
     }
 
     /// One life of the log, in which the power goes at `operation`, counted from its first.

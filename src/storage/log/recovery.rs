@@ -28,6 +28,7 @@ use crate::model::{Offset, Timestamp};
 use crate::record::BatchHeader;
 use crate::storage::checkpoint::{Loaded, LogCheckpoint, Producers, CHECKPOINT_FILE};
 use crate::storage::fs::{read_all, File, FileSystem, TEMPORARY_SUFFIX};
+use crate::storage::lease::Lease;
 
 /// What recovery goes by.
 struct Recovery {
@@ -45,6 +46,7 @@ struct Recovery {
     unsynced_files: Vec<Arc<dyn File>>,
     /// Whether names in the directory were changed.
     names_changed: bool,
+    lease: Lease,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,12 +61,15 @@ impl Log {
     ///
     /// `Err(Corrupt)` names the file and the position of the first bytes that aren't what was
     /// synced: the partition is offline then, and nothing has been changed.
+    ///
+    /// `lease` is dropped with the log or the last of its jobs, whichever ends later.
     pub fn open(
         fs: Arc<dyn FileSystem>,
         dir: &Path,
         config: LogConfig,
         last: Shutdown,
         now: Timestamp,
+        lease: Lease,
     ) -> Result<Log, LogError> {
         fs.create_dir_all(dir)
             .map_err(LogError::storage("create", dir))?;
@@ -80,7 +85,7 @@ impl Log {
             Loaded::Found(checkpoint) => checkpoint.recovery_point,
             _ => Offset::ZERO,
         };
-        let mut recovery = Recovery::new(fs, dir, bounded(config), now, loaded, &segments);
+        let mut recovery = Recovery::new(fs, dir, bounded(config), now, loaded, &segments, lease);
         recovery.remove_rubbish(&names)?;
         recovery.remove_deleted_segments(&mut segments)?;
         let log = recovery.run(segments)?;
@@ -103,6 +108,7 @@ impl Recovery {
         now: Timestamp,
         loaded: Loaded,
         segments: &[Offset],
+        lease: Lease,
     ) -> Recovery {
         let first = segments.first().copied().unwrap_or(Offset::ZERO);
         let (checkpoint, tail) = match loaded {
@@ -136,6 +142,7 @@ impl Recovery {
             checkpoint,
             unsynced_files: Vec::new(),
             names_changed: false,
+            lease,
         }
     }
 
@@ -434,6 +441,7 @@ impl Recovery {
             checkpoint_order: Arc::default(),
             checkpoint_number: Cell::new(0),
             failure: None,
+            lease: self.lease,
         }
     }
 }

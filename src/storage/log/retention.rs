@@ -22,6 +22,7 @@ use crate::storage::fs::FileSystem;
 #[must_use = "the files stay until remove() is called"]
 pub struct Removed {
     fs: Arc<dyn FileSystem>,
+    /// It holds the lease on the directory, also for the unlinking.
     checkpoint: CheckpointJob,
     files: Vec<PathBuf>,
     /// The log's start by now.

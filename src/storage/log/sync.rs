@@ -8,6 +8,7 @@ use super::{Log, LogError};
 use crate::model::Offset;
 use crate::storage::checkpoint::CheckpointJob;
 use crate::storage::fs::{File, FileSystem};
+use crate::storage::lease::Lease;
 
 /// What a job has put on disk: give it to [`Log::complete_sync`] as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +113,7 @@ pub struct SyncJob {
     names: Names,
     first_checkpoint: Option<CheckpointJob>,
     covers: Covered,
+    _lease: Lease,
 }
 
 /// Whether names in the log's directory must be synced.
@@ -186,6 +188,7 @@ impl Log {
                 truncations: self.truncations,
                 names: self.unsynced.names_made,
             },
+            _lease: self.lease.clone(),
         })
     }
 

@@ -56,7 +56,19 @@ fn config() -> LogConfig {
 
 fn open(fs: &FaultyFs, config: LogConfig) -> Result<Log, LogError> {
     let fs = Arc::new(fs.clone());
-    Log::open(fs, Path::new(DIR), config, Shutdown::Unclean, NOW)
+    Log::open(
+        fs,
+        Path::new(DIR),
+        config,
+        Shutdown::Unclean,
+        NOW,
+        Lease::none(),
+    )
+}
+
+fn open_real(dir: &Path) -> Log {
+    let fs = Arc::new(RealFs);
+    Log::open(fs, dir, config(), Shutdown::Clean, NOW, Lease::none()).unwrap()
 }
 
 fn append(log: &mut Log, batches: &[Batch]) -> Vec<Offset> {
@@ -138,7 +150,7 @@ fn what_is_appended_is_read_byte_for_byte_also_after_reopening() {
 fn the_same_holds_on_a_real_file_system() {
     let temporary = tempfile::tempdir().unwrap();
     let dir = temporary.path().join("t-0");
-    let open = || Log::open(Arc::new(RealFs), &dir, config(), Shutdown::Clean, NOW).unwrap();
+    let open = || open_real(&dir);
     let mut log = open();
     let mut all = fill(&mut log, 60);
     sync(&mut log);
@@ -733,7 +745,7 @@ fn inspection_names_the_first_bad_byte_and_changes_nothing() {
 fn reads_that_were_planned_go_on_while_their_segment_is_removed() {
     let temporary = tempfile::tempdir().unwrap();
     let dir = temporary.path().join("t-0");
-    let mut log = Log::open(Arc::new(RealFs), &dir, config(), Shutdown::Clean, NOW).unwrap();
+    let mut log = open_real(&dir);
     let all = fill(&mut log, 50);
     log.set_high_watermark(log.end_offset());
     let plan = log.plan_read(Offset(0), log.end_offset(), 1_000, FirstBatch::Always);
@@ -745,4 +757,30 @@ fn reads_that_were_planned_go_on_while_their_segment_is_removed() {
     let bytes: Bytes = plan.read().unwrap();
     assert_eq!(bytes[..], all[..bytes.len()]);
     assert!(!bytes.is_empty());
+}
+
+#[test]
+fn the_lease_on_the_directory_ends_with_the_last_job_and_not_with_the_log() {
+    let fs = FaultyFs::new(1);
+    let guard = Arc::new(());
+    let lent = Arc::downgrade(&guard);
+    let lease = Lease::new(guard);
+    let fs = Arc::new(fs);
+    let dir = Path::new(DIR);
+    let mut log = Log::open(fs, dir, config(), Shutdown::Clean, NOW, lease).unwrap();
+    fill(&mut log, 30);
+    let sync = log.begin_sync().unwrap();
+    let checkpoint = log.checkpoint();
+    log.set_high_watermark(log.end_offset());
+    let removed = log.delete_records_before(log.end_offset()).unwrap();
+    drop(log);
+    let is_lent = || lent.upgrade().is_some();
+    sync.run().unwrap();
+    drop(sync);
+    assert!(is_lent(), "a checkpoint is still to be written");
+    checkpoint.run().unwrap();
+    drop(checkpoint);
+    assert!(is_lent(), "files are still to be removed");
+    removed.remove().unwrap();
+    assert!(!is_lent());
 }
