@@ -234,6 +234,11 @@ fn produce(state: &mut State, request: produce::Request) -> Produced {
 }
 
 impl FakeLog {
+    /// As when no producer has written for long.
+    pub fn forget_producers(&mut self) {
+        self.producers.clear();
+    }
+
     /// Checks the batch and its sequence like a partition leader, and appends it.
     fn append(&mut self, bytes: Bytes) -> Result<i64, ErrorCode> {
         let limits = Limits {
@@ -245,6 +250,9 @@ impl FakeLog {
             BytesMut::from(&validate(bytes, &limits).map_err(|e| e.code())?.bytes()[..]);
         let header = *Batch::parse(bytes.clone().freeze()).unwrap().header();
         if header.producer_id >= 0 {
+            if header.base_sequence != 0 && !self.producers.contains_key(&header.producer_id) {
+                return Err(ErrorCode::UnknownProducerId);
+            }
             let (next, last) = self.producers.entry(header.producer_id).or_default();
             if let Some((_, offset)) = last.iter().find(|(seq, _)| *seq == header.base_sequence) {
                 return Ok(*offset);

@@ -341,6 +341,86 @@ async fn a_partition_that_lost_records_ends_the_producer_there() {
         .unwrap();
 }
 
+/// Sends numbered records, one a batch, and answers the deliveries.
+async fn send_numbers(producer: &Producer, numbers: std::ops::Range<usize>) -> Vec<DeliveryFuture> {
+    let mut futures = Vec::new();
+    for number in numbers {
+        let value = number.to_string();
+        let record = ProducerRecord::to(TOPIC).value(value.as_bytes());
+        futures.push(producer.send(record).await.unwrap());
+    }
+    futures
+}
+
+fn one_record_a_batch() -> ProducerConfig {
+    ProducerConfig {
+        batch_bytes: 1,
+        ..small_batches()
+    }
+}
+
+#[tokio::test]
+async fn a_producer_that_the_broker_has_forgotten_goes_on_under_a_new_identity() {
+    let broker = FakeBroker::start(1).await;
+    let producer = client(&broker).await.producer(one_record_a_batch());
+    for round in 0..3 {
+        let futures = send_numbers(&producer, round * 10..(round + 1) * 10).await;
+        for (i, future) in futures.into_iter().enumerate() {
+            assert_eq!(future.await.unwrap().offset.0, (round * 10 + i) as i64);
+        }
+        broker.state().logs[0].forget_producers();
+    }
+    let expected: Vec<String> = (0..30).map(|number| number.to_string()).collect();
+    assert_eq!(broker.values(0), expected);
+}
+
+#[tokio::test]
+async fn a_first_window_whose_first_batch_fails_is_sent_again_in_order() {
+    for fault in [
+        Fault::Error(ErrorCode::NotLeaderOrFollower),
+        Fault::Error(ErrorCode::UnknownProducerId),
+    ] {
+        let broker = FakeBroker::start(1).await;
+        let mut requests = 0;
+        broker.script(move |_| {
+            requests += 1;
+            // The second fault stands for what the broker says behind the first.
+            match requests {
+                1 => Fault::Error(ErrorCode::NotLeaderOrFollower),
+                2 => fault,
+                _ => Fault::None,
+            }
+        });
+        let producer = client(&broker).await.producer(one_record_a_batch());
+        for future in send_numbers(&producer, 0..5).await {
+            future.await.unwrap();
+        }
+        assert_eq!(broker.values(0), ["0", "1", "2", "3", "4"]);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_may_be_there_is_not_sent_under_another_identity() {
+    let broker = FakeBroker::start(1).await;
+    let producer = client(&broker).await.producer(one_record_a_batch());
+    for future in send_numbers(&producer, 0..1).await {
+        future.await.unwrap();
+    }
+    let mut requests = 0;
+    broker.script(move |_| {
+        requests += 1;
+        match requests {
+            1 => Fault::DropAfter,
+            _ => Fault::Error(ErrorCode::UnknownProducerId),
+        }
+    });
+    for future in send_numbers(&producer, 1..2).await {
+        let error = future.await.unwrap_err();
+        assert!(matches!(error, ProduceError::Fatal { .. }), "{error}");
+    }
+    assert_eq!(broker.values(0), ["0", "1"]);
+}
+
 #[tokio::test]
 async fn without_acks_nothing_is_waited_for() {
     let broker = FakeBroker::start(1).await;

@@ -3,8 +3,8 @@
 //! Order and exactly-once rest on the broker refusing gaps: each batch of an idempotent producer
 //! carries its records' sequence numbers, and the partition appends nothing out of sequence. So
 //! when a batch fails in a way that a retry can help, the sender waits until the answers to all
-//! that it sent behind it are known (mostly OUT_OF_ORDER_SEQUENCE_NUMBER), and then sends all that
-//! are not delivered again, the same bytes in the same order. A batch that had been appended after
+//! that it sent behind it are known (mostly OUT_OF_ORDER_SEQUENCE_NUMBER, or UNKNOWN_PRODUCER_ID if
+//! it was the producer's first), and then sends all that are not delivered again, the same bytes in the same order. A batch that had been appended after
 //! all is recognised and answered with its offset.
 //!
 //! A batch that is given up leaves a gap behind which the broker would refuse everything. The
@@ -206,7 +206,7 @@ impl Sender {
         };
         match transmit(&self.shared, &self.partition, &sent.bytes).await {
             Ok(call) => {
-                sent.attempts += 1;
+                sent.failure = None;
                 if call.is_none() {
                     sent.appended = Some(Appended::UNKNOWN);
                 }
@@ -265,6 +265,14 @@ impl Sender {
             // Those behind the first that can't be sent have no failure of their own.
             match first.failure.take().unwrap_or(Failure::NOT_SENT) {
                 Failure::Fatal(code, message) => return self.end(code, message),
+                // If an earlier attempt was appended, then the partition has lost it.
+                Failure::Forgotten(message) if first.in_doubt || first.begins_sequence() => {
+                    return self.end(ErrorCode::UnknownProducerId, message);
+                }
+                Failure::Forgotten(_) => {
+                    self.restart_sequence();
+                    self.take_new_identity().await;
+                }
                 Failure::Refused(code, message) => {
                     failures = 0;
                     self.refuse_first(code, message).await;
@@ -295,7 +303,7 @@ impl Sender {
             return;
         };
         // An earlier attempt may have appended it, and then the others behind it.
-        let certain = first.attempts <= 1;
+        let in_doubt = first.in_doubt;
         let refused = ProduceError::Refused {
             topic: self.partition.topic.to_string(),
             partition: self.partition.index,
@@ -308,13 +316,14 @@ impl Sender {
             return;
         }
         self.restart_sequence();
-        match certain {
-            true => self.take_new_identity().await,
-            false => self.give_up_all(error),
+        match in_doubt {
+            false => self.take_new_identity().await,
+            true => self.give_up_all(error),
         }
     }
 
-    /// Gives all batches, none of which is appended, sequence numbers under another identity.
+    /// Gives all batches that aren't appended sequence numbers under another identity. They
+    /// certainly were not appended under the old one.
     async fn take_new_identity(&mut self) {
         let Some(first) = self.sent.front() else {
             return;
@@ -325,9 +334,12 @@ impl Sender {
         };
         self.identity = Some(identity);
         for at in 0..self.sent.len() {
+            if self.sent[at].appended.is_some() {
+                continue;
+            }
             let stamp = self.stamp(identity, self.sent[at].records);
             let sent = &mut self.sent[at];
-            sent.attempts = 0;
+            sent.in_doubt = false;
             sent.failure = None;
             match restamp(&sent.bytes, stamp) {
                 Ok(bytes) => sent.bytes = bytes,
