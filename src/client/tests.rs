@@ -1,5 +1,6 @@
 //! The client's promises, against a broker that breaks connections and answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::fake_broker::{FakeBroker, Fault, TOPIC};
@@ -437,6 +438,105 @@ async fn without_acks_nothing_is_waited_for() {
         producer.send(record).await.unwrap_err(),
         ProduceError::Closed
     );
+}
+
+#[tokio::test]
+async fn without_acks_sending_waits_for_a_broker_that_does_not_read() {
+    let broker = FakeBroker::start(1).await;
+    broker.state().held = true;
+    let config = ProducerConfig {
+        acks: Acks::None,
+        buffer_bytes: 1 << 20,
+        ..ProducerConfig::default()
+    };
+    let producer = client(&broker).await.producer(config);
+    let value = vec![b'x'; 100_000];
+    let record = ProducerRecord::to(TOPIC).value(&value);
+    let mut sent = 0;
+    while let Ok(taken) =
+        tokio::time::timeout(Duration::from_millis(500), producer.send(record)).await
+    {
+        taken.unwrap();
+        sent += 1;
+        assert!(sent < 1000, "100 MB are sent to a broker that doesn't read");
+    }
+    broker.release();
+    producer.close().await;
+    assert_eq!(broker.values(0).len(), sent);
+}
+
+#[tokio::test]
+async fn without_acks_a_flush_ends_when_the_broker_has_everything() {
+    let broker = FakeBroker::start(3).await;
+    let config = ProducerConfig {
+        acks: Acks::None,
+        ..one_record_a_batch()
+    };
+    let producer = client(&broker).await.producer(config);
+    for round in 1..=3 {
+        send_numbers(&producer, 0..200).await;
+        producer.flush().await;
+        let there: usize = (0..3).map(|partition| broker.values(partition).len()).sum();
+        assert_eq!(there, round * 200);
+    }
+}
+
+#[tokio::test]
+async fn outcomes_become_known_in_order_also_of_what_is_never_sent() {
+    const TIMEOUT: Duration = Duration::from_millis(100);
+    let broker = FakeBroker::start(1).await;
+    let mut requests = 0;
+    broker.script(move |_| {
+        requests += 1;
+        match requests {
+            1 => Fault::None,
+            _ => Fault::Silence,
+        }
+    });
+    let (outcomes, known) = std::sync::mpsc::channel();
+    let config = ProducerConfig {
+        in_flight_max: 2,
+        delivery_timeout: TIMEOUT,
+        delivery_listener: Some(Arc::new(move |outcome| {
+            if outcome.result.is_ok() {
+                // Holds the sender up until the time of all that wait is over.
+                std::thread::sleep(TIMEOUT);
+            }
+            let error = outcome.result.as_ref().map_err(ToString::to_string);
+            outcomes.send(error.err()).unwrap();
+        })),
+        ..one_record_a_batch()
+    };
+    let producer = client(&broker).await.producer(config);
+    send_numbers(&producer, 0..3).await;
+    producer.flush().await;
+    let known: Vec<String> = known.try_iter().flatten().collect();
+    assert_eq!(known.len(), 2);
+    assert!(known[0].ends_with("no answer has come"), "{known:?}");
+    assert!(known[1].ends_with("its turn never came"), "{known:?}");
+}
+
+#[tokio::test]
+async fn a_delivery_timeout_holds_also_while_the_answer_to_a_later_batch_is_missing() {
+    let broker = FakeBroker::start(1).await;
+    let mut requests = 0;
+    broker.script(move |_| {
+        requests += 1;
+        match requests {
+            1 => Fault::Error(ErrorCode::NotEnoughReplicas),
+            _ => Fault::Silence,
+        }
+    });
+    let config = ProducerConfig {
+        delivery_timeout: Duration::from_millis(100),
+        ..one_record_a_batch()
+    };
+    let producer = client(&broker).await.producer(config);
+    send_numbers(&producer, 0..3).await;
+    tokio::time::timeout(Duration::from_secs(10), producer.flush())
+        .await
+        .expect("no longer than the delivery timeout");
+    assert_eq!(producer.stats().failed, 3);
 }
 
 #[tokio::test]
