@@ -56,6 +56,7 @@ pub struct State {
     /// While set, Produce requests wait.
     pub held: bool,
     pub produce_requests: usize,
+    pub cluster_id: &'static str,
     next_producer_id: i64,
     port: u16,
 }
@@ -83,6 +84,7 @@ impl FakeBroker {
             fetch_error: None,
             held: false,
             produce_requests: 0,
+            cluster_id: "fake",
             next_producer_id: 1000,
             port,
         }));
@@ -330,7 +332,7 @@ fn fetch_at(state: &State, request: &fetch::Request) -> fetch::Response {
 fn answer(state: &mut State, request: Request) -> Response {
     match request {
         Request::ApiVersions(_) => {
-            api_versions::Response::supported("fake".into(), ErrorCode::None).into()
+            api_versions::Response::supported(state.cluster_id.into(), ErrorCode::None).into()
         }
         Request::Metadata(request) => metadata(state, request).into(),
         Request::InitProducerId(_) => {

@@ -40,7 +40,7 @@ impl Die {
 
     /// Mostly nothing, and of each fault that a retry helps some.
     fn fault(&mut self) -> Fault {
-        match self.below(20) {
+        match self.below(21) {
             0 => Fault::DropBefore,
             1 => Fault::DropAfter,
             2 => Fault::Error(ErrorCode::NotLeaderOrFollower),
@@ -48,6 +48,7 @@ impl Die {
             4 => Fault::ErrorAfter(ErrorCode::RequestTimedOut),
             5 => Fault::ErrorAfter(ErrorCode::NotEnoughReplicasAfterAppend),
             6 => Fault::Garbage,
+            7 => Fault::ErrorAfter(ErrorCode::UnknownServerError),
             _ => Fault::None,
         }
     }
@@ -514,6 +515,20 @@ async fn outcomes_become_known_in_order_also_of_what_is_never_sent() {
     assert_eq!(known.len(), 2);
     assert!(known[0].ends_with("no answer has come"), "{known:?}");
     assert!(known[1].ends_with("its turn never came"), "{known:?}");
+}
+
+#[tokio::test]
+async fn an_error_that_no_retry_helps_is_told_at_once() {
+    let broker = FakeBroker::start(1).await;
+    let producer = client(&broker).await.producer(one_record_a_batch());
+    broker.state().cluster_id = "another";
+    for future in send_numbers(&producer, 0..3).await {
+        let error = tokio::time::timeout(Duration::from_secs(20), future)
+            .await
+            .expect("long before the delivery timeout")
+            .unwrap_err();
+        assert!(error.to_string().contains("cluster another"), "{error}");
+    }
 }
 
 #[tokio::test]

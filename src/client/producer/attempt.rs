@@ -74,6 +74,8 @@ pub(super) enum Failure {
     Forgotten(String),
     /// Nothing more can be appended.
     Fatal(ErrorCode, String),
+    /// It was not sent, and no retry helps that.
+    Unsendable(ClientError),
 }
 
 impl Failure {
@@ -86,9 +88,12 @@ impl Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Failure {
         match error {
-            ClientError::Refused { code, message, .. } if !code.is_retriable() => {
+            ClientError::Refused { code, message, .. } if is_final(code) => {
                 Failure::Refused(code, message)
             }
+            error @ (ClientError::UnsupportedApi { .. }
+            | ClientError::ForeignCluster { .. }
+            | ClientError::Invalid(_)) => Failure::Unsendable(error),
             error => Failure::Retry {
                 error: error.to_string(),
                 metadata: Metadata::Stale,
@@ -163,13 +168,19 @@ pub(super) fn outcome(answer: Result<produce::Response, ClientError>) -> Result<
             Err(Failure::Fatal(code, message))
         }
         ErrorCode::UnknownProducerId => Err(Failure::Forgotten(message)),
-        code if code.is_retriable() => Err(Failure::Retry {
+        code if is_final(code) => Err(Failure::Refused(code, message)),
+        code => Err(Failure::Retry {
             error: format!("{code}: {message}"),
             metadata: match is_stale_metadata(code) {
                 true => Metadata::Stale,
                 false => Metadata::Fresh,
             },
         }),
-        code => Err(Failure::Refused(code, message)),
     }
+}
+
+/// Whether a broker that answers so has not appended the batch, and never will. Of an error that
+/// it doesn't name, or that this client doesn't know, nobody can say that.
+fn is_final(code: ErrorCode) -> bool {
+    !code.is_retriable() && code != ErrorCode::UnknownServerError
 }

@@ -307,8 +307,18 @@ impl Sender {
                 }
                 Failure::Refused(code, message) => {
                     failures = 0;
-                    self.refuse_first(code, message).await;
+                    let refused = ProduceError::Refused {
+                        topic: self.partition.topic.to_string(),
+                        partition: self.partition.index,
+                        code,
+                        message,
+                    };
+                    self.refuse_first(refused).await;
                 }
+                Failure::Unsendable(error) if first.in_doubt => {
+                    return self.give_up_all(error.to_string());
+                }
+                Failure::Unsendable(error) => self.refuse_first(error.into()).await,
                 Failure::Retry { error, metadata } => {
                     failures += 1;
                     let again_at = Instant::now() + self.shared.client.config().backoff(failures);
@@ -346,19 +356,13 @@ impl Sender {
         Ok(())
     }
 
-    /// The broker has refused the first batch for what it is: makes the others ready to go on.
-    async fn refuse_first(&mut self, code: ErrorCode, message: String) {
+    /// The first batch is refused for what it is: makes the others ready to go on.
+    async fn refuse_first(&mut self, refused: ProduceError) {
         let Some(first) = self.sent.pop_front() else {
             return;
         };
         // An earlier attempt may have appended it, and then the others behind it.
         let in_doubt = first.in_doubt;
-        let refused = ProduceError::Refused {
-            topic: self.partition.topic.to_string(),
-            partition: self.partition.index,
-            code,
-            message,
-        };
         let error = refused.to_string();
         self.resolve(first, Err(refused));
         if !self.shared.config.is_idempotent() {
