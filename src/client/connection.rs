@@ -3,7 +3,7 @@
 //!
 //! A connection that fails is never repaired: everyone who waits on it gets the error, and the
 //! pool opens another one. A request that isn't answered in time fails its whole connection,
-//! since a broker that hangs answers nothing else either.
+//! since a broker that hangs answers nothing else either; also when the one who asked has gone.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice};
@@ -15,8 +15,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{timeout, timeout_at, Instant};
+use tokio::sync::{mpsc, oneshot, Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout, timeout_at, Instant};
 
 use super::{ClientConfig, ClientError};
 use crate::protocol::{
@@ -28,6 +28,9 @@ use crate::protocol::{
 const PIECES_MAX: usize = 64;
 /// How many requests are taken from the queue at once.
 const REQUESTS_AT_ONCE_MAX: usize = 64;
+/// How often the connection looks for requests whose time is over, and how much later than the
+/// one who waits it gives them up.
+const OVERDUE_CHECK: Duration = Duration::from_secs(1);
 /// The room that each read has at least.
 const READ_BYTES_MIN: usize = 64 * 1024;
 /// A large response is given its room at once, up to this.
@@ -51,9 +54,25 @@ pub(super) struct Connection {
     request_timeout: Duration,
     /// The version to speak of each API that both sides know.
     versions: HashMap<ApiKey, i16>,
-    outgoing: mpsc::UnboundedSender<Segments>,
+    outgoing: mpsc::UnboundedSender<Outgoing>,
     in_flight: Arc<Semaphore>,
-    waiting: Arc<Mutex<Waiting>>,
+    link: Arc<Link>,
+}
+
+/// What a connection and its task share.
+#[derive(Debug, Default)]
+struct Link {
+    waiting: Mutex<Waiting>,
+    /// Ends the task, whatever it waits for.
+    failed: Notify,
+}
+
+/// A request that goes out.
+#[derive(Debug)]
+struct Outgoing {
+    segments: Segments,
+    /// Is told when all of it is written.
+    written: Option<oneshot::Sender<()>>,
 }
 
 /// Who waits for which response.
@@ -68,6 +87,8 @@ struct Waiting {
 #[derive(Debug)]
 struct Waiter {
     reply: oneshot::Sender<Result<Bytes, ClientError>>,
+    api: ApiKey,
+    deadline: Instant,
     _in_flight: OwnedSemaphorePermit,
 }
 
@@ -105,8 +126,8 @@ impl Connection {
             .map_err(|error| failed(error.to_string()))?;
 
         let (outgoing, requests) = mpsc::unbounded_channel();
-        let waiting = Arc::new(Mutex::new(Waiting::default()));
-        tokio::spawn(run(stream, requests, waiting.clone(), address.to_string()));
+        let link = Arc::new(Link::default());
+        tokio::spawn(run(stream, requests, link.clone(), address.to_string()));
         let mut connection = Connection {
             address: address.into(),
             client_id: config.client_id.clone(),
@@ -115,7 +136,7 @@ impl Connection {
             versions: HashMap::from([(ApiKey::ApiVersions, *ApiKey::ApiVersions.versions().end())]),
             outgoing,
             in_flight: Arc::new(Semaphore::new(config.in_flight_max.max(1))),
-            waiting,
+            link,
         };
         let greeting = connection.greet().await?;
         connection.request_timeout = config.request_timeout;
@@ -130,8 +151,9 @@ impl Connection {
             client_software_version: env!("CARGO_PKG_VERSION").into(),
         };
         let permit = self.permit().await?;
-        let reply = self.send::<api_versions::Api>(&request, Some(permit))?;
-        let frame = match timeout(self.request_timeout, reply).await {
+        let deadline = Instant::now() + self.request_timeout;
+        let reply = self.ask::<api_versions::Api>(&request, permit, deadline)?;
+        let frame = match timeout_at(deadline, reply).await {
             Ok(Ok(frame)) => frame?,
             Ok(Err(_)) => return Err(self.lost()),
             Err(_) => return Err(self.timed_out("ApiVersions", self.request_timeout)),
@@ -156,19 +178,26 @@ impl Connection {
     ) -> Result<Call<A>, ClientError> {
         let permit = self.permit().await?;
         let after = self.request_timeout + extra;
+        let deadline = Instant::now() + after;
         Ok(Call {
-            reply: self.send::<A>(request, Some(permit))?,
+            reply: self.ask::<A>(request, permit, deadline)?,
             connection: self.clone(),
-            deadline: Instant::now() + after,
+            deadline,
             after,
             api: PhantomData,
         })
     }
 
-    /// Sends a request to which no response comes.
+    /// Sends a request to which no response comes, and waits until it is written.
     pub(super) async fn tell<A: Api>(&self, request: &A::Request) -> Result<(), ClientError> {
-        let _passing = self.permit().await?;
-        self.send::<A>(request, None).map(drop)
+        let _in_flight = self.permit().await?;
+        let (written, is_written) = oneshot::channel();
+        self.send::<A>(request, None, Some(written))?;
+        match timeout(self.request_timeout, is_written).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(self.lost()),
+            Err(_) => Err(self.timed_out(A::KEY.name(), self.request_timeout)),
+        }
     }
 
     /// Sends a request and waits for its response.
@@ -185,18 +214,36 @@ impl Connection {
         permit.map_err(|_| self.lost())
     }
 
-    /// Queues a request; with a permit, its response is waited for.
+    /// Queues a request whose response is waited for.
+    fn ask<A: Api>(
+        &self,
+        request: &A::Request,
+        permit: OwnedSemaphorePermit,
+        deadline: Instant,
+    ) -> Result<oneshot::Receiver<Result<Bytes, ClientError>>, ClientError> {
+        let (reply, receiver) = oneshot::channel();
+        let waiter = Waiter {
+            reply,
+            api: A::KEY,
+            deadline,
+            _in_flight: permit,
+        };
+        self.send::<A>(request, Some(waiter), None)?;
+        Ok(receiver)
+    }
+
+    /// Queues a request.
     fn send<A: Api>(
         &self,
         request: &A::Request,
-        permit: Option<OwnedSemaphorePermit>,
-    ) -> Result<oneshot::Receiver<Result<Bytes, ClientError>>, ClientError> {
+        waiter: Option<Waiter>,
+        written: Option<oneshot::Sender<()>>,
+    ) -> Result<(), ClientError> {
         let unsupported = || ClientError::UnsupportedApi {
             address: self.address.to_string(),
             api: A::KEY.name(),
         };
         let version = *self.versions.get(&A::KEY).ok_or_else(unsupported)?;
-        let (reply, receiver) = oneshot::channel();
         let mut waiting = self.waiting();
         if waiting.lost.is_some() {
             drop(waiting);
@@ -212,17 +259,13 @@ impl Connection {
         let segments = encode_request::<A>(&header, request)
             .map_err(|error| ClientError::Invalid(error.to_string()))?;
         waiting.last_correlation_id = correlation_id;
-        if let Some(permit) = permit {
-            let waiter = Waiter {
-                reply,
-                _in_flight: permit,
-            };
+        if let Some(waiter) = waiter {
             waiting.replies.insert(correlation_id, waiter);
         }
         // Under the lock, so that requests go out in the order of their ids. If the other end of
         // the queue is gone, the connection's task fails all that wait.
-        let _ = self.outgoing.send(segments);
-        Ok(receiver)
+        let _ = self.outgoing.send(Outgoing { segments, written });
+        Ok(())
     }
 
     fn decode<A: Api>(&self, frame: &Bytes) -> Result<A::Response, ClientError> {
@@ -244,7 +287,7 @@ impl Connection {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.link.waiting()
     }
 
     fn lost(&self) -> ClientError {
@@ -255,7 +298,7 @@ impl Connection {
     /// Gives the connection up: a broker that doesn't answer one request answers none.
     fn timed_out(&self, api: &'static str, after: Duration) -> ClientError {
         let reason = format!("{api} was not answered within {after:?}");
-        fail(&self.waiting, &self.address, &reason);
+        self.link.fail(&self.address, &reason);
         ClientError::Timeout {
             address: self.address.to_string(),
             api,
@@ -295,48 +338,79 @@ fn lost(address: &str, reason: &str) -> ClientError {
     }
 }
 
-/// Tells everyone who waits that the connection is no more. The first reason counts.
-fn fail(waiting: &Mutex<Waiting>, address: &str, reason: &str) {
-    let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-    if waiting.lost.is_none() {
-        waiting.lost = Some(reason.to_string());
+impl Link {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    let replies = std::mem::take(&mut waiting.replies);
-    drop(waiting);
-    for waiter in replies.into_values() {
-        let _ = waiter.reply.send(Err(lost(address, reason)));
+
+    /// Ends the connection, and tells everyone who waits. The first reason counts.
+    fn fail(&self, address: &str, reason: &str) {
+        let mut waiting = self.waiting();
+        if waiting.lost.is_none() {
+            waiting.lost = Some(reason.to_string());
+        }
+        let replies = std::mem::take(&mut waiting.replies);
+        drop(waiting);
+        self.failed.notify_one();
+        for waiter in replies.into_values() {
+            let _ = waiter.reply.send(Err(lost(address, reason)));
+        }
+    }
+
+    /// Waits until a request is overdue whose response nobody waits for any more: those who wait
+    /// notice it sooner.
+    async fn overdue(&self) -> io::Error {
+        loop {
+            sleep(OVERDUE_CHECK).await;
+            let limit = Instant::now() - OVERDUE_CHECK;
+            let waiting = self.waiting();
+            let overdue = waiting.replies.values().find(|it| it.deadline <= limit);
+            if let Some(overdue) = overdue {
+                let reason = format!("{} was not answered in time", overdue.api.name());
+                return io::Error::new(io::ErrorKind::TimedOut, reason);
+            }
+        }
     }
 }
 
-/// The connection's task: reads and writes until one of them ends.
+/// The connection's task: reads and writes until one of them ends, or the connection is given up.
 async fn run(
     mut stream: TcpStream,
-    requests: mpsc::UnboundedReceiver<Segments>,
-    waiting: Arc<Mutex<Waiting>>,
+    requests: mpsc::UnboundedReceiver<Outgoing>,
+    link: Arc<Link>,
     address: String,
 ) {
     let (reading, writing) = stream.split();
     let ended = tokio::select! {
-        read = read_responses(reading, &waiting) => read,
+        read = read_responses(reading, &link) => read,
         written = write_requests(writing, requests) => written,
+        overdue = link.overdue() => Err(overdue),
+        () = link.failed.notified() => Ok(()),
     };
     let reason = match ended {
         Ok(()) => "it was closed".to_string(),
         Err(error) => error.to_string(),
     };
     log::debug!("connection to {address}: {reason}");
-    fail(&waiting, &address, &reason);
+    link.fail(&address, &reason);
 }
 
 async fn write_requests(
     mut stream: WriteHalf<'_>,
-    mut requests: mpsc::UnboundedReceiver<Segments>,
+    mut requests: mpsc::UnboundedReceiver<Outgoing>,
 ) -> io::Result<()> {
     let mut taken = Vec::new();
     let mut pieces = VecDeque::new();
+    let mut told = Vec::new();
     while requests.recv_many(&mut taken, REQUESTS_AT_ONCE_MAX).await > 0 {
-        pieces.extend(taken.drain(..).flatten());
+        for request in taken.drain(..) {
+            pieces.extend(request.segments);
+            told.extend(request.written);
+        }
         write_pieces(&mut stream, &mut pieces).await?;
+        for written in told.drain(..) {
+            let _ = written.send(());
+        }
     }
     Ok(())
 }
@@ -364,7 +438,7 @@ async fn write_pieces(stream: &mut WriteHalf<'_>, pieces: &mut VecDeque<Bytes>) 
     Ok(())
 }
 
-async fn read_responses(mut stream: ReadHalf<'_>, waiting: &Mutex<Waiting>) -> io::Result<()> {
+async fn read_responses(mut stream: ReadHalf<'_>, link: &Link) -> io::Result<()> {
     let invalid = |error: String| io::Error::new(io::ErrorKind::InvalidData, error);
     let mut buffer = BytesMut::new();
     loop {
@@ -372,9 +446,7 @@ async fn read_responses(mut stream: ReadHalf<'_>, waiting: &Mutex<Waiting>) -> i
             split_frame(&mut buffer, FRAME_BYTES_MAX).map_err(|error| invalid(error.to_string()))?
         {
             let id = response_correlation_id(&frame).map_err(|error| invalid(error.to_string()))?;
-            let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            let waiter = waiting.replies.remove(&id);
-            drop(waiting);
+            let waiter = link.waiting().replies.remove(&id);
             let waiter =
                 waiter.ok_or_else(|| invalid(format!("nobody waits for response {id}")))?;
             let _ = waiter.reply.send(Ok(frame));
@@ -387,5 +459,68 @@ async fn read_responses(mut stream: ReadHalf<'_>, waiting: &Mutex<Waiting>) -> i
         if stream.read_buf(&mut buffer).await? == 0 {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::fake_broker::{FakeBroker, Fault, TOPIC};
+    use crate::protocol::{produce, Records};
+
+    /// A Produce request that takes so many bytes.
+    fn produce(bytes: usize) -> produce::Request {
+        produce::Request {
+            acks: 1,
+            timeout_ms: 0,
+            topic_data: vec![produce::TopicProduceData {
+                name: TOPIC.into(),
+                partition_data: vec![produce::PartitionProduceData {
+                    index: 0,
+                    records: Records(vec![0; bytes].into()),
+                }],
+            }],
+        }
+    }
+
+    async fn open(broker: &FakeBroker) -> Arc<Connection> {
+        let config = ClientConfig {
+            request_timeout: Duration::from_millis(50),
+            ..ClientConfig::from(broker.address.as_str())
+        };
+        Connection::open(&broker.address, &config).await.unwrap()
+    }
+
+    /// Waits until the connection's task has ended.
+    async fn end(connection: &Connection) {
+        tokio::time::timeout(Duration::from_secs(20), connection.outgoing.closed())
+            .await
+            .expect("the task ends");
+        assert!(connection.is_lost());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_nobody_waits_for_times_out_too() {
+        let broker = FakeBroker::start(1).await;
+        broker.script(|_| Fault::Silence);
+        let connection = open(&broker).await;
+        let request = produce(1);
+        let call = connection.begin::<produce::Api>(&request, Duration::ZERO);
+        drop(call.await.unwrap());
+        end(&connection).await;
+        let in_flight_max = ClientConfig::default().in_flight_max;
+        assert_eq!(connection.in_flight.available_permits(), in_flight_max);
+    }
+
+    #[tokio::test]
+    async fn a_timeout_ends_a_connection_whose_peer_does_not_read() {
+        let broker = FakeBroker::start(1).await;
+        broker.state().held = true;
+        let connection = open(&broker).await;
+        let request = produce(64 << 20);
+        let call = connection.call::<produce::Api>(&request, Duration::ZERO);
+        let error = call.await.unwrap_err();
+        assert!(matches!(error, ClientError::Timeout { .. }), "{error}");
+        end(&connection).await;
     }
 }

@@ -56,6 +56,7 @@ pub struct State {
     /// While set, Produce requests wait.
     pub held: bool,
     pub produce_requests: usize,
+    pub cluster_id: &'static str,
     next_producer_id: i64,
     port: u16,
 }
@@ -83,6 +84,7 @@ impl FakeBroker {
             fetch_error: None,
             held: false,
             produce_requests: 0,
+            cluster_id: "fake",
             next_producer_id: 1000,
             port,
         }));
@@ -234,6 +236,11 @@ fn produce(state: &mut State, request: produce::Request) -> Produced {
 }
 
 impl FakeLog {
+    /// As when no producer has written for long.
+    pub fn forget_producers(&mut self) {
+        self.producers.clear();
+    }
+
     /// Checks the batch and its sequence like a partition leader, and appends it.
     fn append(&mut self, bytes: Bytes) -> Result<i64, ErrorCode> {
         let limits = Limits {
@@ -245,6 +252,9 @@ impl FakeLog {
             BytesMut::from(&validate(bytes, &limits).map_err(|e| e.code())?.bytes()[..]);
         let header = *Batch::parse(bytes.clone().freeze()).unwrap().header();
         if header.producer_id >= 0 {
+            if header.base_sequence != 0 && !self.producers.contains_key(&header.producer_id) {
+                return Err(ErrorCode::UnknownProducerId);
+            }
             let (next, last) = self.producers.entry(header.producer_id).or_default();
             if let Some((_, offset)) = last.iter().find(|(seq, _)| *seq == header.base_sequence) {
                 return Ok(*offset);
@@ -322,7 +332,7 @@ fn fetch_at(state: &State, request: &fetch::Request) -> fetch::Response {
 fn answer(state: &mut State, request: Request) -> Response {
     match request {
         Request::ApiVersions(_) => {
-            api_versions::Response::supported("fake".into(), ErrorCode::None).into()
+            api_versions::Response::supported(state.cluster_id.into(), ErrorCode::None).into()
         }
         Request::Metadata(request) => metadata(state, request).into(),
         Request::InitProducerId(_) => {

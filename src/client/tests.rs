@@ -1,5 +1,6 @@
 //! The client's promises, against a broker that breaks connections and answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::fake_broker::{FakeBroker, Fault, TOPIC};
@@ -39,7 +40,7 @@ impl Die {
 
     /// Mostly nothing, and of each fault that a retry helps some.
     fn fault(&mut self) -> Fault {
-        match self.below(20) {
+        match self.below(21) {
             0 => Fault::DropBefore,
             1 => Fault::DropAfter,
             2 => Fault::Error(ErrorCode::NotLeaderOrFollower),
@@ -47,6 +48,7 @@ impl Die {
             4 => Fault::ErrorAfter(ErrorCode::RequestTimedOut),
             5 => Fault::ErrorAfter(ErrorCode::NotEnoughReplicasAfterAppend),
             6 => Fault::Garbage,
+            7 => Fault::ErrorAfter(ErrorCode::UnknownServerError),
             _ => Fault::None,
         }
     }
@@ -341,6 +343,86 @@ async fn a_partition_that_lost_records_ends_the_producer_there() {
         .unwrap();
 }
 
+/// Sends numbered records, one a batch, and answers the deliveries.
+async fn send_numbers(producer: &Producer, numbers: std::ops::Range<usize>) -> Vec<DeliveryFuture> {
+    let mut futures = Vec::new();
+    for number in numbers {
+        let value = number.to_string();
+        let record = ProducerRecord::to(TOPIC).value(value.as_bytes());
+        futures.push(producer.send(record).await.unwrap());
+    }
+    futures
+}
+
+fn one_record_a_batch() -> ProducerConfig {
+    ProducerConfig {
+        batch_bytes: 1,
+        ..small_batches()
+    }
+}
+
+#[tokio::test]
+async fn a_producer_that_the_broker_has_forgotten_goes_on_under_a_new_identity() {
+    let broker = FakeBroker::start(1).await;
+    let producer = client(&broker).await.producer(one_record_a_batch());
+    for round in 0..3 {
+        let futures = send_numbers(&producer, round * 10..(round + 1) * 10).await;
+        for (i, future) in futures.into_iter().enumerate() {
+            assert_eq!(future.await.unwrap().offset.0, (round * 10 + i) as i64);
+        }
+        broker.state().logs[0].forget_producers();
+    }
+    let expected: Vec<String> = (0..30).map(|number| number.to_string()).collect();
+    assert_eq!(broker.values(0), expected);
+}
+
+#[tokio::test]
+async fn a_first_window_whose_first_batch_fails_is_sent_again_in_order() {
+    for fault in [
+        Fault::Error(ErrorCode::NotLeaderOrFollower),
+        Fault::Error(ErrorCode::UnknownProducerId),
+    ] {
+        let broker = FakeBroker::start(1).await;
+        let mut requests = 0;
+        broker.script(move |_| {
+            requests += 1;
+            // The second fault stands for what the broker says behind the first.
+            match requests {
+                1 => Fault::Error(ErrorCode::NotLeaderOrFollower),
+                2 => fault,
+                _ => Fault::None,
+            }
+        });
+        let producer = client(&broker).await.producer(one_record_a_batch());
+        for future in send_numbers(&producer, 0..5).await {
+            future.await.unwrap();
+        }
+        assert_eq!(broker.values(0), ["0", "1", "2", "3", "4"]);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_may_be_there_is_not_sent_under_another_identity() {
+    let broker = FakeBroker::start(1).await;
+    let producer = client(&broker).await.producer(one_record_a_batch());
+    for future in send_numbers(&producer, 0..1).await {
+        future.await.unwrap();
+    }
+    let mut requests = 0;
+    broker.script(move |_| {
+        requests += 1;
+        match requests {
+            1 => Fault::DropAfter,
+            _ => Fault::Error(ErrorCode::UnknownProducerId),
+        }
+    });
+    for future in send_numbers(&producer, 1..2).await {
+        let error = future.await.unwrap_err();
+        assert!(matches!(error, ProduceError::Fatal { .. }), "{error}");
+    }
+    assert_eq!(broker.values(0), ["0", "1"]);
+}
+
 #[tokio::test]
 async fn without_acks_nothing_is_waited_for() {
     let broker = FakeBroker::start(1).await;
@@ -357,6 +439,119 @@ async fn without_acks_nothing_is_waited_for() {
         producer.send(record).await.unwrap_err(),
         ProduceError::Closed
     );
+}
+
+#[tokio::test]
+async fn without_acks_sending_waits_for_a_broker_that_does_not_read() {
+    let broker = FakeBroker::start(1).await;
+    broker.state().held = true;
+    let config = ProducerConfig {
+        acks: Acks::None,
+        buffer_bytes: 1 << 20,
+        ..ProducerConfig::default()
+    };
+    let producer = client(&broker).await.producer(config);
+    let value = vec![b'x'; 100_000];
+    let record = ProducerRecord::to(TOPIC).value(&value);
+    let mut sent = 0;
+    while let Ok(taken) =
+        tokio::time::timeout(Duration::from_millis(500), producer.send(record)).await
+    {
+        taken.unwrap();
+        sent += 1;
+        assert!(sent < 1000, "100 MB are sent to a broker that doesn't read");
+    }
+    broker.release();
+    producer.close().await;
+    assert_eq!(broker.values(0).len(), sent);
+}
+
+#[tokio::test]
+async fn without_acks_a_flush_ends_when_the_broker_has_everything() {
+    let broker = FakeBroker::start(3).await;
+    let config = ProducerConfig {
+        acks: Acks::None,
+        ..one_record_a_batch()
+    };
+    let producer = client(&broker).await.producer(config);
+    for round in 1..=3 {
+        send_numbers(&producer, 0..200).await;
+        producer.flush().await;
+        let there: usize = (0..3).map(|partition| broker.values(partition).len()).sum();
+        assert_eq!(there, round * 200);
+    }
+}
+
+#[tokio::test]
+async fn outcomes_become_known_in_order_also_of_what_is_never_sent() {
+    const TIMEOUT: Duration = Duration::from_millis(100);
+    let broker = FakeBroker::start(1).await;
+    let mut requests = 0;
+    broker.script(move |_| {
+        requests += 1;
+        match requests {
+            1 => Fault::None,
+            _ => Fault::Silence,
+        }
+    });
+    let (outcomes, known) = std::sync::mpsc::channel();
+    let config = ProducerConfig {
+        in_flight_max: 2,
+        delivery_timeout: TIMEOUT,
+        delivery_listener: Some(Arc::new(move |outcome| {
+            if outcome.result.is_ok() {
+                // Holds the sender up until the time of all that wait is over.
+                std::thread::sleep(TIMEOUT);
+            }
+            let error = outcome.result.as_ref().map_err(ToString::to_string);
+            outcomes.send(error.err()).unwrap();
+        })),
+        ..one_record_a_batch()
+    };
+    let producer = client(&broker).await.producer(config);
+    send_numbers(&producer, 0..3).await;
+    producer.flush().await;
+    let known: Vec<String> = known.try_iter().flatten().collect();
+    assert_eq!(known.len(), 2);
+    assert!(known[0].ends_with("no answer has come"), "{known:?}");
+    assert!(known[1].ends_with("its turn never came"), "{known:?}");
+}
+
+#[tokio::test]
+async fn an_error_that_no_retry_helps_is_told_at_once() {
+    let broker = FakeBroker::start(1).await;
+    let producer = client(&broker).await.producer(one_record_a_batch());
+    broker.state().cluster_id = "another";
+    for future in send_numbers(&producer, 0..3).await {
+        let error = tokio::time::timeout(Duration::from_secs(20), future)
+            .await
+            .expect("long before the delivery timeout")
+            .unwrap_err();
+        assert!(error.to_string().contains("cluster another"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_timeout_holds_also_while_the_answer_to_a_later_batch_is_missing() {
+    let broker = FakeBroker::start(1).await;
+    let mut requests = 0;
+    broker.script(move |_| {
+        requests += 1;
+        match requests {
+            1 => Fault::Error(ErrorCode::NotEnoughReplicas),
+            _ => Fault::Silence,
+        }
+    });
+    let config = ProducerConfig {
+        delivery_timeout: Duration::from_millis(100),
+        ..one_record_a_batch()
+    };
+    let producer = client(&broker).await.producer(config);
+    send_numbers(&producer, 0..3).await;
+    tokio::time::timeout(Duration::from_secs(10), producer.flush())
+        .await
+        .expect("no longer than the delivery timeout");
+    assert_eq!(producer.stats().failed, 3);
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ const XERIAL_BLOCK_BYTES: usize = 32 * 1024;
 const XERIAL_MAGIC: &[u8] = &[0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 /// Magic, version 1, compatible with 1.
 const XERIAL_HEADER_BYTES: usize = 16;
+/// No snappy element gives more bytes for each of its own: a copy of 64 bytes takes 3.
+const SNAPPY_EXPANSION_MAX: usize = 22;
 const LZ4_BLOCK_BYTES: usize = 64 * 1024;
 /// Magic; version 1 with independent blocks and no checksums; blocks of 64 KiB; the header's
 /// checksum.
@@ -218,7 +220,11 @@ impl<'a> SnappyReader<'a> {
         };
         // A block says how long its content is, and the decoder believes it.
         let length = snap::raw::decompress_len(block)?;
-        if length > self.block_bytes_max {
+        if length
+            > self
+                .block_bytes_max
+                .min(block.len() * SNAPPY_EXPANSION_MAX + 64)
+        {
             return Err(invalid(format!(
                 "a snappy block says it has {length} bytes"
             )));
@@ -387,6 +393,18 @@ mod tests {
         let lie = Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0x00]);
         let error = decompress(Codec::Snappy, &lie, 1_000_000).unwrap_err();
         assert!(error.to_string().contains("4294967295"), "{error}");
+    }
+
+    #[test]
+    fn a_snappy_block_cannot_claim_more_than_its_bytes_can_hold() {
+        // 1 MB in 5 bytes: below the limit, and zeroed a thousand times over if it was believed.
+        let lie = Bytes::from_static(&[0xc0, 0x84, 0x3d, 0x00, b'x']);
+        let error = decompress(Codec::Snappy, &lie, 2_000_000).unwrap_err();
+        assert!(error.to_string().contains("says it has 1000000"), "{error}");
+        let zeros = vec![0; 3_000_000];
+        let bare = snap::raw::Encoder::new().compress_vec(&zeros).unwrap();
+        let back = decompress(Codec::Snappy, &bare.into(), zeros.len()).unwrap();
+        assert!(back == zeros, "what compresses best is read");
     }
 
     proptest! {

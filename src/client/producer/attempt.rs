@@ -13,6 +13,7 @@ use crate::client::connection::{Call, Purpose};
 use crate::client::ClientError;
 use crate::model::ErrorCode;
 use crate::protocol::{produce, Records};
+use crate::record::BatchHeader;
 
 /// A batch that was built, and sent at least once or is about to be.
 pub(super) struct Sent {
@@ -22,8 +23,8 @@ pub(super) struct Sent {
     pub opened_at: Instant,
     pub reserved: usize,
     pub call: Option<Call<produce::Api>>,
-    /// How often it was sent.
-    pub attempts: u32,
+    /// An attempt may have appended it, although no answer said so.
+    pub in_doubt: bool,
     /// It was appended; its turn to be settled comes.
     pub appended: Option<Appended>,
     /// What became of the last attempt, if that failed.
@@ -39,7 +40,7 @@ impl Sent {
             opened_at: batch.opened_at,
             reserved: batch.reserved,
             call: None,
-            attempts: 0,
+            in_doubt: false,
             appended: None,
             failure: None,
         }
@@ -49,8 +50,16 @@ impl Sent {
         self.call = None;
         match outcome {
             Ok(appended) => self.appended = Some(appended),
-            Err(failure) => self.failure = Some(failure),
+            Err(failure) => {
+                self.in_doubt |= matches!(failure, Failure::Retry { .. });
+                self.failure = Some(failure);
+            }
         }
+    }
+
+    /// Whether it is the first of its producer in the partition.
+    pub(super) fn begins_sequence(&self) -> bool {
+        BatchHeader::decode(&self.bytes).is_ok_and(|header| header.base_sequence == 0)
     }
 }
 
@@ -60,8 +69,13 @@ pub(super) enum Failure {
     Retry { error: String, metadata: Metadata },
     /// The broker has not appended it, and never will.
     Refused(ErrorCode, String),
+    /// The broker doesn't know the producer, and the batch isn't its first: an earlier one isn't
+    /// there yet, or the broker has forgotten the producer (KIP-360).
+    Forgotten(String),
     /// Nothing more can be appended.
     Fatal(ErrorCode, String),
+    /// It was not sent, and no retry helps that.
+    Unsendable(ClientError),
 }
 
 impl Failure {
@@ -74,9 +88,12 @@ impl Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Failure {
         match error {
-            ClientError::Refused { code, message, .. } if !code.is_retriable() => {
+            ClientError::Refused { code, message, .. } if is_final(code) => {
                 Failure::Refused(code, message)
             }
+            error @ (ClientError::UnsupportedApi { .. }
+            | ClientError::ForeignCluster { .. }
+            | ClientError::Invalid(_)) => Failure::Unsendable(error),
             error => Failure::Retry {
                 error: error.to_string(),
                 metadata: Metadata::Stale,
@@ -147,16 +164,23 @@ pub(super) fn outcome(answer: Result<produce::Response, ClientError>) -> Result<
         }),
         // It is there, and the broker no longer knows where.
         ErrorCode::DuplicateSequenceNumber => Ok(Appended::UNKNOWN),
-        code @ (ErrorCode::OutOfOrderSequenceNumber
-        | ErrorCode::UnknownProducerId
-        | ErrorCode::InvalidProducerEpoch) => Err(Failure::Fatal(code, message)),
-        code if code.is_retriable() => Err(Failure::Retry {
+        code @ (ErrorCode::OutOfOrderSequenceNumber | ErrorCode::InvalidProducerEpoch) => {
+            Err(Failure::Fatal(code, message))
+        }
+        ErrorCode::UnknownProducerId => Err(Failure::Forgotten(message)),
+        code if is_final(code) => Err(Failure::Refused(code, message)),
+        code => Err(Failure::Retry {
             error: format!("{code}: {message}"),
             metadata: match is_stale_metadata(code) {
                 true => Metadata::Stale,
                 false => Metadata::Fresh,
             },
         }),
-        code => Err(Failure::Refused(code, message)),
     }
+}
+
+/// Whether a broker that answers so has not appended the batch, and never will. Of an error that
+/// it doesn't name, or that this client doesn't know, nobody can say that.
+fn is_final(code: ErrorCode) -> bool {
+    !code.is_retriable() && code != ErrorCode::UnknownServerError
 }

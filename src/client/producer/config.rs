@@ -8,11 +8,11 @@ use crate::record::Codec;
 /// When a record counts as delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Acks {
-    /// When it was handed to the connection: nothing is known, and offsets are -1.
+    /// When it was written to the connection: nothing is known, and offsets are -1.
     None,
     /// When the partition's leader has appended it.
     Leader,
-    /// When every in-sync replica has it on disk.
+    /// When every in-sync replica has it: on disk, with the broker's `log.flush = "synced"`.
     #[default]
     All,
 }

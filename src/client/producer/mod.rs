@@ -12,7 +12,7 @@ mod config;
 mod record;
 mod sender;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -23,10 +23,11 @@ use tokio::time::Instant;
 pub use config::{Acks, Idempotence, ProducerConfig};
 pub use record::{BatchOutcome, Delivery, DeliveryFuture, DeliveryListener, ProducerRecord};
 
+use super::connection::Purpose;
 use super::partitioner::partition_of_key;
 use super::{Client, ClientError, ProduceError, TopicMetadata};
 use crate::model::ErrorCode;
-use crate::protocol::init_producer_id;
+use crate::protocol::{init_producer_id, metadata};
 use crate::record::BatchBuilder;
 use buffer::{BatchIs, Partition};
 use sender::Sender;
@@ -170,17 +171,20 @@ impl Producer {
     }
 
     /// Sends what waits, and returns when the outcome of every record that was sent before is
-    /// known.
+    /// known. With [`Acks::None`], when the brokers have received all that was written to them.
     pub async fn flush(&self) {
-        let receipts: Vec<_> = {
-            let partitions = self.partitions();
-            partitions
-                .iter()
-                .filter_map(|partition| partition.flush())
-                .collect()
-        };
-        for receipt in receipts {
-            receipt.known().await;
+        let partitions = self.partitions();
+        let flushed = partitions.iter().filter_map(|partition| {
+            let newest = partition.flush()?;
+            Some((partition, newest))
+        });
+        let flushed: Vec<_> = flushed.collect();
+        for (_, newest) in &flushed {
+            newest.known().await;
+        }
+        if self.inner.shared.config.acks == Acks::None {
+            let written = flushed.iter().map(|(partition, _)| *partition);
+            self.inner.shared.await_arrival(written).await;
         }
     }
 
@@ -365,6 +369,28 @@ impl Topic {
 }
 
 impl Shared {
+    /// Waits until the leaders of these partitions have read all that was sent to them without
+    /// acks. A connection is read in order, so an answer on it says that.
+    async fn await_arrival(&self, partitions: impl Iterator<Item = &Arc<Partition>>) {
+        let mut leaders = HashSet::new();
+        for partition in partitions {
+            // Without acks nobody learns of what is lost: neither here.
+            let leader = self.client.leader(&partition.topic, partition.index).await;
+            leaders.extend(leader);
+        }
+        for leader in leaders {
+            if let Ok(connection) = self.client.broker(leader, Purpose::Produce).await {
+                let nothing = metadata::Request {
+                    topics: Some(Vec::new()),
+                    allow_auto_topic_creation: false,
+                };
+                let _ = connection
+                    .call::<metadata::Api>(&nothing, Duration::ZERO)
+                    .await;
+            }
+        }
+    }
+
     /// The identity that all partitions start with.
     async fn identity(&self) -> Result<Identity, ClientError> {
         self.identity

@@ -3,8 +3,8 @@
 //! Order and exactly-once rest on the broker refusing gaps: each batch of an idempotent producer
 //! carries its records' sequence numbers, and the partition appends nothing out of sequence. So
 //! when a batch fails in a way that a retry can help, the sender waits until the answers to all
-//! that it sent behind it are known (mostly OUT_OF_ORDER_SEQUENCE_NUMBER), and then sends all that
-//! are not delivered again, the same bytes in the same order. A batch that had been appended after
+//! that it sent behind it are known (mostly OUT_OF_ORDER_SEQUENCE_NUMBER, or UNKNOWN_PRODUCER_ID if
+//! it was the producer's first), and then sends all that are not delivered again, the same bytes in the same order. A batch that had been appended after
 //! all is recognised and answered with its offset.
 //!
 //! A batch that is given up leaves a gap behind which the broker would refuse everything. The
@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use tokio::time::error::Elapsed;
 use tokio::time::{sleep, sleep_until, timeout_at, Instant};
 
 use super::attempt::{outcome, transmit, Failure, Metadata, Sent};
@@ -46,6 +47,9 @@ enum IdentitySource {
     /// A batch was given up: the sequence under the shared identity has a gap.
     Own,
 }
+
+/// What a broker answered, if it did.
+type Answer = Result<produce::Response, ClientError>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Transmitted {
@@ -83,25 +87,34 @@ impl Sender {
                 }
             }
             let has_room = self.sent.len() < window;
-            let deadline = self
-                .sent
-                .front()
-                .map(|first| self.deadline(first.opened_at));
-            let first = self.sent.front_mut().and_then(|first| first.call.as_mut());
+            let partition = self.partition.clone();
             let ripe = maybe(ripe_at.map(sleep_until));
-            let answer = maybe(
-                first
-                    .zip(deadline)
-                    .map(|(call, at)| timeout_at(at, call.answer())),
-            );
             tokio::select! {
-                answer = answer => match answer {
-                    Ok(answer) => self.settle(answer).await,
-                    Err(_) => self.give_up_all("no answer has come".into()),
-                },
+                answer = self.first_answer() => self.settle(answer).await,
                 () = ripe => {}
-                () = self.partition.changed.notified(), if has_room => {}
+                () = partition.changed.notified(), if has_room => {}
             }
+        }
+    }
+
+    /// The answer to the first batch, or that its time is over; never, if none is in flight. Can
+    /// be dropped and called again.
+    async fn first_answer(&mut self) -> Result<Answer, Elapsed> {
+        let timeout = self.shared.config.delivery_timeout;
+        let first = self.sent.front_mut();
+        let answer = first.and_then(|first| {
+            let deadline = first.opened_at + timeout;
+            let call = first.call.as_mut()?;
+            Some(timeout_at(deadline, call.answer()))
+        });
+        maybe(answer).await
+    }
+
+    /// Waits for the outcome of all that was sent.
+    async fn settle_all(&mut self) {
+        while self.sent.front().is_some_and(|first| first.call.is_some()) {
+            let answer = self.first_answer().await;
+            self.settle(answer).await;
         }
     }
 
@@ -123,14 +136,14 @@ impl Sender {
         let first_sequence = self.next_sequence;
         let stamp = match self.next_stamp(sent.records, sent.opened_at).await {
             Ok(stamp) => stamp,
-            Err(error) => return self.resolve(sent, Err(error)),
+            Err(error) => return self.resolve_unsent(sent, error).await,
         };
         match batch.builder.build(self.shared.config.codec, stamp) {
             Ok(bytes) => sent.bytes = bytes,
             Err(error) => {
                 self.next_sequence = first_sequence;
                 let error = ClientError::Invalid(format!("a batch can't be built: {error}"));
-                return self.resolve(sent, Err(error.into()));
+                return self.resolve_unsent(sent, error.into()).await;
             }
         }
         self.sent.push_back(sent);
@@ -138,6 +151,13 @@ impl Sender {
             Transmitted::Yes => self.resolve_appended(),
             Transmitted::No => self.recover().await,
         }
+    }
+
+    /// The end of a batch that can't be sent: after those before it, since who flushes relies on
+    /// the order of the outcomes.
+    async fn resolve_unsent(&mut self, unsent: Sent, error: ProduceError) {
+        self.settle_all().await;
+        self.resolve(unsent, Err(error));
     }
 
     /// The next sequence numbers, under an identity that is asked for until the deadline.
@@ -174,9 +194,14 @@ impl Sender {
     async fn ask_for_identity(&self, opened_at: Instant) -> Result<Identity, ProduceError> {
         let mut failures = 0;
         loop {
-            let answer = match self.identity_source {
-                IdentitySource::Shared => self.shared.identity().await,
-                IdentitySource::Own => self.shared.new_identity().await,
+            let asked = async {
+                match self.identity_source {
+                    IdentitySource::Shared => self.shared.identity().await,
+                    IdentitySource::Own => self.shared.new_identity().await,
+                }
+            };
+            let Ok(answer) = timeout_at(self.deadline(opened_at), asked).await else {
+                return Err(self.timed_out("no broker gives an identity".into()));
             };
             match answer {
                 Ok(identity) => return Ok(identity),
@@ -201,20 +226,26 @@ impl Sender {
 
     /// Sends one of the batches to the partition's leader, or notes why that failed.
     async fn transmit(&mut self, at: usize) -> Transmitted {
+        let timeout = self.shared.config.delivery_timeout;
         let Some(sent) = self.sent.get_mut(at) else {
             return Transmitted::Yes;
         };
-        match transmit(&self.shared, &self.partition, &sent.bytes).await {
-            Ok(call) => {
-                sent.attempts += 1;
+        let transmitted = transmit(&self.shared, &self.partition, &sent.bytes);
+        match timeout_at(sent.opened_at + timeout, transmitted).await {
+            Ok(Ok(call)) => {
+                sent.failure = None;
                 if call.is_none() {
                     sent.appended = Some(Appended::UNKNOWN);
                 }
                 sent.call = call;
                 Transmitted::Yes
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 sent.failure = Some(Failure::from(error));
+                Transmitted::No
+            }
+            Err(_) => {
+                sent.failure = Some(Failure::NOT_SENT);
                 Transmitted::No
             }
         }
@@ -236,9 +267,12 @@ impl Sender {
     }
 
     /// Takes note of the answer to the first batch.
-    async fn settle(&mut self, answer: Result<produce::Response, ClientError>) {
+    async fn settle(&mut self, answer: Result<Answer, Elapsed>) {
         let Some(first) = self.sent.front_mut() else {
             return;
+        };
+        let Ok(answer) = answer else {
+            return self.give_up_all("no answer has come".into());
         };
         first.note(outcome(answer));
         match first.appended {
@@ -252,10 +286,8 @@ impl Sender {
     async fn recover(&mut self) {
         let mut failures = 0;
         loop {
-            for sent in &mut self.sent {
-                if let Some(mut call) = sent.call.take() {
-                    sent.note(outcome(call.answer().await));
-                }
+            if self.collect_answers().await.is_err() {
+                return self.give_up_all("no answer has come".into());
             }
             self.resolve_appended();
             let Some(first) = self.sent.front_mut() else {
@@ -265,10 +297,28 @@ impl Sender {
             // Those behind the first that can't be sent have no failure of their own.
             match first.failure.take().unwrap_or(Failure::NOT_SENT) {
                 Failure::Fatal(code, message) => return self.end(code, message),
+                // If an earlier attempt was appended, then the partition has lost it.
+                Failure::Forgotten(message) if first.in_doubt || first.begins_sequence() => {
+                    return self.end(ErrorCode::UnknownProducerId, message);
+                }
+                Failure::Forgotten(_) => {
+                    self.restart_sequence();
+                    self.take_new_identity().await;
+                }
                 Failure::Refused(code, message) => {
                     failures = 0;
-                    self.refuse_first(code, message).await;
+                    let refused = ProduceError::Refused {
+                        topic: self.partition.topic.to_string(),
+                        partition: self.partition.index,
+                        code,
+                        message,
+                    };
+                    self.refuse_first(refused).await;
                 }
+                Failure::Unsendable(error) if first.in_doubt => {
+                    return self.give_up_all(error.to_string());
+                }
+                Failure::Unsendable(error) => self.refuse_first(error.into()).await,
                 Failure::Retry { error, metadata } => {
                     failures += 1;
                     let again_at = Instant::now() + self.shared.client.config().backoff(failures);
@@ -279,7 +329,8 @@ impl Sender {
                     if metadata == Metadata::Stale {
                         // If this fails, so will the next attempt, which then says why.
                         let client = &self.shared.client;
-                        let _ = client.topic_since(&self.partition.topic, again_at).await;
+                        let asked = client.topic_since(&self.partition.topic, again_at);
+                        let _ = timeout_at(self.deadline(opened_at), asked).await;
                     }
                 }
             }
@@ -289,32 +340,43 @@ impl Sender {
         }
     }
 
-    /// The broker has refused the first batch for what it is: makes the others ready to go on.
-    async fn refuse_first(&mut self, code: ErrorCode, message: String) {
+    /// Takes note of what became of all that were sent, unless the time of the first that isn't
+    /// appended is over before.
+    async fn collect_answers(&mut self) -> Result<(), Elapsed> {
+        for at in 0..self.sent.len() {
+            let Some(mut call) = self.sent[at].call.take() else {
+                continue;
+            };
+            let mut sent = self.sent.iter();
+            let first = sent.find(|sent| sent.appended.is_none());
+            let opened_at = first.map_or_else(Instant::now, |first| first.opened_at);
+            let answer = timeout_at(self.deadline(opened_at), call.answer()).await?;
+            self.sent[at].note(outcome(answer));
+        }
+        Ok(())
+    }
+
+    /// The first batch is refused for what it is: makes the others ready to go on.
+    async fn refuse_first(&mut self, refused: ProduceError) {
         let Some(first) = self.sent.pop_front() else {
             return;
         };
         // An earlier attempt may have appended it, and then the others behind it.
-        let certain = first.attempts <= 1;
-        let refused = ProduceError::Refused {
-            topic: self.partition.topic.to_string(),
-            partition: self.partition.index,
-            code,
-            message,
-        };
+        let in_doubt = first.in_doubt;
         let error = refused.to_string();
         self.resolve(first, Err(refused));
         if !self.shared.config.is_idempotent() {
             return;
         }
         self.restart_sequence();
-        match certain {
-            true => self.take_new_identity().await,
-            false => self.give_up_all(error),
+        match in_doubt {
+            false => self.take_new_identity().await,
+            true => self.give_up_all(error),
         }
     }
 
-    /// Gives all batches, none of which is appended, sequence numbers under another identity.
+    /// Gives all batches that aren't appended sequence numbers under another identity. They
+    /// certainly were not appended under the old one.
     async fn take_new_identity(&mut self) {
         let Some(first) = self.sent.front() else {
             return;
@@ -325,9 +387,12 @@ impl Sender {
         };
         self.identity = Some(identity);
         for at in 0..self.sent.len() {
+            if self.sent[at].appended.is_some() {
+                continue;
+            }
             let stamp = self.stamp(identity, self.sent[at].records);
             let sent = &mut self.sent[at];
-            sent.attempts = 0;
+            sent.in_doubt = false;
             sent.failure = None;
             match restamp(&sent.bytes, stamp) {
                 Ok(bytes) => sent.bytes = bytes,
