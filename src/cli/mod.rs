@@ -1,7 +1,8 @@
 //! The command line: one file a subcommand.
 //!
 //! Every command prints what was asked for to stdout and everything else to stderr, and a failure
-//! is one line there. It exits with 0, with 1 if it failed, or with 2 if it was used wrongly.
+//! is one line there. It exits with 0, with 1 if it failed, with 2 if it was used wrongly, or with
+//! 130 if Ctrl-C ended it before it was done.
 
 mod actors;
 mod choices;

@@ -78,11 +78,11 @@ async fn produce(
     let mut chunks = read_lines(source)?;
     let sent = tokio::select! {
         sent = send_all(args, &producer, &mut chunks, &progress) => sent,
-        _ = tokio::signal::ctrl_c() => Err(CliError::failed("interrupted")),
+        _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
     };
     let flushed = tokio::select! {
         () = producer.flush() => Ok(()),
-        _ = tokio::signal::ctrl_c() => Err(CliError::failed("interrupted")),
+        _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
     };
     progress.finish_and_clear();
     let stats = producer.stats();
