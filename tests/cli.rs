@@ -200,6 +200,39 @@ fn a_last_line_without_newline_gets_one_and_compression_changes_nothing() {
 }
 
 #[test]
+fn a_line_that_the_topic_does_not_take_is_named_and_those_before_it_are_written() {
+    let dir = data_dir();
+    let broker = Broker::start(dir.path());
+    let small = ["--config", "max.message.bytes=1000"];
+    broker.stdout(&[&["topic", "create", "small"], &small[..]].concat());
+    // Together much more than one batch may have.
+    let fit: String = (0..1000).map(|n| format!("line {n}\n")).collect();
+    let long = "x".repeat(1000) + "\n";
+    let text = format!("{fit}{long}after\n");
+    let output = broker.produce("small", text.as_bytes(), &[]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for part in ["1,000 records", "stdin: line 1001 of 1000 bytes", " 1000 "] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(
+        broker.stdout(&["consume", "small"]) == fit.as_bytes(),
+        "other lines came back"
+    );
+    // It is the compressed batch that counts.
+    let output = broker.produce("small", long.as_bytes(), &["--compression", "zstd"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+
+    let endless = "x".repeat(8 * 1024 * 1024 + 1);
+    let output = broker.produce("small", format!("\n{endless}").as_bytes(), &[]);
+    let said = stderr(&output);
+    assert!(
+        said.contains("line 2 has more than 8388608 bytes"),
+        "{said}"
+    );
+}
+
+#[test]
 fn nothing_is_lost_doubled_or_changed_when_the_broker_is_killed_meanwhile() {
     let dir = data_dir();
     let mut broker = Broker::start(dir.path());
