@@ -692,6 +692,18 @@ fn every_load_runs_and_reports_in_json() {
     assert!(json(&polling)["polls"].as_u64() >= Some(20));
 }
 
+#[cfg(not(feature = "chaos"))]
+#[test]
+fn a_build_without_chaos_can_break_no_actor() {
+    let mut fault = Command::new(KLAMM);
+    let output = fault.args(["fault", "--help"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(said.contains("unrecognized subcommand 'fault'"), "{said}");
+    let help = Command::new(KLAMM).arg("--help").output().unwrap();
+    assert!(!String::from_utf8_lossy(&help.stdout).contains("fault"));
+}
+
 #[cfg(feature = "chaos")]
 #[test]
 fn an_actor_that_is_made_to_panic_is_back() {
