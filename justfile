@@ -11,17 +11,19 @@ check:
 test:
     cargo test
 
-# The broker under load: start `klamm server` in a release build first
+# The README's figures: start `klamm server` in a release build first, on an empty data directory
 bench *ARGS:
-    cargo run --release -- perf machine {{ARGS}}
-    cargo run --release -- perf produce --partitions 6 --topic bench-100 --records 20000000 --with-machine {{ARGS}}
-    cargo run --release -- perf produce --partitions 6 --topic bench-1k --records 2000000 --record-size 1024 --with-machine {{ARGS}}
-    cargo run --release -- perf consume --partitions 6 --consumers 2 --topic bench-100 {{ARGS}}
-    cargo run --release -- perf consume --partitions 6 --consumers 2 --topic bench-1k {{ARGS}}
-    cargo run --release -- perf latency --topic bench-latency --records 2000 {{ARGS}}
-    cargo run --release -- perf latency --topic bench-latency --records 2000 --acks 1 {{ARGS}}
-    cargo run --release -- perf latency --topic bench-latency --records 1000000 --in-flight 256 {{ARGS}}
-    cargo run --release -- perf latency --topic bench-spread --partitions 1000 --records 50000 --rate 5000 {{ARGS}}
+    cargo run --release -- perf machine
+    cargo run --release -- perf connections --idle 1000 {{ARGS}}
+    cargo run --release -- perf connections --long-poll 1000 {{ARGS}}
+    cargo run --release -- perf produce --partitions 6 --topic b100 --records 20000000 --with-machine {{ARGS}}
+    cargo run --release -- perf produce --partitions 6 --topic b1k --records 2000000 --record-size 1024 --with-machine {{ARGS}}
+    cargo run --release -- perf consume --partitions 6 --topic b100 --rounds 3 {{ARGS}}
+    cargo run --release -- perf consume --partitions 6 --topic b1k --rounds 3 {{ARGS}}
+    cargo run --release -- perf latency --topic lat --records 1000000 --in-flight 256 --with-machine {{ARGS}}
+    cargo run --release -- perf latency --topic spread --partitions 1000 --records 50000 --rate 5000 --with-machine {{ARGS}}
+    cargo run --release -- perf latency --topic lat --records 2000 --acks 1 {{ARGS}}
+    cargo run --release -- perf latency --topic lat --records 2000 --with-machine {{ARGS}}
 
 # The tests that break actors, in a build that can
 chaos:

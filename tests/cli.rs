@@ -3,7 +3,8 @@
 #![cfg(feature = "cli")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -128,6 +129,12 @@ fn failure(output: &Output) -> String {
     said
 }
 
+fn signal(process: &Child, name: &str) {
+    let mut kill = Command::new("kill");
+    kill.args(["-s", name, &process.id().to_string()]);
+    assert!(kill.status().unwrap().success());
+}
+
 fn data_dir() -> TempDir {
     tempfile::tempdir().unwrap()
 }
@@ -190,6 +197,39 @@ fn a_last_line_without_newline_gets_one_and_compression_changes_nothing() {
         assert!(output.status.success(), "{}", stderr(&output));
         assert_eq!(broker.stdout(&["consume", &topic]), b"one\ntwo\n\nlast\n");
     }
+}
+
+#[test]
+fn a_line_that_the_topic_does_not_take_is_named_and_those_before_it_are_written() {
+    let dir = data_dir();
+    let broker = Broker::start(dir.path());
+    let small = ["--config", "max.message.bytes=1000"];
+    broker.stdout(&[&["topic", "create", "small"], &small[..]].concat());
+    // Together much more than one batch may have.
+    let fit: String = (0..1000).map(|n| format!("line {n}\n")).collect();
+    let long = "x".repeat(1000) + "\n";
+    let text = format!("{fit}{long}after\n");
+    let output = broker.produce("small", text.as_bytes(), &[]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for part in ["1,000 records", "stdin: line 1001 of 1000 bytes", " 1000 "] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(
+        broker.stdout(&["consume", "small"]) == fit.as_bytes(),
+        "other lines came back"
+    );
+    // It is the compressed batch that counts.
+    let output = broker.produce("small", long.as_bytes(), &["--compression", "zstd"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+
+    let endless = "x".repeat(8 * 1024 * 1024 + 1);
+    let output = broker.produce("small", format!("\n{endless}").as_bytes(), &[]);
+    let said = stderr(&output);
+    assert!(
+        said.contains("line 2 has more than 8388608 bytes"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -282,6 +322,110 @@ fn every_partition_is_read_and_one_alone_if_asked() {
     let mut lines: Vec<&str> = all.lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, ["in 0", "in 1", "in 2"]);
+}
+
+#[test]
+fn partitions_that_end_before_the_start_are_left_out_and_named() {
+    let dir = data_dir();
+    let broker = Broker::start(dir.path());
+    broker.stdout(&["topic", "create", "uneven", "--partitions", "3"]);
+    for (partition, lines) in [("0", "a0\na1\na2\n"), ("1", "b0\n"), ("2", "c0\nc1\n")] {
+        broker.produce("uneven", lines.as_bytes(), &["--partition", partition]);
+    }
+    let output = broker.run(&["consume", "uneven", "--from", "2"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(output.stdout, b"a2\n");
+    let said = stderr(&output);
+    assert!(
+        said.contains("partition 1 (ends at 1), 2 (ends at 2)"),
+        "{said}"
+    );
+
+    // Those that are waited for are no exception: nothing below the start is written.
+    let follow = ["consume", "uneven", "--from", "2", "--follow", "--max", "2"];
+    let mut follower = broker
+        .klamm(&follow)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = String::new();
+    let mut stdout = BufReader::new(follower.stdout.take().unwrap());
+    stdout.read_line(&mut first).unwrap();
+    broker.produce("uneven", b"b1\nb2\n", &["--partition", "1"]);
+    let mut rest = String::new();
+    stdout.read_line(&mut rest).unwrap();
+    assert_eq!([first, rest], ["a2\n", "b2\n"]);
+    assert!(follower.wait().unwrap().success());
+}
+
+#[test]
+fn a_partition_that_is_offline_hides_no_other() {
+    let dir = data_dir();
+    let mut broker = Broker::start(dir.path());
+    broker.stdout(&["topic", "create", "pair", "--partitions", "2"]);
+    for (partition, line) in [("0", b"a\n"), ("1", b"b\n")] {
+        broker.produce("pair", line, &["--partition", partition]);
+    }
+    signal(&broker.process, "TERM");
+    assert!(broker.process.wait().unwrap().success());
+    // Shorter than what was synced.
+    for partition in fs::read_dir(dir.path().join("logs")).unwrap() {
+        let partition = partition.unwrap().path();
+        if partition.to_str().unwrap().ends_with("-0") {
+            for file in fs::read_dir(partition).unwrap() {
+                let file = file.unwrap().path();
+                if file.extension().is_some_and(|e| e == "log") {
+                    let file = fs::OpenOptions::new().write(true).open(file).unwrap();
+                    file.set_len(10).unwrap();
+                }
+            }
+        }
+    }
+    let broker = Broker::start(dir.path());
+    assert_eq!(
+        broker.stdout(&["consume", "pair", "--partition", "1"]),
+        b"b\n"
+    );
+    let refused = broker.failure(&["consume", "pair"]);
+    assert!(refused.contains("KAFKA_STORAGE_ERROR"), "{refused}");
+    let topic = broker.json(&["topic", "describe", "pair", "--output", "json"]);
+    assert_eq!(topic["partitions"][0]["error"], "KAFKA_STORAGE_ERROR");
+    assert_eq!(topic["partitions"][0]["end_offset"], Value::Null);
+    assert_eq!(topic["partitions"][1]["error"], Value::Null);
+    assert_eq!(topic["partitions"][1]["end_offset"], 1);
+}
+
+#[test]
+fn ctrl_c_is_the_end_of_following_and_else_an_interruption() {
+    let dir = data_dir();
+    let broker = Broker::start(dir.path());
+    broker.stdout(&["topic", "create", "cut"]);
+    broker.produce("cut", b"line\n", &[]);
+    let consume = |address: &str, args: &[&str]| {
+        let mut consumer = broker.klamm(&[&["consume", "cut"], args].concat());
+        consumer.env("KLAMM_BOOTSTRAP", address);
+        consumer.stdout(Stdio::piped()).stderr(Stdio::piped());
+        consumer.spawn().unwrap()
+    };
+    let mut follower = consume(&broker.address, &["--follow"]);
+    let mut first = [0; 5];
+    let mut stdout = follower.stdout.take().unwrap();
+    stdout.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"line\n");
+    signal(&follower, "INT");
+    let output = follower.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+
+    // A broker that doesn't answer its greeting.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let reader = consume(&silent.local_addr().unwrap().to_string(), &[]);
+    let (mut connection, _) = silent.accept().unwrap();
+    connection.read_exact(&mut first).unwrap();
+    signal(&reader, "INT");
+    let output = reader.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(stderr(&output), "klamm: interrupted\n");
 }
 
 #[test]
@@ -515,12 +659,15 @@ fn every_load_runs_and_reports_in_json() {
     let unacknowledged = produce(&["--acks", "0", "--batch-records", "1000"]);
     assert_eq!(unacknowledged["latency"], Value::Null);
 
-    // What was sent without acknowledgement is there sooner or later.
-    eventually("20,000 records are read", || {
-        json(&["consume", "--partitions", "2", "--consumers", "2"])["records"] == 20_000
-    });
+    // What was sent without acknowledgement has been waited for.
+    let consume = ["consume", "--partitions", "2", "--consumers", "2"];
+    for check in [&[][..], &["--check", "records"]] {
+        assert_eq!(json(&[&consume, check].concat())["records"], 20_000);
+    }
     let latency = json(&["latency", "--records", "200", "--in-flight", "16"]);
     assert_eq!(latency["records"], 200);
+    // In less than a second a few ticks would decide.
+    assert_eq!(latency["broker_cpu_us_per_record"], Value::Null);
     let paced = json(&[
         "latency",
         "--records",
@@ -543,6 +690,18 @@ fn every_load_runs_and_reports_in_json() {
         "100",
     ];
     assert!(json(&polling)["polls"].as_u64() >= Some(20));
+}
+
+#[cfg(not(feature = "chaos"))]
+#[test]
+fn a_build_without_chaos_can_break_no_actor() {
+    let mut fault = Command::new(KLAMM);
+    let output = fault.args(["fault", "--help"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(said.contains("unrecognized subcommand 'fault'"), "{said}");
+    let help = Command::new(KLAMM).arg("--help").output().unwrap();
+    assert!(!String::from_utf8_lossy(&help.stdout).contains("fault"));
 }
 
 #[cfg(feature = "chaos")]

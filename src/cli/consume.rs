@@ -1,8 +1,9 @@
 //! `klamm consume`: a topic's records on stdout.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -65,8 +66,13 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let mut out = BufWriter::with_capacity(WRITE_BYTES, File::from(stdout));
     let result = block_on(async {
         tokio::select! {
+            // First, so that it is heard from the beginning, and while records keep coming.
+            biased;
+            _ = tokio::signal::ctrl_c() => match args.follow {
+                true => Ok(()),
+                false => Err(CliError::Interrupted),
+            },
             read = consume(&args, &mut out) => read,
-            _ = tokio::signal::ctrl_c() => Ok(()),
         }
     });
     match result {
@@ -80,27 +86,31 @@ pub fn run(args: Args) -> Result<(), CliError> {
 async fn consume(args: &Args, out: &mut impl Write) -> Result<(), CliError> {
     let client = args.bootstrap.connect().await?;
     // As it is now: what comes later isn't waited for.
-    let ends = ends(args, &client).await?;
-    check_start(args, &ends)?;
+    let mut ends = ends(args, &client).await?;
+    check_start(args, &mut ends)?;
     let mut consumer = client.consumer(ConsumerConfig::default());
-    for partition in ends.keys() {
-        consumer.assign(&args.topic, *partition, args.from).await?;
+    for (partition, end) in &ends {
+        let start = match args.from {
+            // Where it doesn't reach yet, with --follow: what comes below is left out.
+            StartAt::Offset(from) => StartAt::Offset(from.min(*end)),
+            start => start,
+        };
+        consumer.assign(&args.topic, *partition, start).await?;
     }
     let mut left = args.max.unwrap_or(u64::MAX);
     while left > 0 && (args.follow || !is_at(&consumer, &args.topic, &ends)) {
         let batches = consumer.poll(POLL_TIMEOUT).await?;
         for batch in &batches {
             let partition = batch.partition();
-            let end = match args.follow {
-                true => Offset(i64::MAX),
-                false => ends.get(&partition).copied().unwrap_or(Offset::ZERO),
-            };
+            let asked = args.asked(ends.get(&partition).copied());
             for record in batch.records() {
-                if left == 0 || record.offset >= end {
+                if left == 0 || record.offset >= asked.end {
                     break;
                 }
-                write(args.output, partition, &record, out)?;
-                left -= 1;
+                if record.offset >= asked.start {
+                    write(args.output, partition, &record, out)?;
+                    left -= 1;
+                }
             }
         }
         if args.follow {
@@ -110,44 +120,78 @@ async fn consume(args: &Args, out: &mut impl Write) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Where each partition that is asked for ends now.
-async fn ends(args: &Args, client: &Client) -> Result<HashMap<i32, Offset>, CliError> {
-    let admin = client.admin();
-    let all: HashMap<i32, Offset> = admin
-        .list_offsets(&args.topic, LATEST_TIMESTAMP)
-        .await?
-        .into_iter()
-        .collect();
-    if args.partitions.is_empty() {
-        return Ok(all);
+impl Args {
+    /// Which offsets of a partition are written that ended at `end` when the command began.
+    fn asked(&self, end: Option<Offset>) -> Range<Offset> {
+        let start = match self.from {
+            StartAt::Offset(from) => from,
+            _ => Offset::ZERO,
+        };
+        let end = match self.follow {
+            true => Offset(i64::MAX),
+            false => end.unwrap_or(Offset::ZERO),
+        };
+        start..end
     }
-    let asked = args.partitions.iter().map(|partition| {
-        let end = all.get(partition).ok_or_else(|| {
-            CliError::failed(format!(
+}
+
+/// Where each partition that is asked for ends now. No other is asked: it may be offline.
+async fn ends(args: &Args, client: &Client) -> Result<BTreeMap<i32, Offset>, CliError> {
+    let admin = client.admin();
+    let topic = admin.describe_topic(&args.topic).await?;
+    let there: Vec<i32> = topic.partitions.iter().map(|p| p.index).collect();
+    let asked = match args.partitions.is_empty() {
+        true => &there,
+        false => &args.partitions,
+    };
+    let mut ends = BTreeMap::new();
+    for partition in asked {
+        if !there.contains(partition) {
+            return Err(CliError::failed(format!(
                 "topic {} has no partition {partition}, but {}",
                 args.topic,
-                all.len()
-            ))
-        })?;
-        Ok((*partition, *end))
-    });
-    asked.collect()
+                there.len()
+            )));
+        }
+        let end = admin.list_offset(&args.topic, *partition, LATEST_TIMESTAMP);
+        ends.insert(*partition, end.await?);
+    }
+    Ok(ends)
 }
 
 /// An offset that no partition has reached yet is more likely a slip than a wish for nothing.
-fn check_start(args: &Args, ends: &HashMap<i32, Offset>) -> Result<(), CliError> {
+/// Where some have reached it, only these are read, unless more is waited for.
+fn check_start(args: &Args, ends: &mut BTreeMap<i32, Offset>) -> Result<(), CliError> {
+    let StartAt::Offset(from) = args.from else {
+        return Ok(());
+    };
     let last = ends.values().max().copied().unwrap_or(Offset::ZERO);
-    match args.from {
-        StartAt::Offset(offset) if offset > last => Err(CliError::failed(format!(
-            "topic {} ends at offset {last}, before {offset}",
+    if from > last {
+        return Err(CliError::failed(format!(
+            "topic {} ends at offset {last}, before {from}",
             args.topic
-        ))),
-        _ => Ok(()),
+        )));
     }
+    if args.follow {
+        return Ok(());
+    }
+    let skipped: Vec<String> = ends
+        .iter()
+        .filter(|(_, end)| **end <= from)
+        .map(|(partition, end)| format!("{partition} (ends at {end})"))
+        .collect();
+    ends.retain(|_, end| *end > from);
+    if !skipped.is_empty() {
+        eprintln!(
+            "klamm: nothing at or after offset {from} in partition {}",
+            skipped.join(", ")
+        );
+    }
+    Ok(())
 }
 
 /// Whether every partition is read up to its end.
-fn is_at(consumer: &Consumer, topic: &str, ends: &HashMap<i32, Offset>) -> bool {
+fn is_at(consumer: &Consumer, topic: &str, ends: &BTreeMap<i32, Offset>) -> bool {
     ends.iter().all(|(partition, end)| {
         let position = consumer.position(topic, *partition);
         position.is_some_and(|position| position >= *end)

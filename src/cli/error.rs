@@ -9,6 +9,9 @@ use crate::client::ClientError;
 use crate::config::ConfigError;
 use crate::node::NodeError;
 
+/// What a shell says of a command that SIGINT ended: 128 and the signal's number.
+const EXIT_INTERRUPTED: u8 = 130;
+
 /// What ends a command early.
 #[derive(Debug, Error)]
 pub enum CliError {
@@ -25,6 +28,9 @@ pub enum CliError {
     /// The command line is well formed, and makes no sense.
     #[error("{0}")]
     Usage(String),
+    /// Ctrl-C before the end.
+    #[error("interrupted")]
+    Interrupted,
     /// Whoever reads our stdout has left, as `head` does. That is no failure.
     #[error("stdout is closed")]
     StdoutClosed,
@@ -56,6 +62,7 @@ impl CliError {
         let code = match self {
             CliError::StdoutClosed => return ExitCode::SUCCESS,
             CliError::Usage(_) => 2,
+            CliError::Interrupted => EXIT_INTERRUPTED,
             _ => 1,
         };
         let lines = self.to_string();

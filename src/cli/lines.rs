@@ -22,6 +22,8 @@ pub struct Lines<R> {
     is_at_end: bool,
     block_bytes: usize,
     line_bytes_max: usize,
+    /// How many lines were given.
+    given: u64,
 }
 
 impl<R: Read> Lines<R> {
@@ -35,6 +37,7 @@ impl<R: Read> Lines<R> {
             is_at_end: false,
             block_bytes: BLOCK_BYTES_MIN,
             line_bytes_max,
+            given: 0,
         }
     }
 
@@ -44,14 +47,38 @@ impl<R: Read> Lines<R> {
             if let Some(end) = memchr::memchr(b'\n', &self.block) {
                 let mut line = self.block.split_to(end + 1);
                 line.truncate(end);
-                return Ok(Some(line));
+                return self.give(line).map(Some);
             }
             if self.is_at_end {
                 let last = std::mem::take(&mut self.begun).freeze();
-                return Ok((!last.is_empty()).then_some(last));
+                return match last.is_empty() {
+                    true => Ok(None),
+                    false => self.give(last).map(Some),
+                };
             }
+            // It only becomes longer.
+            self.check(self.begun.len())?;
             self.read_block()?;
         }
+    }
+
+    fn give(&mut self, line: Bytes) -> io::Result<Bytes> {
+        self.check(line.len())?;
+        self.given += 1;
+        Ok(line)
+    }
+
+    /// Whether the next line may be so long.
+    fn check(&self, length: usize) -> io::Result<()> {
+        if length <= self.line_bytes_max {
+            return Ok(());
+        }
+        let line = self.given + 1;
+        let most = self.line_bytes_max;
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("line {line} has more than {most} bytes"),
+        ))
     }
 
     /// Whether the next line is there without reading.
@@ -61,12 +88,6 @@ impl<R: Read> Lines<R> {
 
     /// Reads on until at least one line is whole, or the end is reached.
     fn read_block(&mut self) -> io::Result<()> {
-        if self.begun.len() > self.line_bytes_max {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("a line has more than {} bytes", self.line_bytes_max),
-            ));
-        }
         let begun = self.begun.len();
         self.begun.resize(begun + self.block_bytes, 0);
         let read = read_some(&mut self.from, &mut self.begun[begun..]);
@@ -148,13 +169,20 @@ mod tests {
 
     #[test]
     fn a_file_without_newlines_does_not_fill_the_memory() {
-        let endless = io::repeat(b'x');
+        let endless = b"first\n".chain(io::repeat(b'x'));
         let mut lines = Lines::new(endless, LINE_BYTES_MAX);
-        let error = lines.next_line().unwrap_err();
-        assert!(
-            error.to_string().contains("a line has more than"),
-            "{error}"
-        );
+        assert_eq!(lines.next_line().unwrap().unwrap(), "first");
+        let error = lines.next_line().unwrap_err().to_string();
+        assert!(error.contains("line 2 has more than"), "{error}");
+    }
+
+    #[test]
+    fn a_line_is_too_long_by_one_byte() {
+        let lines = |text: &'static [u8]| Lines::new(text, 3).next_line();
+        assert_eq!(lines(b"abc\n").unwrap().unwrap(), "abc");
+        assert_eq!(lines(b"abc").unwrap().unwrap(), "abc");
+        assert!(lines(b"abcd\n").is_err());
+        assert!(lines(b"abcd").is_err());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The command line: one file a subcommand.
 //!
 //! Every command prints what was asked for to stdout and everything else to stderr, and a failure
-//! is one line there. It exits with 0, with 1 if it failed, or with 2 if it was used wrongly.
+//! is one line there. It exits with 0, with 1 if it failed, with 2 if it was used wrongly, or with
+//! 130 if Ctrl-C ended it before it was done.
 
 mod actors;
 mod choices;
@@ -93,10 +94,35 @@ fn run(command: Command) -> Result<(), CliError> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use std::collections::BTreeSet;
+
+    use clap::{CommandFactory, Parser};
+
+    use super::Cli;
 
     #[test]
     fn the_commands_and_their_options_fit_together() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn just_bench_runs_the_readmes_measurements_and_they_are_well_formed() {
+        let readme = include_str!("../../README.md");
+        let (_, table) = readme.split_once("Command: `klamm perf`").unwrap();
+        let commands = table.lines().filter_map(|row| row.rsplit('|').nth(1));
+        let commands = commands.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+        let readme: BTreeSet<&str> = commands.collect();
+
+        let recipe = include_str!("../../justfile").lines();
+        let commands = recipe.filter_map(|line| line.split_once("-- perf "));
+        let recipe: BTreeSet<&str> = commands
+            .filter_map(|(_, command)| command.strip_suffix(" {{ARGS}}"))
+            .collect();
+        assert_eq!(readme, recipe);
+        for command in readme {
+            let line = format!("klamm perf {command} --bootstrap 127.0.0.1:1");
+            let parsed = Cli::try_parse_from(line.split(' '));
+            assert!(parsed.is_ok(), "{line}: {:?}", parsed.err());
+        }
     }
 }

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
 
-use crate::client::{Producer, ProducerConfig, ProducerRecord};
+use crate::client::{Client, Producer, ProducerConfig, ProducerRecord, Resource};
+use crate::model::Timestamp;
+use crate::record::{BatchBuilder, BatchHeader, ProducerStamp};
 
 use super::choices::{Acks, Compression};
 use super::connect::{block_on, Bootstrap};
@@ -18,8 +20,11 @@ use super::error::CliError;
 use super::lines::{key_and_value, Lines};
 use super::output::{per_second, thousands};
 
-/// The longest line. The broker's log.message_max_bytes may be smaller, and says so then.
-const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The longest line: half of the broker's default frame. The topic's max.message.bytes is usually
+/// smaller.
+const LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// What a line's record may take beside the line.
+const RECORD_OVERHEAD_BYTES_MAX: usize = 1024;
 /// What the reading thread hands over at once, and how many such it may be ahead.
 const CHUNK_LINES_MAX: usize = 4096;
 const CHUNKS_AHEAD: usize = 4;
@@ -67,22 +72,23 @@ async fn produce(
     progress: ProgressBar,
 ) -> Result<(), CliError> {
     let client = args.bootstrap.connect().await?;
+    let limit = Limit::of_topic(args, &client).await;
     let producer = client.producer(ProducerConfig {
         acks: args.acks.into(),
         codec: args.compression.codec(),
-        batch_bytes: BATCH_BYTES,
-        record_bytes_max: LINE_BYTES_MAX,
+        batch_bytes: BATCH_BYTES.min(limit.batch_bytes_max),
+        record_bytes_max: LINE_BYTES_MAX + RECORD_OVERHEAD_BYTES_MAX,
         ..ProducerConfig::default()
     });
     let start = Instant::now();
     let mut chunks = read_lines(source)?;
     let sent = tokio::select! {
-        sent = send_all(args, &producer, &mut chunks, &progress) => sent,
-        _ = tokio::signal::ctrl_c() => Err(CliError::failed("interrupted")),
+        sent = send_all(args, &producer, &limit, &mut chunks, &progress) => sent,
+        _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
     };
     let flushed = tokio::select! {
         () = producer.flush() => Ok(()),
-        _ = tokio::signal::ctrl_c() => Err(CliError::failed("interrupted")),
+        _ = tokio::signal::ctrl_c() => Err(CliError::Interrupted),
     };
     progress.finish_and_clear();
     let stats = producer.stats();
@@ -104,20 +110,67 @@ async fn produce(
     }
 }
 
+/// What the topic takes.
+struct Limit {
+    /// The largest batch as it is sent.
+    batch_bytes_max: usize,
+}
+
+impl Limit {
+    /// The topic's `max.message.bytes`. Where it can't be had there is no limit, and the producer
+    /// says what is wrong.
+    async fn of_topic(args: &Args, client: &Client) -> Limit {
+        let resource = Resource::Topic(args.topic.clone());
+        let configs = client.admin().describe_configs(&resource).await;
+        let limit = configs.unwrap_or_default().into_iter().find_map(|config| {
+            let is_it = config.name == "max.message.bytes";
+            config.value.filter(|_| is_it)?.parse().ok()
+        });
+        Limit {
+            batch_bytes_max: limit.unwrap_or(usize::MAX),
+        }
+    }
+
+    /// An error if a record doesn't even fit into a batch of its own. Only one that is close to
+    /// the limit costs more than a comparison: it is encoded to see.
+    fn check(&self, args: &Args, record: &ProducerRecord<'_>) -> Result<(), String> {
+        let (key, value) = (record.key, record.value);
+        let most = BatchHeader::LEN + BatchBuilder::record_size_max(key, value, &[]);
+        if most <= self.batch_bytes_max {
+            return Ok(());
+        }
+        let mut batch = BatchBuilder::default();
+        batch.append(Timestamp::now(), key, value, &[]);
+        let batch = batch.build(args.compression.codec(), ProducerStamp::NONE);
+        match batch.map(|batch| batch.len()) {
+            Ok(size) if size <= self.batch_bytes_max => Ok(()),
+            Ok(size) => Err(format!(
+                "a batch of {size} bytes, and topic {} takes up to {} (max.message.bytes)",
+                args.topic, self.batch_bytes_max
+            )),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
 /// Sends every line. That a record fails later is counted by the producer; an error here is of
 /// the input, or of a record that could not even be queued.
 async fn send_all(
     args: &Args,
     producer: &Producer,
+    limit: &Limit,
     chunks: &mut mpsc::Receiver<io::Result<Vec<Bytes>>>,
     progress: &ProgressBar,
 ) -> Result<(), CliError> {
     let separator = args.key_separator.as_deref().map(str::as_bytes);
+    let mut number = 0_u64;
     while let Some(chunk) = chunks.recv().await {
         let lines = chunk.map_err(|error| CliError::io(source_name(args), error))?;
         let mut bytes = 0;
         for line in lines {
-            bytes += line.len() as u64 + 1;
+            let length = line.len();
+            bytes += length as u64 + 1;
+            number += 1;
             let (key, value) = match separator {
                 Some(separator) => key_and_value(line, separator),
                 None => (None, line),
@@ -128,6 +181,10 @@ async fn send_all(
                 value: Some(&value),
                 ..ProducerRecord::to(&args.topic)
             };
+            limit.check(args, &record).map_err(|reason| {
+                let name = source_name(args);
+                CliError::failed(format!("{name}: line {number} of {length} bytes: {reason}"))
+            })?;
             producer
                 .send(record)
                 .await

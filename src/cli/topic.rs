@@ -1,13 +1,11 @@
 //! `klamm topic`: create, list, describe, alter and delete.
 
-use std::collections::HashMap;
-
 use serde::Serialize;
 
 use crate::client::{
     Admin, ClientError, ConfigChange, NewTopic, PartitionMetadata, Resource, TopicMetadata,
 };
-use crate::model::{Offset, Timestamp};
+use crate::model::Offset;
 use crate::protocol::describe_configs::ConfigSource;
 use crate::protocol::incremental_alter_configs::AlterConfigOp;
 use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
@@ -234,26 +232,28 @@ struct DescribedConfig {
 async fn describe(args: Describe) -> Result<(), CliError> {
     let admin = args.bootstrap.connect().await?.admin();
     let topic = admin.describe_topic(&args.name).await?;
-    let starts = offsets(&admin, &args.name, EARLIEST_TIMESTAMP).await;
-    let ends = offsets(&admin, &args.name, LATEST_TIMESTAMP).await;
-    let known = |offsets: &Result<HashMap<i32, Offset>, ClientError>, partition| {
-        let offset = offsets.as_ref().ok()?.get(&partition)?;
-        Some(offset.0)
-    };
+    let mut partitions = Vec::with_capacity(topic.partitions.len());
+    for partition in &topic.partitions {
+        let mut described = DescribedPartition::from(partition);
+        // One that is offline says so in its own row; the others are shown beside it.
+        match offsets(&admin, &args.name, partition.index).await {
+            Ok((start, end)) => {
+                described.start_offset = Some(start.0);
+                described.end_offset = Some(end.0);
+            }
+            Err(error) => {
+                let reason = error.code().map_or(error.to_string(), |c| c.to_string());
+                described.error.get_or_insert(reason);
+            }
+        }
+        partitions.push(described);
+    }
     let configs = admin.describe_configs(&Resource::Topic(args.name)).await?;
     let described = Described {
         name: topic.name.to_string(),
         id: topic.id.to_string(),
         is_internal: topic.is_internal,
-        partitions: topic
-            .partitions
-            .iter()
-            .map(|partition| DescribedPartition {
-                start_offset: known(&starts, partition.index),
-                end_offset: known(&ends, partition.index),
-                ..DescribedPartition::from(partition)
-            })
-            .collect(),
+        partitions,
         configs: configs
             .into_iter()
             .map(|config| DescribedConfig {
@@ -266,13 +266,16 @@ async fn describe(args: Describe) -> Result<(), CliError> {
     args.output.print(&described, describe_text)
 }
 
+/// Where a partition starts and ends.
 async fn offsets(
     admin: &Admin,
     topic: &str,
-    at: Timestamp,
-) -> Result<HashMap<i32, Offset>, ClientError> {
-    let offsets = admin.list_offsets(topic, at).await?;
-    Ok(offsets.into_iter().collect())
+    partition: i32,
+) -> Result<(Offset, Offset), ClientError> {
+    let start = admin.list_offset(topic, partition, EARLIEST_TIMESTAMP);
+    let start = start.await?;
+    let end = admin.list_offset(topic, partition, LATEST_TIMESTAMP);
+    Ok((start, end.await?))
 }
 
 impl From<&PartitionMetadata> for DescribedPartition {

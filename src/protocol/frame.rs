@@ -1,8 +1,8 @@
 //! Frames: how messages are cut out of a stream of bytes, and put into one.
 //!
-//! A frame is a big-endian `u32` length and as many bytes, which are one MessagePack value. No
-//! length is believed before its bytes are there: an incomplete frame is `None`, and nothing is
-//! allocated for it.
+//! A frame is a big-endian `u32` length and as many bytes, which are one MessagePack value. An
+//! incomplete frame is `None`, and nothing is allocated for it here. What is reserved for it on its
+//! length alone is for the reader to say; the broker's reserves up to 2 MiB.
 
 use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;

@@ -16,6 +16,8 @@ use crate::protocol::describe_cluster;
 const TICKS_A_SECOND: f64 = 100.0;
 /// The name of our process, as the kernel knows it.
 const PROCESS_NAME: &str = "klamm";
+/// In less time a few ticks decide what a record seems to cost.
+const CPU_SECONDS_MIN: f64 = 1.0;
 /// How often its memory is looked at.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -29,6 +31,8 @@ pub struct Broker {
 #[derive(Clone, Debug, Serialize)]
 pub struct Usage {
     pub process_id: u32,
+    /// How long it was watched.
+    pub seconds: f64,
     pub cpu_seconds: f64,
     /// Of one core.
     pub cpu_percent: f64,
@@ -114,6 +118,7 @@ impl Watch {
         self.sampler.join().ok();
         Some(Usage {
             process_id: self.broker.process_id,
+            seconds,
             cpu_seconds,
             cpu_percent: (cpu_seconds / seconds * 1000.0).round() / 10.0,
             rss_before_kib: self.rss_kib,
@@ -124,15 +129,13 @@ impl Watch {
 }
 
 impl Usage {
-    /// CPU microseconds for each of `records`.
-    pub fn us_per_record(&self, records: u64) -> f64 {
-        match records {
-            0 => 0.0,
-            _ => self.cpu_seconds * 1e6 / records as f64,
-        }
+    /// CPU microseconds for each of `records`; `None` if it was watched too shortly to say.
+    pub fn us_per_record(&self, records: u64) -> Option<f64> {
+        let is_long_enough = self.seconds >= CPU_SECONDS_MIN && records > 0;
+        is_long_enough.then(|| self.cpu_seconds * 1e6 / records as f64)
     }
 
-    pub fn memory_line(&self) -> String {
+    fn memory_line(&self) -> String {
         let mib = |kib: u64| kib as f64 / 1024.0;
         format!(
             "{:.1} MiB before, {:.1} MiB after, {:.1} MiB at most",
@@ -141,6 +144,27 @@ impl Usage {
             mib(self.rss_peak_kib)
         )
     }
+}
+
+/// The broker's CPU and memory, as every load prints them.
+pub fn usage_rows(
+    usage: &Option<Usage>,
+    us_per_record: Option<f64>,
+) -> Vec<(&'static str, String)> {
+    let Some(usage) = usage else {
+        return vec![("broker", "isn't a process of this machine".into())];
+    };
+    let per_record = match us_per_record {
+        Some(us) => format!("{us:.3} µs a record"),
+        None => "too short a run to say what a record costs".into(),
+    };
+    vec![
+        (
+            "broker CPU",
+            format!("{per_record} ({:.1} % of a core)", usage.cpu_percent),
+        ),
+        ("broker RSS", usage.memory_line()),
+    ]
 }
 
 /// `utime` and `stime` of `/proc/<pid>/stat`, whose second field may hold blanks and parentheses.
@@ -166,6 +190,22 @@ mod tests {
         let stat = "42 (a) b (c)) S 1 1 1 0 -1 4 9 0 0 0 250 50 0 0 20 0 8 0 1 2 3";
         assert_eq!(cpu_seconds(stat), Some(3.0));
         assert_eq!(cpu_seconds("42 (klamm"), None);
+    }
+
+    #[test]
+    fn a_short_run_says_nothing_of_a_record() {
+        let usage = |seconds| Usage {
+            process_id: 1,
+            seconds,
+            cpu_seconds: 0.5,
+            cpu_percent: 0.0,
+            rss_before_kib: 0,
+            rss_after_kib: 0,
+            rss_peak_kib: 0,
+        };
+        assert_eq!(usage(0.9).us_per_record(1_000_000), None);
+        assert_eq!(usage(1.0).us_per_record(1_000_000), Some(0.5));
+        assert_eq!(usage(1.0).us_per_record(0), None);
     }
 
     #[test]

@@ -1,26 +1,32 @@
 //! `klamm perf consume`: how many records a second can be read.
 
 use std::collections::HashMap;
+use std::hint::black_box;
 
 use bytes::Bytes;
+use clap::ValueEnum;
 use serde::Serialize;
 
 use super::super::error::CliError;
 use super::super::output::{per_second, thousands, Output};
-use super::broker::{Broker, Usage};
+use super::broker::{usage_rows, Broker, Usage};
 use super::load::{on_connections, Connection, Target};
-use super::produce::usage_rows;
+use super::offsets::offsets;
 use super::report::{lines, mb_per_s};
 use super::wire::Wire;
 use crate::model::{LeaderEpoch, Offset, Timestamp, TopicId};
 use crate::protocol::{fetch, list_offsets};
-use crate::record::BatchHeader;
+use crate::record::{Batch, BatchHeader, RecordError};
 
 /// What lies in the log is there, so no fetch waits; this only bounds a broker's mistake.
 const MAX_WAIT_MS: i32 = 1_000;
 
+/// How large the records of a batch may become when they are decompressed.
+const RECORDS_BYTES_MAX: usize = 128 * 1024 * 1024;
+
 /// Reads each partition from its start to the end that it has now, one fetch under way for each.
-/// Every batch's checksum is compared; the records in it are counted and not taken apart.
+/// Every batch's checksum is compared. The records in it are counted; with --check records each is
+/// taken apart too, as a consumer does with those that it hands on.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -34,13 +40,26 @@ pub struct Args {
     /// Read everything so many times; the first time, the broker reads what may not be in memory
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
+    /// What is done with each batch that was read
+    #[arg(long, value_enum, default_value_t = Check::Checksums, value_name = "WHAT")]
+    check: Check,
     #[command(flatten)]
     output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Check {
+    /// Compare its checksum
+    Checksums,
+    /// Compare its checksum, decompress it, and take each record apart
+    Records,
 }
 
 /// What was measured.
 #[derive(Debug, Serialize)]
 struct Report {
+    check: Check,
     records: u64,
     /// Of whole batches, as they lie in the log.
     bytes: u64,
@@ -66,6 +85,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         let mut reader = Reader {
             topic: &topic.name,
             fetch_bytes: args.fetch_bytes,
+            check: args.check,
             wire,
             count: Count::default(),
         };
@@ -79,12 +99,15 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let records = counts.iter().map(|count| count.records).sum();
     let bytes = counts.iter().map(|count| count.bytes).sum();
     let report = Report {
+        check: args.check,
         records,
         bytes,
         seconds,
         records_per_s: per_second(records, seconds),
         mb_per_s: mb_per_s(bytes, seconds),
-        broker_cpu_us_per_record: usage.as_ref().map(|usage| usage.us_per_record(records)),
+        broker_cpu_us_per_record: usage
+            .as_ref()
+            .and_then(|usage| usage.us_per_record(records)),
         broker: usage,
     };
     args.output.print(&report, text)
@@ -94,6 +117,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
 struct Reader<'a> {
     topic: &'a str,
     fetch_bytes: i32,
+    check: Check,
     wire: Wire,
     count: Count,
 }
@@ -123,10 +147,10 @@ impl Reader<'_> {
                 };
                 let records = records_of(response)?;
                 let (next, count) = count_records(&records, from)?;
-                // The next fetch is under way before this one's checksums are compared.
+                // The next fetch is under way before this one's batches are checked.
                 self.fetch(partition, next, ends[&partition], &mut under_way)?;
                 self.wire.flush()?;
-                check(&records)?;
+                check(self.check, &records)?;
                 self.count.records += count;
                 self.count.bytes += records.len() as u64;
             }
@@ -173,41 +197,6 @@ impl Reader<'_> {
     }
 }
 
-/// Where partitions start, end, or have a time: an offset for each of `partitions`.
-pub fn offsets(
-    wire: &mut Wire,
-    topic: &str,
-    partitions: &[i32],
-    timestamp: Timestamp,
-) -> Result<HashMap<i32, Offset>, CliError> {
-    let ask = |partition: &i32| list_offsets::ListOffsetsPartition {
-        partition_index: *partition,
-        current_leader_epoch: LeaderEpoch::NONE,
-        timestamp,
-    };
-    let response = wire.call::<list_offsets::Api>(&list_offsets::Request {
-        topics: vec![list_offsets::ListOffsetsTopic {
-            name: topic.to_owned(),
-            partitions: partitions.iter().map(ask).collect(),
-        }],
-    })?;
-    let mut offsets = HashMap::new();
-    for partition in response
-        .topics
-        .into_iter()
-        .flat_map(|topic| topic.partitions)
-    {
-        wire.check("ListOffsets", partition.error_code)?;
-        offsets.insert(partition.partition_index, partition.offset);
-    }
-    match partitions.iter().find(|p| !offsets.contains_key(p)) {
-        None => Ok(offsets),
-        Some(missing) => Err(CliError::failed(format!(
-            "ListOffsets says nothing of partition {missing}"
-        ))),
-    }
-}
-
 /// The records of the one partition that was asked for.
 fn records_of(response: fetch::Response) -> Result<Bytes, CliError> {
     let failed = |code| CliError::failed(format!("Fetch: {code}"));
@@ -235,12 +224,22 @@ fn count_records(records: &Bytes, from: Offset) -> Result<(Offset, u64), CliErro
     Ok((next, count))
 }
 
-fn check(records: &Bytes) -> Result<(), CliError> {
+fn check(what: Check, records: &Bytes) -> Result<(), CliError> {
     for batch in Batches(records) {
         let (header, bytes) = batch?;
-        header
-            .check_crc(bytes)
-            .map_err(|error| at(&header, &error.to_string()))?;
+        let checked = match what {
+            Check::Checksums => header.check_crc(bytes),
+            Check::Records => take_apart(records.slice_ref(bytes)),
+        };
+        checked.map_err(|error| at(&header, &error.to_string()))?;
+    }
+    Ok(())
+}
+
+fn take_apart(bytes: Bytes) -> Result<(), RecordError> {
+    let batch = Batch::parse(bytes)?;
+    for record in &batch.records(RECORDS_BYTES_MAX)? {
+        black_box(record?);
     }
     Ok(())
 }
@@ -279,6 +278,13 @@ fn text(report: &Report) -> String {
         (
             "records",
             format!("{} in {:.3} s", thousands(report.records), report.seconds),
+        ),
+        (
+            "of each batch",
+            match report.check {
+                Check::Checksums => "the checksum is compared, no record is taken apart".into(),
+                Check::Records => "the checksum is compared, every record is taken apart".into(),
+            },
         ),
         (
             "rate",

@@ -1,23 +1,16 @@
 //! `klamm perf latency`: how long one record takes to be acknowledged.
 
-use std::time::Duration;
-
-use serde::Serialize;
-
 use super::super::choices::Acks;
 use super::super::error::CliError;
-use super::super::output::{per_second, thousands, Output};
+use super::super::output::thousands;
 use super::batches::{refusal, Batches};
-use super::broker::{Broker, Usage};
-use super::load::{closed_loop, on_connections, open_loop, Connection, Outcome, Target, Topic};
-use super::produce::usage_rows;
-use super::report::{lines, Percentiles};
+use super::load::{closed_loop, open_loop, Connection, Outcome};
+use super::report::lines;
 use super::wire::Wire;
+use super::writing::{Writing, Written};
 use crate::protocol::produce;
 use crate::record::Codec;
 
-/// By default so many records of the whole warm the broker up first, and don't count.
-const WARM_UP_PART: u64 = 20;
 /// An open loop isn't to be held up by its bound; a broker that is so far behind has failed.
 const OPEN_LOOP_IN_FLIGHT_MAX: usize = 100_000;
 
@@ -27,20 +20,9 @@ const OPEN_LOOP_IN_FLIGHT_MAX: usize = 100_000;
 /// from when it was due.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    #[command(flatten)]
-    target: Target,
     /// How many records to write and count
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     records: u64,
-    /// Records written before, which don't count [default: a twentieth of --records]
-    #[arg(long, value_name = "N")]
-    warm_up: Option<u64>,
-    /// Bytes of each record's value
-    #[arg(long, default_value_t = 100, value_name = "BYTES")]
-    record_size: usize,
-    /// When a record counts as acknowledged
-    #[arg(long, value_enum, default_value_t = Acks::All)]
-    acks: Acks,
     /// Records under way, all connections together; 1 is one at a time
     #[arg(long, default_value_t = 1, value_name = "N", conflicts_with = "rate")]
     in_flight: usize,
@@ -51,51 +33,22 @@ pub struct Args {
     #[arg(long, default_value_t = 1, value_name = "N")]
     connections: usize,
     #[command(flatten)]
-    output: Output,
-}
-
-/// What was measured.
-#[derive(Debug, Serialize)]
-struct Report {
-    records: u64,
-    failed_records: u64,
-    /// Why the first failed.
-    first_failure: Option<String>,
-    partitions: usize,
-    seconds: f64,
-    records_per_s: u64,
-    latency: Percentiles,
-    broker: Option<Usage>,
-    broker_cpu_us_per_record: Option<f64>,
+    writing: Writing,
 }
 
 pub fn run(args: Args) -> Result<(), CliError> {
-    if args.acks == Acks::None {
+    if args.writing.acks == Acks::None {
         return Err(CliError::Usage(
             "with --acks 0 nothing is acknowledged, so it has no latency".into(),
         ));
     }
-    let mut wire = args.target.connect()?;
-    let topic = args.target.create(&mut wire)?;
-    let broker = Broker::find(&mut wire)?;
-    let warm_up = args.warm_up.unwrap_or(args.records / WARM_UP_PART);
-    if warm_up > 0 {
-        load(&args, &topic, warm_up)?;
-    }
-    let watch = broker.map(|broker| broker.watch());
-    let (elapsed, outcome) = load(&args, &topic, args.records)?;
-    let usage = watch.and_then(|watch| watch.stop());
-    args.output
-        .print(&report(&topic, elapsed, &outcome, usage), text)?;
-    outcome.result()
-}
-
-/// Writes `records` over all connections, and says how long it took.
-fn load(args: &Args, topic: &Topic, records: u64) -> Result<(Duration, Outcome), CliError> {
-    let (elapsed, outcomes) = on_connections(topic, args.connections, |wire, connection| {
-        produce_part(args, &topic.name, wire, &connection, records)
-    })?;
-    Ok((elapsed, Outcome::sum(outcomes)?))
+    let written = args.writing.measure(
+        args.connections,
+        args.records,
+        |topic, wire, connection, n| produce_part(&args, &topic.name, wire, connection, n),
+    )?;
+    args.writing.output.print(&written, text)?;
+    written.result()
 }
 
 /// What one connection writes, of `records` in all.
@@ -107,7 +60,9 @@ fn produce_part(
     records: u64,
 ) -> Result<Outcome, CliError> {
     let partitions = connection.partitions().to_vec();
-    let mut requests = Batches::new(topic, partitions, args.acks, Codec::None, args.record_size);
+    let writing = &args.writing;
+    let size = writing.record_size;
+    let mut requests = Batches::new(topic, partitions, writing.acks, Codec::None, size);
     let mut left = connection.part_of(records);
     let next = || match left {
         0 => Ok(None),
@@ -135,39 +90,40 @@ fn produce_part(
     Ok(outcome)
 }
 
-fn report(topic: &Topic, elapsed: Duration, outcome: &Outcome, usage: Option<Usage>) -> Report {
-    let seconds = elapsed.as_secs_f64();
-    Report {
-        records: outcome.records,
-        failed_records: outcome.failed_records,
-        first_failure: outcome.first_failure.clone(),
-        partitions: topic.leaders.len(),
-        seconds,
-        records_per_s: per_second(outcome.records, seconds),
-        latency: outcome.latencies.percentiles(),
-        broker_cpu_us_per_record: usage.as_ref().map(|u| u.us_per_record(outcome.records)),
-        broker: usage,
-    }
-}
-
-fn text(report: &Report) -> String {
+fn text(written: &Written) -> String {
     let mut rows = vec![
         (
             "records",
             format!(
                 "{} to {} partitions in {:.3} s; {} failed",
-                thousands(report.records),
-                report.partitions,
-                report.seconds,
-                report.failed_records
+                thousands(written.records),
+                written.partitions,
+                written.seconds,
+                written.failed_records
             ),
         ),
         (
             "rate",
-            format!("{} records/s", thousands(report.records_per_s)),
+            format!("{} records/s", thousands(written.records_per_s)),
         ),
-        ("latency", report.latency.line()),
     ];
-    rows.extend(usage_rows(&report.broker, report.broker_cpu_us_per_record));
+    if let Some(latency) = &written.latency {
+        rows.push(("latency", latency.line()));
+    }
+    rows.extend(written.broker_rows());
+    if let Some([before, after]) = &written.disk {
+        rows.push((
+            "disk, 4 KiB and a sync, before",
+            before.synced_4_kib_latency.line(),
+        ));
+        rows.push(("the same after", after.synced_4_kib_latency.line()));
+        rows.push((
+            "disk, a sync each MiB",
+            format!(
+                "{:.0} MB/s before, {:.0} after",
+                before.synced_1_mib.median_mb_per_s, after.synced_1_mib.median_mb_per_s
+            ),
+        ));
+    }
     lines(&rows)
 }

@@ -15,9 +15,11 @@ mod consume;
 mod latency;
 mod load;
 mod machine;
+mod offsets;
 mod produce;
 mod report;
 mod wire;
+mod writing;
 
 use clap::Subcommand;
 
