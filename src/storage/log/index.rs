@@ -251,7 +251,7 @@ impl<E: Entry> IndexWriter<E> {
         }
         self.tail.push(entry);
         self.last = Some(entry);
-        if self.tail.len() % TAIL_ENTRIES_MAX == 0 {
+        if self.tail.len().is_multiple_of(TAIL_ENTRIES_MAX) {
             if let Err(e) = self.flush() {
                 log::warn!(
                     "can't write {}, which can be rebuilt: {e}",
