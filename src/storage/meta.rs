@@ -17,6 +17,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
@@ -28,6 +29,9 @@ mod tests;
 
 /// What sled may keep in memory.
 const CACHE_BYTES: u64 = 4 << 20;
+/// How long, and how often, a lock that another handle may be about to give up is asked for.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
+const RELEASE_POLL: Duration = Duration::from_millis(10);
 /// Where the number of the last flush is kept.
 const TREE_FLUSHES: &str = "flushes";
 const KEY_FLUSHES: &[u8] = b"n";
@@ -98,23 +102,7 @@ pub struct MetaBatch {
 impl MetaStore {
     /// Opens the store in the directory, or makes one.
     pub fn open(dir: &Path) -> Result<MetaStore, MetaError> {
-        let config = sled::Config::new()
-            .path(dir)
-            .cache_capacity(CACHE_BYTES)
-            .flush_every_ms(None)
-            .mode(sled::Mode::LowSpace);
-        // sled panics on some damage instead of reporting it.
-        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
-        let db = match opened {
-            Ok(Ok(db)) => db,
-            Ok(Err(error)) => return Err(open_error(dir, error)),
-            Err(_) => {
-                return Err(MetaError::Corrupt {
-                    dir: dir.into(),
-                    reason: "sled can't read it".into(),
-                })
-            }
-        };
+        let db = open_released(dir)?;
         let io_error = |source| MetaError::Io {
             dir: dir.into(),
             source,
@@ -252,6 +240,36 @@ fn open_error(dir: &Path, error: sled::Error) -> MetaError {
             dir,
             reason: other.to_string(),
         },
+    }
+}
+
+/// Opens sled. Its threads give up the lock of a store that was closed in this process a moment
+/// after the last handle is dropped, so a lock that is held is asked for again for a while.
+fn open_released(dir: &Path) -> Result<sled::Db, MetaError> {
+    let deadline = Instant::now() + RELEASE_TIMEOUT;
+    loop {
+        match open_sled(dir) {
+            Err(MetaError::InUse { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(RELEASE_POLL);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn open_sled(dir: &Path) -> Result<sled::Db, MetaError> {
+    let config = sled::Config::new()
+        .path(dir)
+        .cache_capacity(CACHE_BYTES)
+        .flush_every_ms(None)
+        .mode(sled::Mode::LowSpace);
+    // sled panics on some damage instead of reporting it.
+    match catch_unwind(AssertUnwindSafe(|| config.open())) {
+        Ok(opened) => opened.map_err(|error| open_error(dir, error)),
+        Err(_) => Err(MetaError::Corrupt {
+            dir: dir.into(),
+            reason: "sled can't read it".into(),
+        }),
     }
 }
 
