@@ -145,7 +145,25 @@ impl World {
         batches.collect()
     }
 
+    /// A producer whose batches were all deleted may be forgotten; it starts at 0 again then.
+    fn restart_forgotten_producers(&mut self, log: &Log) {
+        for (producer, sequence) in &mut self.model.sequences {
+            let next = batch_at(NOW, 1, 1, stamp(*producer, *sequence), Codec::None);
+            if let Err(AppendError::UnknownProducer { .. }) = log.producers.check(next.header()) {
+                let of_it = |k: &&Known| k.sent.as_ref().is_some_and(|s| s.0 == *producer);
+                let newest = self.model.known.iter().rfind(of_it).map(|k| k.base);
+                assert!(
+                    newest < Some(log.start_offset()),
+                    "seed {}: producer {producer} is forgotten, and wrote {newest:?}",
+                    self.seed
+                );
+                *sequence = 0;
+            }
+        }
+    }
+
     fn append(&mut self, log: &mut Log) -> bool {
+        self.restart_forgotten_producers(log);
         let batches = self.batches();
         let mut next = log.end_offset();
         let appended = log.append(&batches, self.epoch, NOW);

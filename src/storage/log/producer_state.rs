@@ -349,10 +349,12 @@ mod tests {
     #[test]
     fn sequences_wrap_after_the_largest() {
         let mut state = ProducerState::default();
-        append(&mut state, &batch(7, 0, i32::MAX - 1, 3), 0);
-        append(&mut state, &batch(7, 0, 1, 1), 3);
+        append(&mut state, &batch(7, 0, 0, i32::MAX - 1), 0);
+        let base = i64::from(i32::MAX - 1);
+        append(&mut state, &batch(7, 0, i32::MAX - 1, 3), base);
+        append(&mut state, &batch(7, 0, 1, 1), base + 3);
         let again = state.check(&batch(7, 0, i32::MAX - 1, 3)).unwrap();
-        assert_eq!(again.unwrap().base_offset, Offset(0));
+        assert_eq!(again.unwrap().base_offset, Offset(base));
     }
 
     #[test]
