@@ -212,6 +212,11 @@ impl ReadPlan {
         let mut from = None;
         let mut at = 0;
         while next.position < self.end_position && next.offset < self.upper {
+            let left = self.end_position - next.position;
+            if left < BatchHeader::LEN as u64 && from.is_none() {
+                let reason = format!("{left} bytes can't be a batch");
+                return Look::Bad { at: next, reason };
+            }
             let Some(rest) = bytes.get(at..).filter(|r| r.len() >= BatchHeader::LEN) else {
                 return self.found_or(from, at, next, BatchHeader::LEN);
             };

@@ -719,6 +719,29 @@ fn a_wrong_leader_epoch_on_disk_is_corruption() {
 }
 
 #[test]
+fn a_sealed_segment_that_ends_within_a_header_is_corruption() {
+    let fs = FaultyFs::new(1);
+    let mut log = open(&fs, config()).unwrap();
+    fill(&mut log, 40);
+    log.close().unwrap();
+    let file = segment_path(Path::new(DIR), Offset(0), LOG_SUFFIX);
+    let bytes = read_all(&fs, &file).unwrap();
+    let mut last = 0;
+    while let Ok(header) = BatchHeader::decode(&bytes[last..]) {
+        match last + header.size() {
+            next if next < bytes.len() => last = next,
+            _ => break,
+        }
+    }
+    replace_unsynced(&fs, &file, &bytes[..last + 30]).unwrap();
+    let reopened = open(&fs, config()).unwrap();
+    match read_all_from(&reopened, Offset(0)) {
+        Err(LogError::Corrupt { position, .. }) => assert_eq!(position, last as u64),
+        other => panic!("{:?}", other.map(|served| served.len())),
+    }
+}
+
+#[test]
 fn inspection_names_the_first_bad_byte_and_changes_nothing() {
     let fs = FaultyFs::new(1);
     let mut log = open(&fs, config()).unwrap();
