@@ -113,7 +113,9 @@ fn bench_protocol(values: &[String]) {
                 index: 3,
                 records: Records(built(Codec::None, values)),
             }],
+            ..Default::default()
         }],
+        ..Default::default()
     };
     let header = RequestHeader {
         api_key: ApiKey::Produce as i16,

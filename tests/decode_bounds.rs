@@ -146,10 +146,10 @@ fn depth_and_wrong_text_are_errors() {
         assert_eq!(result.unwrap_err().code, ErrorCode::InvalidRequest);
         assert!(peak < SMALL_MAX, "{peak} bytes");
     }
-    // [[[<16 bytes>, "\xff"]], false]
-    let mut body = vec![0x92, 0x91, 0x92, 0xc4, 16];
+    // [[[<16 bytes>, "\xff"]], false, false]
+    let mut body = vec![0x93, 0x91, 0x92, 0xc4, 16];
     body.extend([0; 16]);
-    body.extend([0xa1, 0xff, 0xc2]);
+    body.extend([0xa1, 0xff, 0xc2, 0xc2]);
     let error = decode_request(&message(ApiKey::Metadata, &body)).unwrap_err();
     assert!(
         error.message.contains("topics[0].name"),
@@ -157,7 +157,8 @@ fn depth_and_wrong_text_are_errors() {
         error.message
     );
     // A whole request, and a byte more.
-    let error = decode_request(&message(ApiKey::Metadata, &[0x92, 0xc0, 0xc2, 0])).unwrap_err();
+    let error =
+        decode_request(&message(ApiKey::Metadata, &[0x93, 0xc0, 0xc2, 0xc2, 0])).unwrap_err();
     assert!(
         error.message.contains("1 bytes follow"),
         "{}",
@@ -168,7 +169,13 @@ fn depth_and_wrong_text_are_errors() {
 #[test]
 fn records_are_decoded_without_a_copy() {
     let payload = vec![7; 10_000_000];
-    let mut body = vec![0x93, 0xff, 0, 0x91, 0x92, 0xa1, b't', 0x91, 0x92, 0, 0xc6];
+    let topic = [&[0x93, 0xa1, b't', 0xc4, 16][..], &[0; 16]].concat();
+    let mut body = [
+        &[0x94, 0xc0, 0xff, 0, 0x91][..],
+        &topic,
+        &[0x91, 0x92, 0, 0xc6],
+    ]
+    .concat();
     body.extend((payload.len() as u32).to_be_bytes());
     body.extend(payload);
     let frame = message(ApiKey::Produce, &body);
@@ -187,6 +194,56 @@ fn a_client_is_not_fooled_either() {
     let lie = Bytes::from_static(&[0x94, 7, 0, 0xc0, 0x92, 0, 0xdd, 0x7f, 0xff, 0xff, 0xff]);
     let (peak, result) = peak_of(|| decode_response::<fetch::Api>(&lie).map(drop));
     assert!(result.is_err());
+    assert!(peak < SMALL_MAX, "{peak} bytes");
+}
+
+/// A frame of Kafka's encoding, without its length, that has this body.
+fn kafka_message(api: ApiKey, version: i16, body: &[u8]) -> Bytes {
+    let mut bytes = [api as i16, version, 0, 7, -1]
+        .map(i16::to_be_bytes)
+        .concat();
+    if api.is_flexible(version) {
+        bytes.push(0);
+    }
+    bytes.extend_from_slice(body);
+    bytes.into()
+}
+
+#[test]
+fn kafkas_encoding_of_each_version_allocates_a_small_multiple_of_its_bytes() {
+    // Small and large counts and lengths at every place, as each version would read them.
+    let fillings: [&[u8]; 6] = [
+        &[0x7f, 0xff, 0xff, 0xff],
+        &[0xff, 0xff, 0xff, 0xff, 0x0f],
+        &[0, 0, 0x20, 0],
+        &[0x80, 0x40],
+        &[0x02],
+        &[0, 0, 0, 1],
+    ];
+    for api in ApiKey::ALL {
+        for version in api.kafka_versions().into_iter().flatten() {
+            for first in fillings {
+                for rest in fillings {
+                    let body = [first, &rest.repeat(20_000)].concat();
+                    let frame = kafka_message(*api, version, &body);
+                    let decode = || klamm::protocol::kafka::decode_request(&frame).map(drop);
+                    let (peak, _) = peak_of(decode);
+                    let most = SMALL_MAX + 40 * frame.len() as i64;
+                    assert!(peak < most, "{} {version}: {peak} bytes", api.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn many_small_elements_of_kafkas_encoding_are_charged() {
+    // Five million names of topics, each an empty string of two bytes.
+    let mut body = 5_000_000u32.to_be_bytes().to_vec();
+    body.extend(vec![0; 10_000_000]);
+    let frame = kafka_message(ApiKey::Metadata, 1, &body);
+    let (peak, result) = peak_of(|| klamm::protocol::kafka::decode_request(&frame).map(drop));
+    assert!(result.unwrap_err().to_string().contains("when decoded"));
     assert!(peak < SMALL_MAX, "{peak} bytes");
 }
 

@@ -33,12 +33,27 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The structs of one API's file, in order, and the first sentence of its module.
+/// The structs of one API's messages, in order, and the first sentence of its module.
 fn parse(source: &str) -> (String, Vec<Struct>) {
+    let (module, mut structs) = parse_structs(source);
+    let fields = structs.iter().flat_map(|item| &item.fields);
+    let types: Vec<String> = fields.map(|field| field.rust_type.clone()).collect();
+    let is_part = |name: &str| {
+        types
+            .iter()
+            .any(|ty| ty.split(['<', '>']).any(|word| word == name))
+    };
+    structs.retain(|item| matches!(&*item.name, "Request" | "Response") || is_part(&item.name));
+    (module, structs)
+}
+
+/// The structs of a file, in order, and the first sentence of its module.
+fn parse_structs(source: &str) -> (String, Vec<Struct>) {
     let mut module = String::new();
     let mut structs: Vec<Struct> = Vec::new();
     let mut doc = String::new();
     let mut inside = false;
+    let mut skipped = false;
     for line in source.lines().map(str::trim) {
         if let Some(text) = line.strip_prefix("//!") {
             module += text;
@@ -54,6 +69,11 @@ fn parse(source: &str) -> (String, Vec<Struct>) {
             });
         } else if line == "}" {
             inside = false;
+        } else if line == "#[serde(skip)]" {
+            // MessagePack doesn't have it.
+            skipped = true;
+        } else if let (true, Some(_)) = (skipped, line.strip_prefix("pub ")) {
+            (skipped, doc) = (false, String::new());
         } else if let (true, Some(rest)) = (inside, line.strip_prefix("pub ")) {
             let (name, rust_type) = rest.trim_end_matches(',').split_once(": ").unwrap();
             structs.last_mut().unwrap().fields.push(Field {
@@ -65,7 +85,6 @@ fn parse(source: &str) -> (String, Vec<Struct>) {
             doc.clear();
         }
     }
-    structs.retain(|item| item.name != "Api");
     (module.trim().to_string(), structs)
 }
 
@@ -128,7 +147,7 @@ fn write_struct(out: &mut String, item: &Struct) {
     out.push('\n');
 }
 
-/// The list in `api.rs`: name, key, module, versions.
+/// The list in `api.rs`: name, key, module, versions in MessagePack.
 fn apis() -> Vec<(String, String, String, String)> {
     let source = read("src/protocol/api.rs");
     let list = source.rsplit_once("apis! {").unwrap().1;
@@ -139,7 +158,9 @@ fn apis() -> Vec<(String, String, String, String)> {
         let (name, rest) = line.split_once(" = ").unwrap();
         let mut rest = rest.split(", ").map(str::to_string);
         let mut next = || rest.next().unwrap();
-        (name.to_string(), next(), next(), next())
+        let (key, module, versions) = (next(), next(), next());
+        let versions = versions.strip_prefix("message_pack ").unwrap().to_string();
+        (name.to_string(), key, module, versions)
     });
     parsed.collect()
 }
@@ -171,6 +192,10 @@ fn fields() -> String {
             assert!(known.contains_key(root), "{module} has no {root}");
         }
         assert!(source.contains("Serialize"), "{module}");
+    }
+    writeln!(out, "### Shared\n\nWhat several of the APIs above hold.\n").unwrap();
+    for item in &parse_structs(&read("src/protocol/leader.rs")).1 {
+        write_struct(&mut out, item);
     }
     out
 }

@@ -27,7 +27,7 @@ class Connection:
         host, port = address.rsplit(":", 1)
         self.socket = socket.create_connection((host, int(port)), timeout=30)
         self.correlation_id = 0
-        error, apis, cluster_id, version = self.call(API_VERSIONS, ["klamm-python", "0.1"])
+        error, apis, *_, cluster_id, version = self.call(API_VERSIONS, ["klamm-python", "0.1"])
         assert error == OK
         self.cluster_id, self.broker_version = cluster_id, version
         self.apis = {key: (low, high) for key, low, high in apis}
@@ -160,10 +160,10 @@ def leader_of(connection, topic):
     """The address of the broker that leads the topic's partition 0."""
     deadline = time.monotonic() + 10
     while True:
-        brokers, _cluster, _controller, topics = connection.call(
-            METADATA, [[[NO_TOPIC_ID, topic]], False]
+        _throttle, brokers, _cluster, _controller, topics, _error = connection.call(
+            METADATA, [[[NO_TOPIC_ID, topic]], False, False]
         )
-        error, _name, _id, _internal, partitions = topics[0]
+        error, _name, _id, _internal, partitions, _operations = topics[0]
         for _error, index, leader, *_replicas in partitions:
             for broker, host, port, _rack in brokers:
                 if error == OK and index == 0 and broker == leader:
@@ -178,25 +178,28 @@ def main():
     print(f"cluster {connection.cluster_id}, version {connection.broker_version}")
 
     # One partition, and the broker's default for the number of replicas.
-    [[created]] = connection.call(CREATE_TOPICS, [[[topic, 1, -1, [], []]], 10_000, False])
+    _throttle, [created] = connection.call(CREATE_TOPICS, [[[topic, 1, -1, [], []]], 10_000, False])
     assert created[2] in (OK, TOPIC_ALREADY_EXISTS), f"the topic can't be made: {created[3]}"
     leader = Connection(leader_of(connection, topic))
 
     # acks = -1: answered when every in-sync replica has the records on disk.
     records = [(b"key %d" % i, b"value %d" % i) for i in range(int(count))]
     batch = build_batch(records, int(time.time() * 1000))
-    [[[_topic, [produced]]]] = leader.call(PRODUCE, [-1, 30_000, [[topic, [[0, batch]]]]])
-    _index, error, base_offset, _time, _start, message = produced
+    produce = [None, -1, 30_000, [[topic, NO_TOPIC_ID, [[0, batch]]]]]
+    [[[_topic, _id, [produced]]], *_] = leader.call(PRODUCE, produce)
+    _index, error, base_offset, _time, _start, _errors, message, _leader = produced
     assert error == OK, f"error {error}: {message}"
     print(f"produced {len(records)} records at offset {base_offset}")
 
     read = []
     position = base_offset
     while len(read) < len(records):
-        wanted = [0, -1, position, 1 << 20]
-        error, topics = leader.call(FETCH, [5_000, 1, 1 << 22, [[topic, NO_TOPIC_ID, [wanted]]]])
+        wanted = [[topic, NO_TOPIC_ID, [[0, -1, position, -1, 1 << 20]]]]
+        # Outside of a session (0, -1), nothing forgotten, no rack.
+        fetch = [5_000, 1, 1 << 22, 0, 0, -1, wanted, [], ""]
+        _throttle, error, _session, topics, _endpoints = leader.call(FETCH, fetch)
         assert error == OK
-        [[_topic, _id, [[_index, error, _high_watermark, _start, data]]]] = topics
+        [[_topic, _id, [[_index, error, _high_watermark, *_, data]]]] = topics
         assert error == OK, f"error {error}"
         for offset, key, value in read_batches(data):
             # The first batch may start before the position.

@@ -10,5 +10,5 @@ pub fn answer(context: &ApiContext, request: Request) -> Response {
         request.client_software_name,
         request.client_software_version
     );
-    Response::supported(context.cluster_id.0.clone(), ErrorCode::None)
+    Response::of_message_pack(context.cluster_id.0.clone(), ErrorCode::None)
 }

@@ -20,6 +20,7 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
         results: results
             .map(|(name, decided)| result(name, decided))
             .collect(),
+        ..Default::default()
     }
 }
 

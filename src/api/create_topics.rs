@@ -6,7 +6,7 @@ use super::describe_configs::describe_entry;
 use super::{change_each, patience, ApiContext, Decided, Intent};
 use crate::engine::metadata::create_topics::{create_topics, NewTopic};
 use crate::engine::metadata::{MetadataCommand, TopicConfig};
-use crate::model::{ErrorCode, TopicId};
+use crate::model::TopicId;
 use crate::protocol::create_topics::{
     CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, Request, Response,
 };
@@ -27,6 +27,7 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
         topics: topics
             .map(|(name, decided)| result(context, name, decided))
             .collect(),
+        ..Default::default()
     }
 }
 
@@ -98,12 +99,7 @@ async fn await_leaders(context: &ApiContext, decided: &[Decided], timeout_ms: i3
 fn result(context: &ApiContext, name: String, decided: Decided) -> CreatableTopicResult {
     let mut result = CreatableTopicResult {
         name,
-        topic_id: TopicId::NONE,
-        error_code: ErrorCode::None,
-        error_message: None,
-        num_partitions: -1,
-        replication_factor: -1,
-        configs: Vec::new(),
+        ..CreatableTopicResult::default()
     };
     match decided {
         Err(refusal) => {

@@ -20,7 +20,10 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
             partitions,
         });
     }
-    Response { topics }
+    Response {
+        topics,
+        ..Default::default()
+    }
 }
 
 async fn delete(

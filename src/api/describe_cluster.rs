@@ -16,6 +16,7 @@ pub fn answer(context: &ApiContext) -> Response {
             process_id: std::process::id(),
             uptime_ms: Timestamp::now() - context.started,
             software_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Default::default()
         })
     });
     Response {
@@ -23,5 +24,6 @@ pub fn answer(context: &ApiContext) -> Response {
         cluster_id: context.cluster_id.0.clone(),
         controller_id: context.node,
         brokers: brokers.collect(),
+        ..Default::default()
     }
 }

@@ -31,7 +31,10 @@ pub fn answer(context: &ApiContext, mut request: Request) -> Response {
         }
         results.push(result);
     }
-    Response { results }
+    Response {
+        results,
+        ..Default::default()
+    }
 }
 
 fn describe(

@@ -104,6 +104,7 @@ fn resolve(context: &ApiContext, request: Request) -> (Response, Vec<Wanted>) {
     let response = Response {
         error_code: ErrorCode::None,
         responses,
+        ..Default::default()
     };
     (response, wanted)
 }
@@ -186,5 +187,6 @@ fn refused(partition: &FetchPartition, code: ErrorCode) -> PartitionData {
         high_watermark: Offset::NONE,
         log_start_offset: Offset::NONE,
         records: Records::default(),
+        ..Default::default()
     }
 }

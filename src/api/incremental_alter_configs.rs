@@ -26,6 +26,7 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
         responses: results
             .map(|(asked, decided)| result(asked, decided))
             .collect(),
+        ..Default::default()
     }
 }
 

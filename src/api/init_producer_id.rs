@@ -20,6 +20,7 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
             error_code: ErrorCode::None,
             producer_id,
             producer_epoch: 0,
+            ..Default::default()
         },
         Err(refusal) => {
             log::debug!("no producer id: {refusal}");
@@ -27,6 +28,7 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
                 error_code: refusal.code,
                 producer_id: -1,
                 producer_epoch: -1,
+                ..Default::default()
             }
         }
     }

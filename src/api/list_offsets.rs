@@ -25,7 +25,10 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
             partitions,
         });
     }
-    Response { topics }
+    Response {
+        topics,
+        ..Default::default()
+    }
 }
 
 async fn find(

@@ -44,6 +44,7 @@ pub async fn answer(context: &ApiContext, mut request: Request) -> Response {
         cluster_id: context.cluster_id.0.clone(),
         controller_id: context.node,
         topics,
+        ..Default::default()
     }
 }
 
@@ -72,6 +73,7 @@ fn find(image: &MetadataImage, asked: &MetadataRequestTopic) -> MetadataResponse
             topic_id: asked.topic_id,
             is_internal: false,
             partitions: Vec::new(),
+            ..Default::default()
         },
     }
 }
@@ -110,5 +112,6 @@ fn describe(image: &MetadataImage, topic: &Topic) -> MetadataResponseTopic {
         topic_id: TopicId(topic.id.0),
         is_internal: false,
         partitions: partitions.collect(),
+        ..Default::default()
     }
 }

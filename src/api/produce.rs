@@ -72,6 +72,7 @@ pub fn begin(
         acks: Acks::from_code(request.acks),
         response: Response {
             responses: Vec::with_capacity(request.topic_data.len()),
+            ..Default::default()
         },
         places: Vec::new(),
         waiting_for: 0,
@@ -142,6 +143,7 @@ impl PendingProduce {
         self.response.responses.push(TopicProduceResponse {
             name,
             partition_responses: Vec::new(),
+            ..Default::default()
         });
     }
 
@@ -155,6 +157,7 @@ impl PendingProduce {
                 log_append_time_ms: Timestamp::NONE,
                 log_start_offset: Offset::NONE,
                 error_message: None,
+                ..Default::default()
             });
             let partition = topic.partition_responses.len() - 1;
             self.places

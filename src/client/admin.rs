@@ -150,6 +150,7 @@ impl Admin {
                 topic_id: TopicId::NONE,
             }],
             timeout_ms: millis(CHANGE_TIMEOUT),
+            ..Default::default()
         };
         let changed = self
             .client
@@ -284,6 +285,7 @@ impl Admin {
                     timestamp,
                 }],
             }],
+            ..Default::default()
         };
         let leader = self.client.leader(topic, partition).await?;
         let connection = self.client.broker(leader, Purpose::Control).await?;
@@ -327,7 +329,9 @@ impl Admin {
 
     /// The cluster's id, controller and brokers.
     pub async fn describe_cluster(&self) -> Result<describe_cluster::Response, ClientError> {
-        let request = describe_cluster::Request {};
+        let request = describe_cluster::Request {
+            ..Default::default()
+        };
         self.client
             .call_any::<describe_cluster::Api>(&request)
             .await

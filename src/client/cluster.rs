@@ -132,6 +132,7 @@ impl Client {
         let request = metadata::Request {
             topics: Some(Vec::new()),
             allow_auto_topic_creation: false,
+            ..Default::default()
         };
         let response = client.call_any::<metadata::Api>(&request).await?;
         lock(&client.inner.cache).update(&response);
@@ -298,6 +299,7 @@ impl Client {
         let request = metadata::Request {
             topics: None,
             allow_auto_topic_creation: false,
+            ..Default::default()
         };
         let response = self.call_any::<metadata::Api>(&request).await?;
         lock(&self.inner.cache).update(&response);
@@ -361,6 +363,7 @@ impl Client {
                 name: Some(name.to_string()),
             }]),
             allow_auto_topic_creation: false,
+            ..Default::default()
         };
         let response = self.call_any::<metadata::Api>(&request).await?;
         let mut cache = lock(&self.inner.cache);

@@ -479,7 +479,9 @@ mod tests {
                     index: 0,
                     records: Records(vec![0; bytes].into()),
                 }],
+                ..Default::default()
             }],
+            ..Default::default()
         }
     }
 

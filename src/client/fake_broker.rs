@@ -230,8 +230,11 @@ fn produce(state: &mut State, request: produce::Request) -> Produced {
                 log_append_time_ms: Timestamp::NONE,
                 log_start_offset: Offset(log.start),
                 error_message: None,
+                ..Default::default()
             }],
+            ..Default::default()
         }],
+        ..Default::default()
     })
 }
 
@@ -317,6 +320,7 @@ fn fetch_at(state: &State, request: &fetch::Request) -> fetch::Response {
             high_watermark: Offset(log.end),
             log_start_offset: Offset(log.start),
             records: Records(records.freeze()),
+            ..Default::default()
         }
     });
     fetch::Response {
@@ -326,13 +330,14 @@ fn fetch_at(state: &State, request: &fetch::Request) -> fetch::Response {
             topic_id: TopicId::NONE,
             partitions: partitions.collect(),
         }],
+        ..Default::default()
     }
 }
 
 fn answer(state: &mut State, request: Request) -> Response {
     match request {
         Request::ApiVersions(_) => {
-            api_versions::Response::supported(state.cluster_id.into(), ErrorCode::None).into()
+            api_versions::Response::of_message_pack(state.cluster_id.into(), ErrorCode::None).into()
         }
         Request::Metadata(request) => metadata(state, request).into(),
         Request::InitProducerId(_) => {
@@ -341,6 +346,7 @@ fn answer(state: &mut State, request: Request) -> Response {
                 error_code: ErrorCode::None,
                 producer_id: state.next_producer_id,
                 producer_epoch: 0,
+                ..Default::default()
             }
             .into()
         }
@@ -368,6 +374,7 @@ fn answer(state: &mut State, request: Request) -> Response {
             });
             list_offsets::Response {
                 topics: topics.collect(),
+                ..Default::default()
             }
             .into()
         }
@@ -400,6 +407,7 @@ fn metadata(state: &State, request: metadata::Request) -> metadata::Response {
             topic_id: TopicId::NONE,
             is_internal: false,
             partitions: if known { partitions.collect() } else { vec![] },
+            ..Default::default()
         }
     });
     metadata::Response {
@@ -412,5 +420,6 @@ fn metadata(state: &State, request: metadata::Request) -> metadata::Response {
         cluster_id: "fake".into(),
         controller_id: BrokerId(1),
         topics: topics.collect(),
+        ..Default::default()
     }
 }

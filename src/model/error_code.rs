@@ -13,7 +13,7 @@ enum Retry {
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $kafka_name:literal, $retry:ident;)*) => {
         /// An error code of the Kafka protocol; both listeners speak the same ones.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(from = "i16", into = "i16")]
         pub enum ErrorCode {
             $($(#[$doc])* $name,)*
@@ -49,6 +49,7 @@ macro_rules! error_codes {
 
 error_codes! {
     UnknownServerError = -1, "UNKNOWN_SERVER_ERROR", IsVain;
+    #[default]
     None = 0, "NONE", IsVain;
     OffsetOutOfRange = 1, "OFFSET_OUT_OF_RANGE", IsVain;
     CorruptMessage = 2, "CORRUPT_MESSAGE", Helps;

@@ -17,6 +17,12 @@ impl BrokerId {
     pub const NONE: BrokerId = BrokerId(-1);
 }
 
+impl Default for BrokerId {
+    fn default() -> BrokerId {
+        BrokerId::NONE
+    }
+}
+
 impl fmt::Display for BrokerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

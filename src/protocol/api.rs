@@ -1,21 +1,54 @@
 //! The list of APIs: each key, its versions and its request and response.
 
+use std::fmt::Debug;
 use std::ops::RangeInclusive;
 
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 
 use super::codec::decode_body;
+use super::kafka::{DecodeError, Decoder, Encoder, Field};
 
-/// A request and the response that answers it.
+/// A request and the response that answers it, each with its two encodings.
 pub trait Api: 'static {
     const KEY: ApiKey;
-    type Request: Serialize + DeserializeOwned + Send + 'static;
-    type Response: Serialize + DeserializeOwned + Send + 'static;
+    type Request: Message + Into<Request>;
+    type Response: Message + Into<Response>;
+}
+
+/// What has both encodings.
+pub trait Message:
+    Serialize + DeserializeOwned + Field + Clone + Debug + PartialEq + Send + 'static
+{
+}
+
+impl<M> Message for M where
+    M: Serialize + DeserializeOwned + Field + Clone + Debug + PartialEq + Send + 'static
+{
+}
+
+/// Something to be done for every API.
+#[cfg(test)]
+pub trait ForEachApi {
+    fn visit<A: Api>(&mut self);
+}
+
+/// What of Kafka's encoding of an API this build speaks.
+#[derive(Debug)]
+struct KafkaVersions {
+    served: RangeInclusive<i16>,
+    /// What ApiVersions says, where that is more.
+    advertised_from: i16,
+    /// The first that has compact lengths and tagged fields (KIP-482).
+    flexible_from: i16,
 }
 
 macro_rules! apis {
-    ($($(#[$attribute:meta])* $name:ident = $key:literal, $module:ident, $versions:expr;)*) => {
+    ($(
+        $(#[$attribute:meta])*
+        $name:ident = $key:literal, $module:ident, message_pack $versions:expr
+        $(, kafka $served:expr, advertised from $advertised:literal, flexible from $flexible:literal)?;
+    )*) => {
         /// An API's number. Those below 1000 are Kafka's; the others are our own.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(i16)]
@@ -42,6 +75,24 @@ macro_rules! apis {
             pub fn versions(self) -> RangeInclusive<i16> {
                 match self { $($(#[$attribute])* ApiKey::$name => $versions,)* }
             }
+
+            fn kafka(self) -> Option<KafkaVersions> {
+                match self {
+                    $($(#[$attribute])* ApiKey::$name => {
+                        None$(.or(Some(KafkaVersions {
+                            served: $served,
+                            advertised_from: $advertised,
+                            flexible_from: $flexible,
+                        })))?
+                    })*
+                }
+            }
+        }
+
+        /// Visits every API of [`ApiKey::ALL`].
+        #[cfg(test)]
+        pub fn for_each_api(visitor: &mut impl ForEachApi) {
+            $($(#[$attribute])* visitor.visit::<super::$module::Api>();)*
         }
 
         /// A decoded request of any API.
@@ -63,6 +114,16 @@ macro_rules! apis {
                     $($(#[$attribute])* ApiKey::$name => decode_body(body).map(Request::$name),)*
                 }
             }
+
+            /// Decodes a body in Kafka's encoding, in the version that `input` is set to.
+            pub(super) fn decode_kafka(
+                api: ApiKey,
+                input: &mut Decoder<'_>,
+            ) -> Result<Request, DecodeError> {
+                match api {
+                    $($(#[$attribute])* ApiKey::$name => Field::decode(input).map(Request::$name),)*
+                }
+            }
         }
 
         /// Its body alone: the API's key stands in the header.
@@ -81,6 +142,11 @@ macro_rules! apis {
         impl Response {
             pub fn key(&self) -> ApiKey {
                 match self { $($(#[$attribute])* Response::$name(_) => ApiKey::$name,)* }
+            }
+
+            /// Encodes the body in Kafka's encoding, in the version that `out` is set to.
+            pub(super) fn encode_kafka(&self, out: &mut Encoder) {
+                match self { $($(#[$attribute])* Response::$name(body) => body.encode(out),)* }
             }
         }
 
@@ -116,21 +182,43 @@ macro_rules! apis {
     };
 }
 
+impl ApiKey {
+    /// The versions of Kafka's encoding that this build speaks; `None` for an API that the Kafka
+    /// listener doesn't have.
+    pub fn kafka_versions(self) -> Option<RangeInclusive<i16>> {
+        self.kafka().map(|kafka| kafka.served)
+    }
+
+    /// The versions that the Kafka listener's ApiVersions says.
+    pub fn kafka_versions_advertised(self) -> Option<RangeInclusive<i16>> {
+        let kafka = self.kafka()?;
+        Some(kafka.advertised_from..=*kafka.served.end())
+    }
+
+    /// Whether Kafka's encoding of this version has compact lengths and tagged fields (KIP-482).
+    pub fn is_flexible(self, version: i16) -> bool {
+        self.kafka()
+            .is_some_and(|kafka| version >= kafka.flexible_from)
+    }
+}
+
+// Produce is advertised from 0: librdkafka before 2.15 looks for versions 0 to 2 to tell which
+// codecs a broker can take, and would silently send everything uncompressed (KAFKA-18659).
 apis! {
-    Produce = 0, produce, 0..=0;
-    Fetch = 1, fetch, 0..=0;
-    ListOffsets = 2, list_offsets, 0..=0;
-    Metadata = 3, metadata, 0..=0;
-    ApiVersions = 18, api_versions, 0..=0;
-    CreateTopics = 19, create_topics, 0..=0;
-    DeleteTopics = 20, delete_topics, 0..=0;
-    DeleteRecords = 21, delete_records, 0..=0;
-    InitProducerId = 22, init_producer_id, 0..=0;
-    DescribeConfigs = 32, describe_configs, 0..=0;
-    CreatePartitions = 37, create_partitions, 0..=0;
-    IncrementalAlterConfigs = 44, incremental_alter_configs, 0..=0;
-    DescribeCluster = 60, describe_cluster, 0..=0;
-    DescribeActors = 1000, describe_actors, 0..=0;
+    Produce = 0, produce, message_pack 0..=0, kafka 3..=13, advertised from 0, flexible from 9;
+    Fetch = 1, fetch, message_pack 0..=0, kafka 4..=17, advertised from 4, flexible from 12;
+    ListOffsets = 2, list_offsets, message_pack 0..=0, kafka 1..=10, advertised from 1, flexible from 6;
+    Metadata = 3, metadata, message_pack 0..=0, kafka 0..=13, advertised from 0, flexible from 9;
+    ApiVersions = 18, api_versions, message_pack 0..=0, kafka 0..=4, advertised from 0, flexible from 3;
+    CreateTopics = 19, create_topics, message_pack 0..=0, kafka 2..=7, advertised from 2, flexible from 5;
+    DeleteTopics = 20, delete_topics, message_pack 0..=0, kafka 1..=6, advertised from 1, flexible from 4;
+    DeleteRecords = 21, delete_records, message_pack 0..=0, kafka 0..=2, advertised from 0, flexible from 2;
+    InitProducerId = 22, init_producer_id, message_pack 0..=0, kafka 0..=5, advertised from 0, flexible from 2;
+    DescribeConfigs = 32, describe_configs, message_pack 0..=0, kafka 1..=4, advertised from 1, flexible from 4;
+    CreatePartitions = 37, create_partitions, message_pack 0..=0, kafka 0..=3, advertised from 0, flexible from 2;
+    IncrementalAlterConfigs = 44, incremental_alter_configs, message_pack 0..=0, kafka 0..=1, advertised from 0, flexible from 1;
+    DescribeCluster = 60, describe_cluster, message_pack 0..=0, kafka 0..=2, advertised from 0, flexible from 0;
+    DescribeActors = 1000, describe_actors, message_pack 0..=0;
     #[cfg(feature = "chaos")]
-    InjectFault = 1001, inject_fault, 0..=0;
+    InjectFault = 1001, inject_fault, message_pack 0..=0;
 }

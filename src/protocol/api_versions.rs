@@ -1,5 +1,8 @@
 //! ApiVersions: what the broker speaks. The first request of a connection.
 
+use std::ops::RangeInclusive;
+
+use klamm_kafka_derive::Kafka;
 use serde::{Deserialize, Serialize};
 
 use super::ApiKey;
@@ -7,43 +10,89 @@ use crate::model::ErrorCode;
 
 pub struct Api;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct Request {
+    #[kafka("3+")]
     pub client_software_name: String,
+    #[kafka("3+")]
     pub client_software_version: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct Response {
     pub error_code: ErrorCode,
     /// Sorted by key.
     pub api_keys: Vec<ApiVersion>,
+    #[kafka("1+")]
+    pub throttle_time_ms: i32,
+    /// What the cluster could be upgraded to (KIP-584).
+    #[kafka("3+", tag = 0)]
+    pub supported_features: Vec<SupportedFeatureKey>,
+    /// The metadata's offset that `finalized_features` is of, or -1.
+    #[kafka("3+", tag = 1, default = -1)]
+    pub finalized_features_epoch: i64,
+    /// What is in force.
+    #[kafka("3+", tag = 2)]
+    pub finalized_features: Vec<FinalizedFeatureKey>,
     /// The cluster that this broker belongs to, so that a client notices a foreign one.
+    #[kafka(none)]
     pub cluster_id: String,
+    #[kafka(none)]
     pub server_software_version: String,
 }
 
 impl Response {
-    /// What this build answers.
-    pub fn supported(cluster_id: String, error_code: ErrorCode) -> Response {
-        let api_keys = ApiKey::ALL.iter().map(|api| ApiVersion {
-            api_key: *api as i16,
-            min_version: *api.versions().start(),
-            max_version: *api.versions().end(),
-        });
+    /// What this build answers in MessagePack.
+    pub fn of_message_pack(cluster_id: String, error_code: ErrorCode) -> Response {
         Response {
             error_code,
-            api_keys: api_keys.collect(),
+            api_keys: list(|api| Some(api.versions())),
             cluster_id,
             server_software_version: env!("CARGO_PKG_VERSION").to_string(),
+            ..Response::default()
+        }
+    }
+
+    /// What this build answers in Kafka's encoding.
+    pub fn of_kafka(error_code: ErrorCode) -> Response {
+        Response {
+            error_code,
+            api_keys: list(ApiKey::kafka_versions_advertised),
+            ..Response::default()
         }
     }
 }
 
+fn list(versions: impl Fn(ApiKey) -> Option<RangeInclusive<i16>>) -> Vec<ApiVersion> {
+    let offered = |api: &ApiKey| {
+        let versions = versions(*api)?;
+        Some(ApiVersion {
+            api_key: *api as i16,
+            min_version: *versions.start(),
+            max_version: *versions.end(),
+        })
+    };
+    ApiKey::ALL.iter().filter_map(offered).collect()
+}
+
 /// A client speaks, for each API, the highest version that lies in its own range and in this one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct ApiVersion {
     pub api_key: i16,
     pub min_version: i16,
     pub max_version: i16,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
+pub struct SupportedFeatureKey {
+    pub name: String,
+    pub min_version: i16,
+    pub max_version: i16,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
+pub struct FinalizedFeatureKey {
+    pub name: String,
+    pub max_version_level: i16,
+    pub min_version_level: i16,
 }

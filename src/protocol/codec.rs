@@ -7,15 +7,16 @@
 //!
 //! Decoding trusts nothing: see [`super::scan`]. It never fails but with a named error.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rmp_serde::decode::Deserializer;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::frame::{Segments, FRAME_LENGTH_BYTES};
-use super::records::{take_announced, with_frame};
+use super::frame::Segments;
+use super::records::with_frame;
 use super::scan::{scan, Payload, ScanError, DEPTH_MAX, REQUEST_VALUES_MAX, RESPONSE_VALUES_MAX};
+use super::sink::Sink;
 use super::{api_versions, path, Api, ApiKey, Request, Response};
 use crate::model::ErrorCode;
 
@@ -24,8 +25,6 @@ pub const CLIENT_ID_BYTES_MAX: usize = 255;
 /// The longest error message that a response carries; the rest is cut.
 pub const ERROR_MESSAGE_BYTES_MAX: usize = 1024;
 
-/// The room that a message without payload usually needs.
-const HEAD_BYTES: usize = 256;
 const REQUEST_FIELDS: u32 = 5;
 const RESPONSE_FIELDS: u32 = 4;
 
@@ -61,7 +60,7 @@ impl RequestError {
         let correlation_id = self.correlation_id?;
         let greeting = self.api_key == Some(ApiKey::ApiVersions as i16);
         if greeting && self.code == ErrorCode::UnsupportedVersion {
-            let body = api_versions::Response::supported(String::new(), self.code);
+            let body = api_versions::Response::of_message_pack(String::new(), self.code);
             let message = Some(cut(&self.message));
             return write_message(&(correlation_id, self.code, message, body)).ok();
         }
@@ -98,7 +97,7 @@ pub enum DecodeError {
 /// A message that has no wire form. None of ours is such; but a list of 2³² elements would be.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the message can't be encoded: {0}")]
-pub struct EncodeError(String);
+pub struct EncodeError(pub(super) String);
 
 /// Encodes a request to the API's highest version that is in `header`.
 pub fn encode_request<A: Api>(
@@ -277,58 +276,9 @@ fn cut(message: &str) -> &str {
 
 /// Writes a message and its length; announced payloads become pieces of their own.
 fn write_message<T: Serialize>(message: &T) -> Result<Segments, EncodeError> {
-    let mut sink = Sink {
-        small: BytesMut::with_capacity(HEAD_BYTES),
-        payloads: Vec::new(),
-        payload_bytes: 0,
-    };
-    sink.small.extend_from_slice(&[0; FRAME_LENGTH_BYTES]);
+    let mut sink = Sink::of_frame();
     message
         .serialize(&mut rmp_serde::Serializer::new(&mut sink))
         .map_err(|error| EncodeError(error.to_string()))?;
     sink.finish()
-}
-
-/// Collects small writes in one buffer, and remembers where a payload belongs between them.
-struct Sink {
-    small: BytesMut,
-    /// Each with the length of `small` that stands before it.
-    payloads: Vec<(usize, Bytes)>,
-    payload_bytes: usize,
-}
-
-impl Sink {
-    fn finish(mut self) -> Result<Segments, EncodeError> {
-        let length = self.small.len() + self.payload_bytes - FRAME_LENGTH_BYTES;
-        let length = u32::try_from(length)
-            .map_err(|_| EncodeError(format!("{length} bytes don't fit into a frame")))?;
-        self.small[..FRAME_LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
-        let small = self.small.freeze();
-        let mut segments = Segments::default();
-        let mut from = 0;
-        for (to, payload) in self.payloads {
-            segments.push(small.slice(from..to));
-            segments.push(payload);
-            from = to;
-        }
-        segments.push(small.slice(from..));
-        Ok(segments)
-    }
-}
-
-impl std::io::Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        match take_announced(bytes) {
-            Some(payload) => {
-                self.payload_bytes += payload.len();
-                self.payloads.push((self.small.len(), payload));
-            }
-            None => self.small.extend_from_slice(bytes),
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }

@@ -1,22 +1,23 @@
 //! DescribeActors, our own: the actors of this broker at work.
 
+use klamm_kafka_derive::Kafka;
 use serde::{Deserialize, Serialize};
 
 pub struct Api;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct Request {
     /// Only actors of this kind; nil asks for all.
     pub kind: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct Response {
     /// Sorted by kind and name.
     pub actors: Vec<ActorDescription>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct ActorDescription {
     /// `connection`, `partition_leader`, `controller` or `guardian`.
     pub kind: String,

@@ -1,5 +1,6 @@
 //! DescribeConfigs: the settings of a topic or broker, and where each comes from.
 
+use klamm_kafka_derive::Kafka;
 use serde::{Deserialize, Serialize};
 
 use crate::model::ErrorCode;
@@ -34,14 +35,16 @@ pub enum ConfigType {
     List = 7,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct Request {
     pub resources: Vec<DescribeConfigsResource>,
+    #[kafka("1+")]
     pub include_synonyms: bool,
+    #[kafka("3+")]
     pub include_documentation: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct DescribeConfigsResource {
     pub resource_type: i8,
     pub resource_name: String,
@@ -49,12 +52,14 @@ pub struct DescribeConfigsResource {
     pub configuration_keys: Option<Vec<String>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct Response {
+    #[kafka("0+")]
+    pub throttle_time_ms: i32,
     pub results: Vec<DescribeConfigsResult>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct DescribeConfigsResult {
     pub error_code: ErrorCode,
     pub error_message: Option<String>,
@@ -63,7 +68,7 @@ pub struct DescribeConfigsResult {
     pub configs: Vec<DescribeConfigsResourceResult>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct DescribeConfigsResourceResult {
     pub name: String,
     pub value: Option<String>,
@@ -73,11 +78,13 @@ pub struct DescribeConfigsResourceResult {
     pub is_sensitive: bool,
     pub synonyms: Vec<DescribeConfigsSynonym>,
     /// See [`ConfigType`].
+    #[kafka("3+")]
     pub config_type: i8,
+    #[kafka("3+")]
     pub documentation: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct DescribeConfigsSynonym {
     pub name: String,
     pub value: Option<String>,

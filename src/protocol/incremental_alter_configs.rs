@@ -1,5 +1,6 @@
 //! IncrementalAlterConfigs: change some settings of a topic, and leave the others (KIP-339).
 
+use klamm_kafka_derive::Kafka;
 use serde::{Deserialize, Serialize};
 
 use crate::model::ErrorCode;
@@ -28,13 +29,13 @@ impl AlterConfigOp {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct Request {
     pub resources: Vec<AlterConfigsResource>,
     pub validate_only: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct AlterConfigsResource {
     /// See [`super::describe_configs::RESOURCE_TOPIC`].
     pub resource_type: i8,
@@ -42,7 +43,7 @@ pub struct AlterConfigsResource {
     pub configs: Vec<AlterableConfig>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct AlterableConfig {
     pub name: String,
     /// See [`AlterConfigOp`].
@@ -50,12 +51,14 @@ pub struct AlterableConfig {
     pub value: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct Response {
+    #[kafka("0+")]
+    pub throttle_time_ms: i32,
     pub responses: Vec<AlterConfigsResourceResponse>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct AlterConfigsResourceResponse {
     pub error_code: ErrorCode,
     pub error_message: Option<String>,

@@ -1,12 +1,13 @@
 //! InjectFault, our own, in builds for chaos tests only: break an actor by name.
 
+use klamm_kafka_derive::Kafka;
 use serde::{Deserialize, Serialize};
 
 use crate::model::ErrorCode;
 
 pub struct Api;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct Request {
     /// As [`super::describe_actors`] lists it.
     pub kind: String,
@@ -17,7 +18,7 @@ pub struct Request {
     pub stall_ms: i32,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct Response {
     pub error_code: ErrorCode,
     pub error_message: Option<String>,

@@ -1,8 +1,9 @@
 //! ListOffsets: where a partition starts and ends, and where a time lies in it.
 
+use klamm_kafka_derive::Kafka;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ErrorCode, LeaderEpoch, Offset, Timestamp};
+use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, Timestamp};
 
 pub struct Api;
 
@@ -13,43 +14,57 @@ pub const EARLIEST_TIMESTAMP: Timestamp = Timestamp(-2);
 /// Asks for the record with the largest timestamp (KIP-734).
 pub const MAX_TIMESTAMP: Timestamp = Timestamp(-3);
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct Request {
+    /// -1 for a client.
+    #[serde(skip)]
+    pub replica_id: BrokerId,
+    /// With 1, the end is the last stable offset.
+    #[kafka("2+")]
+    pub isolation_level: i8,
     pub topics: Vec<ListOffsetsTopic>,
+    #[kafka("10+")]
+    pub timeout_ms: i32,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct ListOffsetsTopic {
     pub name: String,
     pub partitions: Vec<ListOffsetsPartition>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct ListOffsetsPartition {
     pub partition_index: i32,
+    #[kafka("4+", default = LeaderEpoch::NONE)]
     pub current_leader_epoch: LeaderEpoch,
     /// The first record at or after this time is asked for; or one of the constants above.
     pub timestamp: Timestamp,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct Response {
+    #[kafka("2+")]
+    pub throttle_time_ms: i32,
     pub topics: Vec<ListOffsetsTopicResponse>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct ListOffsetsTopicResponse {
     pub name: String,
     pub partitions: Vec<ListOffsetsPartitionResponse>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct ListOffsetsPartitionResponse {
     pub partition_index: i32,
     pub error_code: ErrorCode,
     /// The record's timestamp; -1 if there is no such record, or for start and end.
+    #[kafka(default = Timestamp::NONE)]
     pub timestamp: Timestamp,
     /// -1 if there is no such record.
+    #[kafka(default = Offset::NONE)]
     pub offset: Offset,
+    #[kafka("4+", default = LeaderEpoch::NONE)]
     pub leader_epoch: LeaderEpoch,
 }

@@ -8,9 +8,11 @@
 pub mod api;
 pub mod codec;
 pub mod frame;
+pub mod kafka;
 mod path;
 mod records;
 pub mod scan;
+mod sink;
 
 pub mod api_versions;
 pub mod create_partitions;
@@ -23,6 +25,7 @@ pub mod describe_configs;
 pub mod fetch;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;
+pub mod leader;
 pub mod list_offsets;
 pub mod metadata;
 pub mod produce;

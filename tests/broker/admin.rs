@@ -74,7 +74,9 @@ fn a_greeting_is_answered_with_every_api_and_the_cluster() {
     let keys: Vec<_> = response.api_keys.iter().map(|v| v.api_key).collect();
     let expected: Vec<_> = ApiKey::ALL.iter().map(|api| *api as i16).collect();
     assert_eq!(keys, expected);
-    let cluster = wire.call::<describe_cluster::Api>(&describe_cluster::Request {});
+    let cluster = wire.call::<describe_cluster::Api>(&describe_cluster::Request {
+        ..Default::default()
+    });
     assert_eq!(cluster.cluster_id, response.cluster_id);
     assert_eq!(cluster.brokers[0].port, i32::from(broker.address.port()));
 }
@@ -166,6 +168,7 @@ fn asking_for_a_topic_creates_it_only_where_asker_and_config_want_it() {
                 name: Some(name.into()),
             }]),
             allow_auto_topic_creation: true,
+            ..Default::default()
         };
         wire.call::<metadata::Api>(&request).topics[0].clone()
     };

@@ -33,7 +33,9 @@ pub fn produce_request(topic: &str, partition: i32, acks: i16, batch: Bytes) -> 
                 index: partition,
                 records: Records(batch),
             }],
+            ..Default::default()
         }],
+        ..Default::default()
     }
 }
 
@@ -51,8 +53,10 @@ pub fn fetch_request(topic: &str, partition: i32, from: i64) -> fetch::Request {
                 current_leader_epoch: LeaderEpoch::NONE,
                 fetch_offset: Offset(from),
                 partition_max_bytes: FETCH_BYTES_MAX,
+                ..Default::default()
             }],
         }],
+        ..Default::default()
     }
 }
 
@@ -85,6 +89,7 @@ pub fn delete_request(name: &str) -> delete_topics::Request {
             topic_id: TopicId::NONE,
         }],
         timeout_ms: TIMEOUT_MS,
+        ..Default::default()
     }
 }
 
@@ -185,6 +190,7 @@ impl Wire {
                     timestamp,
                 }],
             }],
+            ..Default::default()
         };
         let response = self.call::<list_offsets::Api>(&request);
         response.topics[0].partitions[0].clone()
@@ -204,6 +210,7 @@ impl Wire {
                 name: Some(name.into()),
             }]),
             allow_auto_topic_creation: false,
+            ..Default::default()
         };
         let response = self.call::<metadata::Api>(&request);
         response.topics.into_iter().next().unwrap()

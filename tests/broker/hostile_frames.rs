@@ -43,7 +43,9 @@ impl Bystander<'_> {
     /// It is served, so is a newcomer, and the broker's memory is bounded.
     pub fn is_served_after(&mut self, what: &str) {
         for wire in [&mut self.wire, &mut self.broker.connect()] {
-            let served = wire.ask::<describe_cluster::Api>(&describe_cluster::Request {});
+            let served = wire.ask::<describe_cluster::Api>(&describe_cluster::Request {
+                ..Default::default()
+            });
             served.unwrap_or_else(|error| panic!("after {what}: {error}"));
         }
         let resident = self.broker.resident_bytes();
@@ -139,15 +141,16 @@ fn strangers_get_smaller_frames_than_those_who_have_greeted() {
 fn what_can_not_be_a_body_is_an_invalid_request() {
     let broker = Home::new().start();
     let mut bystander = Bystander::of(&broker);
-    // Metadata's body is [topics, allow_auto_topic_creation], a topic is [id, name].
+    // Metadata's body is [topics, allow_auto_topic_creation, include_topic_authorized_operations],
+    // a topic is [id, name].
     let topic_named = |name: &[u8]| {
-        let mut body = vec![0x92, ARRAY_1, 0x92, 0xc4, 16];
+        let mut body = vec![0x93, ARRAY_1, 0x92, 0xc4, 16];
         body.extend([0; 16]);
         body.extend_from_slice(name);
-        body.push(0xc2);
+        body.extend([0xc2, 0xc2]);
         body
     };
-    let nested = |inner: Vec<u8>| [&[0x92][..], &inner, &[0xc2]].concat();
+    let nested = |inner: Vec<u8>| [&[0x93][..], &inner, &[0xc2, 0xc2]].concat();
     let many = [long(ARRAY32, 300_000), vec![NIL; 300_000]].concat();
     let bodies = [
         (
@@ -186,7 +189,9 @@ fn what_can_not_be_a_body_is_an_invalid_request() {
         assert_eq!((id, error.code), (7, ErrorCode::InvalidRequest), "{what}");
         assert!(error.message.len() <= 1024, "{what}: {}", error.message);
         // The connection goes on.
-        wire.call::<describe_cluster::Api>(&describe_cluster::Request {});
+        wire.call::<describe_cluster::Api>(&describe_cluster::Request {
+            ..Default::default()
+        });
         bystander.is_served_after(what);
     }
 }
@@ -237,7 +242,12 @@ fn a_greeting_from_the_future_is_told_which_versions_there_are() {
 fn a_correlation_id_that_is_used_twice_is_echoed_twice() {
     let broker = Home::new().start();
     let mut wire = broker.connect();
-    let bytes = frame::<describe_cluster::Api>(42, &describe_cluster::Request {});
+    let bytes = frame::<describe_cluster::Api>(
+        42,
+        &describe_cluster::Request {
+            ..Default::default()
+        },
+    );
     wire.send_bytes(&[&bytes[..], &bytes].concat()).unwrap();
     assert_eq!(wire.correlation_ids(2), [42, 42]);
 }
@@ -246,7 +256,12 @@ fn a_correlation_id_that_is_used_twice_is_echoed_twice() {
 fn a_request_byte_by_byte_is_a_request() {
     let broker = Home::new().start();
     let mut wire = broker.connect();
-    let bytes = frame::<describe_cluster::Api>(42, &describe_cluster::Request {});
+    let bytes = frame::<describe_cluster::Api>(
+        42,
+        &describe_cluster::Request {
+            ..Default::default()
+        },
+    );
     for byte in &bytes[..] {
         wire.send_bytes(&[*byte]).unwrap();
     }
@@ -257,7 +272,12 @@ fn a_request_byte_by_byte_is_a_request() {
 fn a_peer_that_leaves_in_the_middle_of_a_frame_harms_nobody() {
     let broker = Home::new().start();
     let mut bystander = Bystander::of(&broker);
-    let bytes = frame::<describe_cluster::Api>(42, &describe_cluster::Request {});
+    let bytes = frame::<describe_cluster::Api>(
+        42,
+        &describe_cluster::Request {
+            ..Default::default()
+        },
+    );
     for cut in 0..bytes.len() {
         let mut wire = broker.connect();
         wire.send_bytes(&bytes[..cut]).unwrap();

@@ -76,7 +76,9 @@ fn no_more_connections_than_allowed_are_served() {
         let mut served = crowd(&broker, 80);
         assert_eq!(served.len(), 50, "8: {key}");
         let ask = |wire: &mut Wire| {
-            wire.call::<describe_cluster::Api>(&describe_cluster::Request {});
+            wire.call::<describe_cluster::Api>(&describe_cluster::Request {
+                ..Default::default()
+            });
         };
         served.iter_mut().for_each(ask);
         served.truncate(49);
@@ -96,7 +98,9 @@ fn two_thousand_connections_cost_little() {
     let each = (broker.resident_bytes() - before) / 2_000;
     assert!(each < 50 * 1024, "8: {each} bytes for each connection");
     for wire in wires.iter_mut().step_by(100) {
-        wire.call::<describe_cluster::Api>(&describe_cluster::Request {});
+        wire.call::<describe_cluster::Api>(&describe_cluster::Request {
+            ..Default::default()
+        });
     }
     drop(wires);
     let mut wire = broker.connect();
@@ -132,7 +136,14 @@ fn ten_thousand_requests_at_once_are_answered_one_after_the_other() {
     let broker = Home::new().start();
     let mut bystander = Bystander::of(&broker);
     let mut wire = broker.connect();
-    let bytes = |n| frame::<describe_cluster::Api>(n, &describe_cluster::Request {});
+    let bytes = |n| {
+        frame::<describe_cluster::Api>(
+            n,
+            &describe_cluster::Request {
+                ..Default::default()
+            },
+        )
+    };
     let mut socket = wire.writer();
     let pouring = std::thread::spawn(move || {
         for n in 0..10_000 {
@@ -173,6 +184,7 @@ fn who_never_reads_what_it_asked_for_is_read_from_no_more() {
     let all = metadata::Request {
         topics: None,
         allow_auto_topic_creation: false,
+        ..Default::default()
     };
     let requests: Vec<u8> = (0..20_000)
         .flat_map(|n| frame::<metadata::Api>(n, &all))

@@ -272,6 +272,7 @@ fn transactions_are_refused_since_there_are_none() {
         .call::<init_producer_id::Api>(&init_producer_id::Request {
             transactional_id: Some("t".into()),
             transaction_timeout_ms: 1_000,
+            ..Default::default()
         });
     assert_eq!(response.error_code, ErrorCode::InvalidRequest);
 }
@@ -292,6 +293,7 @@ fn a_request_that_repeats_itself_is_not_answered_a_thousandfold() {
     wire.call::<metadata::Api>(&metadata::Request {
         topics: Some(vec![topic; 10_000]),
         allow_auto_topic_creation: false,
+        ..Default::default()
     });
     bystander.is_served_after("15: one topic 10,000 times");
 
@@ -342,6 +344,7 @@ fn a_long_name_is_not_repeated_for_each_partition() {
             name,
             partitions: vec![asked; 40_000],
         }],
+        ..Default::default()
     });
     bystander.is_served_after("15: the same for ListOffsets");
 }

@@ -14,6 +14,7 @@ fn producer_id(wire: &mut Wire) -> i64 {
     let response = wire.call::<Api>(&Request {
         transactional_id: None,
         transaction_timeout_ms: 0,
+        ..Default::default()
     });
     assert_eq!(response.error_code, ErrorCode::None);
     response.producer_id

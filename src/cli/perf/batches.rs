@@ -65,7 +65,9 @@ impl Batches {
                     index,
                     records: Records(batch),
                 }],
+                ..Default::default()
             }],
+            ..Default::default()
         })
     }
 

@@ -47,7 +47,9 @@ impl Broker {
         if !wire.is_local() {
             return Ok(None);
         }
-        let cluster = wire.call::<describe_cluster::Api>(&describe_cluster::Request {})?;
+        let cluster = wire.call::<describe_cluster::Api>(&describe_cluster::Request {
+            ..Default::default()
+        })?;
         let process_id = match cluster.brokers.as_slice() {
             [broker] => broker.process_id,
             brokers => brokers

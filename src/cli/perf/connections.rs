@@ -160,8 +160,10 @@ fn poll(
                 current_leader_epoch: LeaderEpoch::NONE,
                 fetch_offset: end,
                 partition_max_bytes: 1024 * 1024,
+                ..Default::default()
             }],
         }],
+        ..Default::default()
     };
     while !is_over.load(Ordering::Relaxed) {
         let response = wire.call::<fetch::Api>(&request)?;

@@ -181,8 +181,10 @@ impl Reader<'_> {
                     current_leader_epoch: LeaderEpoch::NONE,
                     fetch_offset: from,
                     partition_max_bytes: self.fetch_bytes,
+                    ..Default::default()
                 }],
             }],
+            ..Default::default()
         })?;
         under_way.insert(id, (partition, from));
         Ok(())

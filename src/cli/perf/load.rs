@@ -108,6 +108,7 @@ impl Target {
                 name: Some(self.topic.clone()),
             }]),
             allow_auto_topic_creation: false,
+            ..Default::default()
         })?;
         let addresses: HashMap<BrokerId, String> = response
             .brokers
@@ -490,7 +491,8 @@ mod tests {
                     let (header, request) = decode_request(&frame).unwrap();
                     let response: Response = match request {
                         Request::ApiVersions(_) => {
-                            api_versions::Response::supported(String::new(), ErrorCode::None).into()
+                            api_versions::Response::of_message_pack(String::new(), ErrorCode::None)
+                                .into()
                         }
                         _ => {
                             waiting.push(header.correlation_id);
@@ -519,6 +521,7 @@ mod tests {
             cluster_id: String::new(),
             controller_id: BrokerId(1),
             brokers: vec![],
+            ..Default::default()
         })
     }
 
@@ -527,7 +530,9 @@ mod tests {
     ) -> impl FnMut() -> Result<Option<describe_cluster::Request>, CliError> {
         let mut left = count;
         move || {
-            let request = (left > 0).then_some(describe_cluster::Request {});
+            let request = (left > 0).then_some(describe_cluster::Request {
+                ..Default::default()
+            });
             left = left.saturating_sub(1);
             Ok(request)
         }

@@ -25,6 +25,7 @@ pub fn offsets(
             name: topic.to_owned(),
             partitions: partitions.iter().map(ask).collect(),
         }],
+        ..Default::default()
     })?;
     let mut offsets = HashMap::new();
     for partition in response

@@ -135,6 +135,7 @@ fn without_acks(
     wire.call::<metadata::Api>(&metadata::Request {
         topics: Some(vec![]),
         allow_auto_topic_creation: false,
+        ..Default::default()
     })?;
     Ok(Outcome {
         records,

@@ -289,6 +289,7 @@ pub(super) fn request(wanted: &[Wanted], config: &ConsumerConfig) -> fetch::Requ
                 current_leader_epoch: crate::model::LeaderEpoch::NONE,
                 fetch_offset: wanted.from,
                 partition_max_bytes: config.partition_bytes_max,
+                ..Default::default()
             });
     }
     let topics = topics
@@ -303,6 +304,7 @@ pub(super) fn request(wanted: &[Wanted], config: &ConsumerConfig) -> fetch::Requ
         min_bytes: 1,
         max_bytes: config.fetch_bytes_max,
         topics: topics.collect(),
+        ..Default::default()
     }
 }
 

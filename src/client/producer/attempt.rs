@@ -130,7 +130,9 @@ pub(super) async fn transmit(
                 index: partition.index,
                 records: Records(batch.clone()),
             }],
+            ..Default::default()
         }],
+        ..Default::default()
     };
     if config.acks == Acks::None {
         connection.tell::<produce::Api>(&request).await?;

@@ -383,6 +383,7 @@ impl Shared {
                 let nothing = metadata::Request {
                     topics: Some(Vec::new()),
                     allow_auto_topic_creation: false,
+                    ..Default::default()
                 };
                 let _ = connection
                     .call::<metadata::Api>(&nothing, Duration::ZERO)
@@ -403,6 +404,7 @@ impl Shared {
         let request = init_producer_id::Request {
             transactional_id: None,
             transaction_timeout_ms: 0,
+            ..Default::default()
         };
         let response = self
             .client
