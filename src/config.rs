@@ -64,15 +64,19 @@ section! {
 section! {
     /// `[listeners]`: one section for each way in.
     Listeners {
-        native: NativeListener = NativeListener::default(),
+        native: Listener = Listener::on_port(7070),
+        kafka: Listener = Listener::on_port(9092),
     }
 }
 
 section! {
-    /// `[listeners.native]`: the MessagePack protocol, and what a client may cost.
-    NativeListener {
+    /// `[listeners.native]`, the MessagePack protocol, and `[listeners.kafka]`, Kafka's: where, and
+    /// what a client may cost.
+    Listener {
+        /// Whether the broker has this listener.
+        enabled: bool = true,
         /// An IP address and a port; port 0 takes a free one.
-        bind: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7070)),
+        bind: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 0)),
         /// What clients are told to connect to, as `host:port`, where that differs from `bind`.
         advertised: Option<String> = None,
         connections_max: usize = 20_000,
@@ -82,7 +86,7 @@ section! {
         /// Bytes of requests, for each connection, that are not yet answered. The broker stops
         /// reading from the connection above it.
         in_flight_bytes_max: usize = 16 * 1024 * 1024,
-        /// A new connection is closed unless its ApiVersions has come by then.
+        /// A new connection is closed unless its first request has come by then.
         greeting_timeout_ms: u64 = 10_000,
         /// A connection is closed if the rest of a frame takes longer.
         frame_timeout_ms: u64 = 30_000,
@@ -181,7 +185,14 @@ pub enum TimestampType {
     LogAppendTime,
 }
 
-impl NativeListener {
+impl Listener {
+    fn on_port(port: u16) -> Listener {
+        Listener {
+            bind: SocketAddr::from(([127, 0, 0, 1], port)),
+            ..Listener::default()
+        }
+    }
+
     /// The host and port that clients are told, once the listener is bound to `bound`.
     pub fn advertised(&self, bound: SocketAddr) -> (String, u16) {
         match self.advertised.as_deref().and_then(validate::host_and_port) {

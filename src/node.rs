@@ -6,30 +6,32 @@
 //! Stop: no new connections, what is in flight gets its time, logs are closed, the metadata is
 //! stopped, and only if all of that went well the directory is marked clean.
 
+mod listeners;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Arbiter;
+use futures_util::future::join_all;
 use rustix::process::{getrlimit, setrlimit, Resource};
 use thiserror::Error;
 use tokio::signal::unix::{signal, Signal, SignalKind};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::actors::connection::{ConnectionLimits, Listener, ListenerLimits};
 use crate::actors::controller::ControllerHandle;
 use crate::actors::guardian::{GuardianHandle, PartitionSettings, Wards};
 use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
-use crate::api::{ApiContext, ApiSettings, ProducerIds};
-use crate::config::{Config, FlushPolicy, NativeListener, TimestampType};
+use crate::api::{ApiSettings, ProducerIds, Shared};
+use crate::config::{Config, FlushPolicy, TimestampType};
 use crate::engine::metadata::create_topics::NewTopicDefaults;
 use crate::engine::metadata::register_broker::{
     bootstrap_cluster, register_broker, BrokerRegistration,
 };
-use crate::engine::metadata::{BrokerDefaults, Endpoint, MetadataImage, MetadataLimits};
+use crate::engine::metadata::{BrokerDefaults, MetadataImage, MetadataLimits};
 use crate::model::{BrokerId, ClusterId, Incarnation, Refusal, Timestamp};
 use crate::raft::{Leadership, ProposeError, Raft, RaftError, RaftSettings};
 use crate::storage::data_dir::{DataDir, DataDirError, Identity};
@@ -38,8 +40,8 @@ use crate::storage::log::Flush;
 use crate::storage::meta::{MetaError, MetaStore};
 use crate::storage::syncer::{AbortProcess, SyncPool, Syncer};
 
-/// The name under which brokers register their MessagePack listener.
-const NATIVE_LISTENER: &str = "native";
+use listeners::{Bound, WayIn};
+
 /// How long the metadata may take to get a leader at the start.
 const LEADERSHIP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Threads of each runtime for what waits for the disk.
@@ -72,8 +74,9 @@ pub enum NodeError {
          lost or moved; restore it, the records are still there"
     )]
     MetadataLost { cluster_id: ClusterId },
-    #[error("listeners.native.bind {address}: {source}")]
+    #[error("listeners.{listener}.bind {address}: {source}")]
     Bind {
+        listener: &'static str,
         address: SocketAddr,
         source: io::Error,
     },
@@ -163,8 +166,8 @@ impl Signals {
 pub struct Node {
     wards: Arc<Wards>,
     guardian: GuardianHandle,
-    context: Arc<ApiContext>,
-    listener: Listener,
+    ways_in: Vec<WayIn>,
+    stopping: CancellationToken,
     incarnation: Incarnation,
     drain_timeout: Duration,
     arbiters: Vec<Arbiter>,
@@ -177,9 +180,9 @@ impl Node {
         let mut data_dir = DataDir::open(file_system.clone(), &config.node.data_dir)?;
         let raft = start_raft(&config, &data_dir).await?;
         let cluster_id = join_cluster(&raft, &mut data_dir, config.node.id).await?;
-        let listener = bind(&config.listeners.native).await?;
+        let bound = Bound::all(&config.listeners).await?;
         let incarnation = Incarnation::random();
-        register(&raft, &config, &listener, &cluster_id, incarnation).await?;
+        register(&raft, &config, &bound, &cluster_id, incarnation).await?;
 
         let defaults = broker_defaults(&config).map_err(NodeError::Defaults)?;
         let registry = Registry::default();
@@ -205,7 +208,7 @@ impl Node {
         });
         let guardian = GuardianHandle::new(&registry, &partitions);
         guard_the_guardian(&guardian, &wards);
-        let context = Arc::new(ApiContext {
+        let shared = Arc::new(Shared {
             node: config.node.id,
             cluster_id,
             started: Timestamp::now(),
@@ -220,8 +223,8 @@ impl Node {
         let node = Node {
             wards,
             guardian,
-            context,
-            listener,
+            ways_in: bound.into_iter().map(|bound| bound.open(&shared)).collect(),
+            stopping: shared.stopping.clone(),
             incarnation,
             drain_timeout: Duration::from_millis(config.shutdown.drain_timeout_ms),
             arbiters,
@@ -233,24 +236,29 @@ impl Node {
 
     /// Accepts connections, until the metadata fails. Drop the future to accept no more.
     async fn serve(&self) -> Result<(), NodeError> {
-        let address = self.listener.local_address()?;
+        let described = self.ways_in.iter().map(WayIn::description);
         log::info!(
-            "broker {} of cluster {} listens on {address}, data in {}",
-            self.context.node,
-            self.context.cluster_id,
+            "broker {} listens {}, data in {}",
+            self.wards.node,
+            described.collect::<io::Result<Vec<_>>>()?.join(", "),
             self.wards.data_dir.path().display()
         );
         let arbiters = &self.wards.arbiters;
+        let accepting = self
+            .ways_in
+            .iter()
+            .map(|way_in| way_in.accept_all(arbiters));
         tokio::select! {
-            () = self.listener.accept_all(self.context.clone(), arbiters) => Ok(()),
+            _ = join_all(accepting) => Ok(()),
             fault = self.wards.raft.fault() => Err(NodeError::MetadataFault(fault)),
         }
     }
 
     /// Stops in order, and marks the data directory clean if all went well.
     async fn stop(&self) -> Result<(), NodeError> {
-        self.context.stopping.cancel();
-        let drained = timeout(self.drain_timeout, self.listener.all_closed()).await;
+        self.stopping.cancel();
+        let closing = self.ways_in.iter().map(WayIn::all_closed);
+        let drained = timeout(self.drain_timeout, join_all(closing)).await;
         if drained.is_err() {
             log::warn!("some requests in flight got no answer in time");
         }
@@ -280,10 +288,10 @@ impl Node {
 
     async fn await_partitions(&self) {
         let image = self.wards.raft.image().borrow().clone();
-        for (id, topic, partition) in image.partitions_on(self.context.node) {
-            if partition.leader == self.context.node {
+        for (id, topic, partition) in image.partitions_on(self.wards.node) {
+            if partition.leader == self.wards.node {
                 let name = topic.name.as_str();
-                let partitions = &self.context.partitions;
+                let partitions = &self.wards.partitions;
                 partitions.settled(topic.id, name, id.partition).await;
             }
         }
@@ -345,48 +353,24 @@ fn current(raft: &Raft) -> Arc<MetadataImage> {
 async fn register(
     raft: &Raft,
     config: &Config,
-    listener: &Listener,
+    bound: &[Bound],
     cluster_id: &ClusterId,
     incarnation: Incarnation,
 ) -> Result<(), NodeError> {
-    let (host, port) = config
-        .listeners
-        .native
-        .advertised(listener.local_address()?);
     let registration = BrokerRegistration {
         cluster_id: Some(cluster_id.clone()),
         id: config.node.id,
         incarnation,
-        endpoints: vec![Endpoint {
-            listener: NATIVE_LISTENER.to_owned(),
-            host,
-            port,
-        }],
+        endpoints: bound
+            .iter()
+            .map(Bound::endpoint)
+            .collect::<io::Result<_>>()?,
         rack: config.node.rack.clone(),
     };
     let commands =
         register_broker(&current(raft), &registration).map_err(NodeError::Registration)?;
     raft.propose(commands).await?;
     Ok(())
-}
-
-async fn bind(config: &NativeListener) -> Result<Listener, NodeError> {
-    let limits = ListenerLimits {
-        connections_max: config.connections_max,
-        connections_per_address_max: config.connections_per_address_max,
-        connection: ConnectionLimits {
-            frame_bytes_max: config.frame_bytes_max,
-            in_flight_bytes_max: config.in_flight_bytes_max,
-            greeting_timeout: Duration::from_millis(config.greeting_timeout_ms),
-            frame_timeout: Duration::from_millis(config.frame_timeout_ms),
-            idle_timeout: Duration::from_millis(config.idle_timeout_ms),
-        },
-    };
-    let bound = Listener::bind(config.bind, limits).await;
-    bound.map_err(|source| NodeError::Bind {
-        address: config.bind,
-        source,
-    })
 }
 
 /// As many as are asked for; 0 asks for one a core.
@@ -455,11 +439,10 @@ fn broker_defaults(config: &Config) -> Result<BrokerDefaults, Refusal> {
     ])
 }
 
+/// What is the same for the requests of all listeners.
 fn api_settings(config: &Config, defaults: BrokerDefaults) -> ApiSettings {
     ApiSettings {
-        listener: NATIVE_LISTENER,
         auto_create_topics: config.topics.auto_create_topics_enable,
-        fetch_bytes_max: config.listeners.native.frame_bytes_max,
         batch_records_bytes_max: DECOMPRESSION_FACTOR_MAX * config.log.message_max_bytes,
         new_topics: NewTopicDefaults {
             partitions: config.topics.num_partitions,

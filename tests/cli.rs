@@ -39,7 +39,7 @@ impl Broker {
                 .unwrap_or_else(|| panic!("no broker:\n{seen}"))
                 .unwrap();
             if let Some((_, rest)) = line.split_once("listens on ") {
-                break rest.split(',').next().unwrap().to_owned();
+                break rest.split(' ').next().unwrap().to_owned();
             }
             seen.push_str(&line);
         };
@@ -113,6 +113,7 @@ fn server(data_dir: &Path, address: &str) -> Command {
         .arg("server")
         .env("KLAMM__NODE__DATA_DIR", data_dir)
         .env("KLAMM__LISTENERS__NATIVE__BIND", address)
+        .env("KLAMM__LISTENERS__KAFKA__ENABLED", "false")
         .stderr(Stdio::piped());
     command
 }

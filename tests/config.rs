@@ -94,7 +94,7 @@ fn an_unknown_key_is_refused_with_its_path_and_its_neighbours() {
         (
             "[listeners.natve]\nbind = \"x\"",
             None,
-            "listeners.natve isn't known; [listeners] knows native",
+            "listeners.natve isn't known; [listeners] knows kafka, native",
         ),
         ("", Some(("KLAMM__LOG__FLSH", "os")), "log.flsh isn't known"),
         (

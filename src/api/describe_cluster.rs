@@ -7,7 +7,7 @@ use crate::protocol::describe_cluster::{DescribeClusterBroker, Response};
 pub fn answer(context: &ApiContext) -> Response {
     let image = context.image();
     let brokers = image.brokers().filter_map(|broker| {
-        let endpoint = broker.endpoint(context.settings.listener)?;
+        let endpoint = broker.endpoint(context.listener.name)?;
         Some(DescribeClusterBroker {
             broker_id: broker.id,
             host: endpoint.host.clone(),

@@ -36,7 +36,7 @@ pub async fn answer(
 ) -> (Response, Option<OwnedSemaphorePermit>) {
     let deadline = Instant::now() + patience(request.max_wait_ms);
     let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0);
-    let bytes_max = bytes_max.min(context.settings.fetch_bytes_max);
+    let bytes_max = bytes_max.min(context.listener.fetch_bytes_max);
     let bytes_min = usize::try_from(request.min_bytes)
         .unwrap_or(0)
         .min(bytes_max);
@@ -130,7 +130,7 @@ async fn look(context: &ApiContext, wanted: &[Wanted], more: &Arc<Notify>) -> Ve
         let read = Read {
             current_leader_epoch: wanted.partition.current_leader_epoch,
             offset: wanted.partition.fetch_offset,
-            bytes_max: bytes_max.min(context.settings.fetch_bytes_max),
+            bytes_max: bytes_max.min(context.listener.fetch_bytes_max),
             first: FirstBatch::Always,
             reader: Some(Reader::new(more)),
         };

@@ -31,7 +31,7 @@ pub async fn answer(context: &ApiContext, mut request: Request) -> Response {
         Some(asked) => asked.iter().map(|topic| find(&image, topic)).collect(),
     };
     let brokers = image.brokers().filter_map(|broker| {
-        let endpoint = broker.endpoint(context.settings.listener)?;
+        let endpoint = broker.endpoint(context.listener.name)?;
         Some(MetadataResponseBroker {
             node_id: broker.id,
             host: endpoint.host.clone(),

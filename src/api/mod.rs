@@ -25,6 +25,7 @@ mod metadata;
 pub mod produce;
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ use crate::actors::vitals::Registry;
 use crate::engine::metadata::create_topics::NewTopicDefaults;
 use crate::engine::metadata::{BrokerDefaults, MetadataCommand, MetadataImage, MetadataLimits};
 use crate::model::{BrokerId, ClusterId, ErrorCode, Refusal, Timestamp, TopicName};
-use crate::protocol::{Request, Response};
+use crate::protocol::{Encoding, Request, Response};
 
 pub use init_producer_id::ProducerIds;
 
@@ -48,8 +49,32 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 /// the metadata of all topics, can be a megabyte.
 const ANSWERS_MAX: usize = 16;
 
-/// What requests work with.
+/// What the requests of one listener work with.
 pub struct ApiContext {
+    pub listener: ListenerSettings,
+    pub shared: Arc<Shared>,
+}
+
+impl Deref for ApiContext {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+/// In what the requests of one listener differ from those of another.
+pub struct ListenerSettings {
+    /// Which of the brokers' endpoints its clients are told.
+    pub name: &'static str,
+    /// What its clients speak.
+    pub encoding: Encoding,
+    /// The most bytes of records that one response carries.
+    pub fetch_bytes_max: usize,
+}
+
+/// What the requests of all listeners work with.
+pub struct Shared {
     pub node: BrokerId,
     pub cluster_id: ClusterId,
     pub started: Timestamp,
@@ -65,11 +90,7 @@ pub struct ApiContext {
 
 /// What the config says about requests.
 pub struct ApiSettings {
-    /// Which of the brokers' endpoints this listener's clients are told.
-    pub listener: &'static str,
     pub auto_create_topics: bool,
-    /// The most bytes of records that one response carries.
-    pub fetch_bytes_max: usize,
     /// The most that the records of one batch may become when they are decompressed.
     pub batch_records_bytes_max: usize,
     pub new_topics: NewTopicDefaults,

@@ -329,9 +329,7 @@ impl Admin {
 
     /// The cluster's id, controller and brokers.
     pub async fn describe_cluster(&self) -> Result<describe_cluster::Response, ClientError> {
-        let request = describe_cluster::Request {
-            ..Default::default()
-        };
+        let request = describe_cluster::Request::default();
         self.client
             .call_any::<describe_cluster::Api>(&request)
             .await

@@ -84,7 +84,10 @@ impl Config {
             .map_err(unreadable)?;
         let known = config::Config::try_from(&Config::default()).map_err(unreadable)?;
         check("", &given.cache, &known.cache)?;
-        let config: Config = given.try_deserialize().map_err(with_key)?;
+        // Two listeners have one kind of section and other defaults, so serde can't fill them in.
+        let whole = config::Config::builder().add_source(known);
+        let whole = whole.add_source(given).build().map_err(unreadable)?;
+        let config: Config = whole.try_deserialize().map_err(with_key)?;
         config.validate()?;
         Ok(config)
     }

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::{
-    Actors, Config, ConfigError, Listeners, Log, Metadata, NativeListener, Node, Shutdown, Topics,
+    Actors, Config, ConfigError, Listener, Listeners, Log, Metadata, Node, Shutdown, Topics,
 };
 
 /// Shorter intervals only burn CPU.
@@ -60,7 +60,19 @@ fn validate_node(node: &Node) -> Result<(), ConfigError> {
 }
 
 fn validate_listeners(listeners: &Listeners, log: &Log) -> Result<(), ConfigError> {
-    let NativeListener {
+    let Listeners { native, kafka } = listeners;
+    require(
+        native.enabled || kafka.enabled,
+        "listeners.native.enabled",
+        "and listeners.kafka.enabled can't both be false: nobody could reach the broker",
+    )?;
+    validate_listener("native", native, log)?;
+    validate_listener("kafka", kafka, log)
+}
+
+fn validate_listener(name: &str, listener: &Listener, log: &Log) -> Result<(), ConfigError> {
+    let Listener {
+        enabled: _,
         bind,
         advertised,
         connections_max,
@@ -70,8 +82,8 @@ fn validate_listeners(listeners: &Listeners, log: &Log) -> Result<(), ConfigErro
         greeting_timeout_ms,
         frame_timeout_ms,
         idle_timeout_ms,
-    } = &listeners.native;
-    let key = |name: &str| format!("listeners.native.{name}");
+    } = listener;
+    let key = |key: &str| format!("listeners.{name}.{key}");
 
     match advertised {
         Some(text) => require(

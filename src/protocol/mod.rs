@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod codec;
+pub mod encoding;
 pub mod frame;
 pub mod kafka;
 mod path;
@@ -44,5 +45,6 @@ pub use codec::{
     response_correlation_id, Answer, DecodeError, EncodeError, ErrorResponse, RequestError,
     RequestHeader,
 };
+pub use encoding::{Encoding, Envelope, Refused};
 pub use frame::{split_frame, FrameError, Segments, FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNGREETED};
 pub use records::Records;

@@ -74,9 +74,7 @@ fn a_greeting_is_answered_with_every_api_and_the_cluster() {
     let keys: Vec<_> = response.api_keys.iter().map(|v| v.api_key).collect();
     let expected: Vec<_> = ApiKey::ALL.iter().map(|api| *api as i16).collect();
     assert_eq!(keys, expected);
-    let cluster = wire.call::<describe_cluster::Api>(&describe_cluster::Request {
-        ..Default::default()
-    });
+    let cluster = wire.call::<describe_cluster::Api>(&describe_cluster::Request::default());
     assert_eq!(cluster.cluster_id, response.cluster_id);
     assert_eq!(cluster.brokers[0].port, i32::from(broker.address.port()));
 }

@@ -349,9 +349,7 @@ fn a_broker_whose_actors_have_died_stops_in_good_order() {
     let mut wire = broker.connect();
     let epoch = epoch_of(&mut wire, 0);
     assert!(epoch > LeaderEpoch(0), "{epoch}");
-    wire.call::<describe_cluster::Api>(&describe_cluster::Request {
-        ..Default::default()
-    });
+    wire.call::<describe_cluster::Api>(&describe_cluster::Request::default());
     for partition in 0..PLAN.partitions {
         let read = wire.read_all(PLAN.topic, partition);
         let history = scene.load.history(partition);

@@ -27,9 +27,7 @@ fn long_poll(topic: &str, from: i64, min_bytes: i32) -> api::Request {
 fn send_and_see_it_wait(wire: &mut Wire, request: &api::Request) -> i32 {
     let waiting = wire.send::<api::Api>(request).unwrap();
     let asked = wire.send::<klamm::protocol::describe_cluster::Api>(
-        &klamm::protocol::describe_cluster::Request {
-            ..Default::default()
-        },
+        &klamm::protocol::describe_cluster::Request::default(),
     );
     let answered = wire.correlation_ids(1);
     assert_eq!(

@@ -75,9 +75,14 @@ impl Home {
     pub fn start(&self) -> Broker {
         let mut process = self.launch();
         let line = process.wait_for_log(" listens on ");
-        let rest = line.split(" listens on ").nth(1).unwrap();
-        let address = rest.split(',').next().unwrap().parse().unwrap();
-        Broker { process, address }
+        // "… listens on ADDRESS for Klamm's own clients, on ADDRESS for Kafka's clients, data in …"
+        let mut addresses = line.split(" on ").skip(1);
+        let mut address = || addresses.next()?.split(' ').next()?.parse().ok();
+        Broker {
+            address: address().unwrap(),
+            kafka: address().unwrap(),
+            process,
+        }
     }
 
     /// Starts a broker that is expected not to get as far as listening.
@@ -92,6 +97,7 @@ impl Home {
         let mut lines = vec![
             format!("node.data_dir = {:?}", self.data),
             format!("listeners.native.bind = {:?}", self.bind),
+            "listeners.kafka.bind = \"127.0.0.1:0\"".to_owned(),
         ];
         lines.extend(self.settings.iter().cloned());
         std::fs::write(&config, lines.join("\n")).unwrap();
@@ -110,12 +116,19 @@ impl Home {
 pub struct Broker {
     process: Process,
     pub address: SocketAddr,
+    /// Of the Kafka listener.
+    pub kafka: SocketAddr,
 }
 
 impl Broker {
     /// A connection that has greeted.
     pub fn connect(&self) -> Wire {
         Wire::connect(self.address).unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
+    }
+
+    /// A connection to the Kafka listener.
+    pub fn connect_kafka(&self) -> Wire {
+        Wire::kafka(self.kafka).unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
     }
 
     /// kill -9, and returns when the process is gone.

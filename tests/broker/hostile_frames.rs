@@ -43,9 +43,7 @@ impl Bystander<'_> {
     /// It is served, so is a newcomer, and the broker's memory is bounded.
     pub fn is_served_after(&mut self, what: &str) {
         for wire in [&mut self.wire, &mut self.broker.connect()] {
-            let served = wire.ask::<describe_cluster::Api>(&describe_cluster::Request {
-                ..Default::default()
-            });
+            let served = wire.ask::<describe_cluster::Api>(&describe_cluster::Request::default());
             served.unwrap_or_else(|error| panic!("after {what}: {error}"));
         }
         let resident = self.broker.resident_bytes();
@@ -189,9 +187,7 @@ fn what_can_not_be_a_body_is_an_invalid_request() {
         assert_eq!((id, error.code), (7, ErrorCode::InvalidRequest), "{what}");
         assert!(error.message.len() <= 1024, "{what}: {}", error.message);
         // The connection goes on.
-        wire.call::<describe_cluster::Api>(&describe_cluster::Request {
-            ..Default::default()
-        });
+        wire.call::<describe_cluster::Api>(&describe_cluster::Request::default());
         bystander.is_served_after(what);
     }
 }
@@ -242,12 +238,7 @@ fn a_greeting_from_the_future_is_told_which_versions_there_are() {
 fn a_correlation_id_that_is_used_twice_is_echoed_twice() {
     let broker = Home::new().start();
     let mut wire = broker.connect();
-    let bytes = frame::<describe_cluster::Api>(
-        42,
-        &describe_cluster::Request {
-            ..Default::default()
-        },
-    );
+    let bytes = frame::<describe_cluster::Api>(42, &describe_cluster::Request::default());
     wire.send_bytes(&[&bytes[..], &bytes].concat()).unwrap();
     assert_eq!(wire.correlation_ids(2), [42, 42]);
 }
@@ -256,12 +247,7 @@ fn a_correlation_id_that_is_used_twice_is_echoed_twice() {
 fn a_request_byte_by_byte_is_a_request() {
     let broker = Home::new().start();
     let mut wire = broker.connect();
-    let bytes = frame::<describe_cluster::Api>(
-        42,
-        &describe_cluster::Request {
-            ..Default::default()
-        },
-    );
+    let bytes = frame::<describe_cluster::Api>(42, &describe_cluster::Request::default());
     for byte in &bytes[..] {
         wire.send_bytes(&[*byte]).unwrap();
     }
@@ -272,12 +258,7 @@ fn a_request_byte_by_byte_is_a_request() {
 fn a_peer_that_leaves_in_the_middle_of_a_frame_harms_nobody() {
     let broker = Home::new().start();
     let mut bystander = Bystander::of(&broker);
-    let bytes = frame::<describe_cluster::Api>(
-        42,
-        &describe_cluster::Request {
-            ..Default::default()
-        },
-    );
+    let bytes = frame::<describe_cluster::Api>(42, &describe_cluster::Request::default());
     for cut in 0..bytes.len() {
         let mut wire = broker.connect();
         wire.send_bytes(&bytes[..cut]).unwrap();

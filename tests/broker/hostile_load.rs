@@ -76,9 +76,7 @@ fn no_more_connections_than_allowed_are_served() {
         let mut served = crowd(&broker, 80);
         assert_eq!(served.len(), 50, "8: {key}");
         let ask = |wire: &mut Wire| {
-            wire.call::<describe_cluster::Api>(&describe_cluster::Request {
-                ..Default::default()
-            });
+            wire.call::<describe_cluster::Api>(&describe_cluster::Request::default());
         };
         served.iter_mut().for_each(ask);
         served.truncate(49);
@@ -98,9 +96,7 @@ fn two_thousand_connections_cost_little() {
     let each = (broker.resident_bytes() - before) / 2_000;
     assert!(each < 50 * 1024, "8: {each} bytes for each connection");
     for wire in wires.iter_mut().step_by(100) {
-        wire.call::<describe_cluster::Api>(&describe_cluster::Request {
-            ..Default::default()
-        });
+        wire.call::<describe_cluster::Api>(&describe_cluster::Request::default());
     }
     drop(wires);
     let mut wire = broker.connect();
@@ -136,14 +132,7 @@ fn ten_thousand_requests_at_once_are_answered_one_after_the_other() {
     let broker = Home::new().start();
     let mut bystander = Bystander::of(&broker);
     let mut wire = broker.connect();
-    let bytes = |n| {
-        frame::<describe_cluster::Api>(
-            n,
-            &describe_cluster::Request {
-                ..Default::default()
-            },
-        )
-    };
+    let bytes = |n| frame::<describe_cluster::Api>(n, &describe_cluster::Request::default());
     let mut socket = wire.writer();
     let pouring = std::thread::spawn(move || {
         for n in 0..10_000 {

@@ -8,7 +8,8 @@ use klamm::protocol::codec::{
     decode_response, encode_request, response_correlation_id, Answer, RequestHeader,
 };
 use klamm::protocol::frame::{split_frame, FRAME_BYTES_MAX};
-use klamm::protocol::{api_versions, Api, Request};
+use klamm::protocol::kafka::{Decoder, Encoder, Field, Tag};
+use klamm::protocol::{api_versions, Api, ApiKey, Encoding, Request};
 
 use crate::harness::WAIT_MAX;
 
@@ -20,19 +21,30 @@ pub enum Heard {
 }
 
 pub struct Wire {
+    encoding: Encoding,
     stream: TcpStream,
     received: BytesMut,
     next_id: i32,
 }
 
 impl Wire {
-    /// A connection on which nothing was said yet.
+    /// A connection on which nothing was said yet, to the native listener.
     pub fn silent(address: SocketAddr) -> io::Result<Wire> {
+        Wire::open(address, Encoding::MessagePack)
+    }
+
+    /// A connection to the Kafka listener.
+    pub fn kafka(address: SocketAddr) -> io::Result<Wire> {
+        Wire::open(address, Encoding::Kafka)
+    }
+
+    fn open(address: SocketAddr, encoding: Encoding) -> io::Result<Wire> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(WAIT_MAX))?;
         stream.set_write_timeout(Some(WAIT_MAX))?;
         Ok(Wire {
+            encoding,
             stream,
             received: BytesMut::new(),
             next_id: 1,
@@ -59,7 +71,10 @@ impl Wire {
     pub fn send<A: Api>(&mut self, request: &A::Request) -> io::Result<i32> {
         let id = self.next_id;
         self.next_id += 1;
-        self.send_bytes(&frame::<A>(id, request))?;
+        self.send_bytes(&match self.encoding {
+            Encoding::MessagePack => frame::<A>(id, request),
+            Encoding::Kafka => kafka_frame::<A>(version::<A>(), id, request),
+        })?;
         Ok(id)
     }
 
@@ -84,6 +99,10 @@ impl Wire {
     /// The next response, which must be there and be one of this API.
     pub fn receive<A: Api>(&mut self) -> io::Result<(i32, Answer<A::Response>)> {
         match self.hear()? {
+            Heard::Frame(frame) if self.encoding == Encoding::Kafka => {
+                let (id, body) = kafka_response::<A>(version::<A>(), &frame)?;
+                Ok((id, Ok(body)))
+            }
             Heard::Frame(frame) => decode_response::<A>(&frame).map_err(io::Error::other),
             Heard::Closed => Err(io::ErrorKind::UnexpectedEof.into()),
         }
@@ -107,6 +126,9 @@ impl Wire {
     /// The correlation ids of the next responses.
     pub fn correlation_ids(&mut self, count: usize) -> Vec<i32> {
         let next = |_| match self.hear().unwrap() {
+            Heard::Frame(frame) if self.encoding == Encoding::Kafka => {
+                i32::from_be_bytes(frame[..4].try_into().unwrap())
+            }
             Heard::Frame(frame) => response_correlation_id(&frame).unwrap(),
             Heard::Closed => panic!("closed before all was answered"),
         };
@@ -148,6 +170,43 @@ pub fn frame<A: Api>(correlation_id: i32, request: &A::Request) -> Bytes {
         client_id: Some("tests".into()),
     };
     encode_request::<A>(&header, request).unwrap().to_bytes()
+}
+
+/// The version in which an API is spoken on the Kafka listener: the last that has topics by name.
+fn version<A: Api>() -> i16 {
+    let versions = A::KEY
+        .kafka_versions()
+        .expect("the Kafka listener has the API");
+    (*versions.end()).min(12)
+}
+
+/// A request in Kafka's encoding, its length in front.
+pub fn kafka_frame<A: Api>(version: i16, correlation_id: i32, request: &A::Request) -> Bytes {
+    let mut out = Encoder::new();
+    (A::KEY as i16).encode(&mut out);
+    version.encode(&mut out);
+    correlation_id.encode(&mut out);
+    Some("tests".to_owned()).encode(&mut out);
+    out.set_version(version, A::KEY.is_flexible(version));
+    if out.is_flexible() {
+        out.tagged_count(0);
+    }
+    request.encode(&mut out);
+    out.finish().unwrap().to_bytes()
+}
+
+/// The correlation id and the body of a response in Kafka's encoding.
+pub fn kafka_response<A: Api>(version: i16, frame: &Bytes) -> io::Result<(i32, A::Response)> {
+    let mut input = Decoder::new(frame);
+    let correlation_id = i32::decode(&mut input).map_err(io::Error::other)?;
+    input.set_version(version, A::KEY.is_flexible(version));
+    if A::KEY != ApiKey::ApiVersions {
+        let unknown = input.tagged_fields(|_, _| Ok(Tag::Unknown));
+        unknown.map_err(io::Error::other)?;
+    }
+    let body = A::Response::decode(&mut input).map_err(io::Error::other)?;
+    input.finish().map_err(io::Error::other)?;
+    Ok((correlation_id, body))
 }
 
 /// Any bytes with their length in front.

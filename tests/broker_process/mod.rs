@@ -65,6 +65,7 @@ fn spawn(directory: &Path, address: &str) -> Child {
         .current_dir(directory)
         .env("RUST_LOG", "warn")
         .env("KLAMM__LISTENERS__NATIVE__BIND", address)
+        .env("KLAMM__LISTENERS__KAFKA__ENABLED", "false")
         .stdin(Stdio::null())
         .spawn()
         .expect("the broker starts")

@@ -6,11 +6,15 @@
 //! run beside the mailbox and come back to it as a message. A connection that panics is closed: its
 //! client connects again.
 //!
+//! Both encodings are served alike; what differs is in which order requests begin and answers leave
+//! ([`turns`]).
+//!
 //! What a peer can make us hold is bounded: it is charged for each request until the answer is
 //! written, and is not read from while it has used up its share.
 
 mod listener;
 mod reader;
+mod turns;
 mod writer;
 
 use std::cell::Cell;
@@ -30,23 +34,35 @@ use crate::actors::partition_leader::{AppendKey, AppendReplies, AppendResult};
 use crate::actors::vitals::{Gauges, Kind, Registration, Vitals};
 use crate::api::produce::{Appends, PendingProduce};
 use crate::api::{self, ApiContext, Room};
-use crate::model::ErrorCode;
-use crate::protocol::codec::{decode_request, encode_error, encode_response};
-use crate::protocol::frame::Segments;
-use crate::protocol::{Request, Response};
+use crate::protocol::{produce, Encoding, Envelope, Refused, Request, Response};
 
 pub use listener::{Listener, ListenerLimits};
 pub use reader::ConnectionLimits;
 
 use listener::Place;
 use reader::{arrivals, Arrival, Ended, Received};
+use turns::{Due, Turns};
 use writer::{Outbox, Outgoing};
 
 /// A request that is not answered yet.
 struct InFlight {
-    correlation_id: i32,
-    charge: u32,
+    ticket: Ticket,
     work: Work,
+}
+
+/// A request that begins when its turn comes.
+struct Parked {
+    ticket: Ticket,
+    request: Request,
+}
+
+/// What goes with a request until it is answered.
+#[derive(Clone, Copy)]
+struct Ticket {
+    /// Counts the connection's requests.
+    number: u64,
+    envelope: Envelope,
+    charge: u32,
 }
 
 enum Work {
@@ -58,6 +74,7 @@ enum Work {
 /// The actor.
 pub struct Connection {
     context: Arc<ApiContext>,
+    encoding: Encoding,
     peer: SocketAddr,
     outbox: Outbox,
     /// How much more may be in flight.
@@ -65,7 +82,7 @@ pub struct Connection {
     /// What may be on its way to the peer.
     room: Room,
     requests: HashMap<u64, InFlight>,
-    next_request: u64,
+    turns: Turns<Parked, Outgoing>,
     greeted: Rc<Cell<bool>>,
     replies: Arc<dyn AppendReplies>,
     vitals: Arc<Vitals>,
@@ -90,6 +107,7 @@ impl Connection {
         context: Arc<ApiContext>,
         place: Place,
     ) {
+        let encoding = context.listener.encoding;
         let in_flight = Arc::new(Semaphore::new(limits.in_flight_bytes_max));
         let room = Room::new(limits.in_flight_bytes_max);
         let greeted = Rc::new(Cell::new(false));
@@ -113,13 +131,14 @@ impl Connection {
             #[cfg(feature = "chaos")]
             vitals.fault_line.connect(actor.address().recipient());
             Connection {
+                encoding,
+                turns: Turns::of(encoding),
                 context,
                 peer,
                 outbox,
                 in_flight,
                 room,
                 requests: HashMap::new(),
-                next_request: 0,
                 greeted,
                 replies: Arc::new(Replies {
                     connection: actor.address(),
@@ -136,42 +155,86 @@ impl Connection {
     fn take(&mut self, received: Received, appends: &mut Appends, actor: &mut Context<Self>) {
         let Received { frame, charge } = received;
         self.gauges.requests.fetch_add(1, Relaxed);
-        let (header, request) = match decode_request(&frame) {
+        let (envelope, request) = match self.encoding.decode(&frame) {
             Ok(decoded) => decoded,
-            Err(error) => {
-                log::debug!("{}: a request was refused: {error}", self.peer);
-                match error.encode() {
-                    Some(segments) => self.send(segments, charge, None),
-                    None => actor.stop(),
-                }
-                return;
-            }
+            Err(refused) => return self.refuse(refused, charge, actor),
         };
-        let id = self.next_request;
-        self.next_request += 1;
-        let correlation_id = header.correlation_id;
-        let work = match request {
+        self.greet(&request);
+        let ticket = |number| Ticket {
+            number,
+            envelope,
+            charge,
+        };
+        match request {
             Request::Produce(request) => {
-                let pending =
-                    api::produce::begin(&self.context, request, id, &self.replies, appends);
-                if pending.is_complete() {
-                    return self.finish_produce(correlation_id, charge, pending, actor);
-                }
-                Work::Produce(pending)
+                let ticket = ticket(self.turns.begin());
+                self.begin_produce(ticket, request, appends, actor);
             }
             request => {
-                if let Request::ApiVersions(_) = request {
-                    self.greeted.set(true);
-                }
-                Work::Task(self.spawn(id, request, actor))
+                let due = self.turns.enter(|number| Parked {
+                    ticket: ticket(number),
+                    request,
+                });
+                self.carry_out(due, actor);
             }
+        }
+    }
+
+    fn refuse(&mut self, refused: Refused, charge: u32, actor: &mut Context<Self>) {
+        log::debug!("{}: a request was refused: {}", self.peer, refused.reason);
+        let Some(segments) = refused.answer else {
+            return actor.stop();
         };
-        let in_flight = InFlight {
-            correlation_id,
+        let number = self.turns.begin();
+        let outgoing = Outgoing {
+            segments,
             charge,
-            work,
+            room: None,
         };
-        self.requests.insert(id, in_flight);
+        let due = self.turns.done(number, Some(outgoing));
+        self.carry_out(due, actor);
+    }
+
+    /// Strangers may not send much. Whoever speaks MessagePack greets first; a Kafka client need
+    /// not, so any request will do.
+    fn greet(&self, request: &Request) {
+        if self.encoding == Encoding::Kafka || matches!(request, Request::ApiVersions(_)) {
+            self.greeted.set(true);
+        }
+    }
+
+    fn begin_produce(
+        &mut self,
+        ticket: Ticket,
+        request: produce::Request,
+        appends: &mut Appends,
+        actor: &mut Context<Self>,
+    ) {
+        let (context, replies) = (&self.context, &self.replies);
+        let pending = api::produce::begin(context, request, ticket.number, replies, appends);
+        if pending.is_complete() {
+            return self.finish_produce(ticket, pending, actor);
+        }
+        let work = Work::Produce(pending);
+        self.requests
+            .insert(ticket.number, InFlight { ticket, work });
+    }
+
+    /// Does what is due: answers leave, and requests begin whose turn it is.
+    fn carry_out(&mut self, mut due: Option<Due<Parked, Outgoing>>, actor: &mut Context<Self>) {
+        while let Some(now) = due {
+            match now {
+                // A writer that is gone means a peer that is gone: the reader notices too, and
+                // ends the actor.
+                Due::Leave(outgoing) => drop(self.outbox.send(outgoing)),
+                Due::Begin(Parked { ticket, request }) => {
+                    let work = Work::Task(self.spawn(ticket.number, request, actor));
+                    self.requests
+                        .insert(ticket.number, InFlight { ticket, work });
+                }
+            }
+            due = self.turns.next();
+        }
     }
 
     /// Runs a request that may wait beside the mailbox.
@@ -197,45 +260,44 @@ impl Connection {
 
     fn finish_produce(
         &mut self,
-        correlation_id: i32,
-        charge: u32,
+        ticket: Ticket,
         pending: PendingProduce,
         actor: &mut Context<Self>,
     ) {
         match pending.finish() {
             api::produce::Answer::Response(response) => {
-                self.respond(correlation_id, charge, response.into(), None)
+                self.respond(ticket, response.into(), None, actor);
             }
-            api::produce::Answer::Nothing => self.in_flight.add_permits(charge as usize),
+            api::produce::Answer::Nothing => {
+                self.in_flight.add_permits(ticket.charge as usize);
+                let due = self.turns.done(ticket.number, None);
+                self.carry_out(due, actor);
+            }
             api::produce::Answer::Disconnect => actor.stop(),
         }
     }
 
     fn respond(
-        &self,
-        correlation_id: i32,
-        charge: u32,
+        &mut self,
+        ticket: Ticket,
         response: Response,
         room: Option<OwnedSemaphorePermit>,
+        actor: &mut Context<Self>,
     ) {
-        let segments = encode_response(correlation_id, &response).unwrap_or_else(|error| {
-            log::error!("{}: {error}", self.peer);
-            encode_error(
-                correlation_id,
-                ErrorCode::UnknownServerError,
-                "the response can't be encoded",
-            )
-        });
-        self.send(segments, charge, room);
-    }
-
-    /// A writer that is gone means a peer that is gone: the reader notices too, and ends the actor.
-    fn send(&self, segments: Segments, charge: u32, room: Option<OwnedSemaphorePermit>) {
-        let _ = self.outbox.send(Outgoing {
+        let segments = match self.encoding.encode(ticket.envelope, &response) {
+            Ok(segments) => segments,
+            Err(error) => {
+                log::error!("{}: the connection is closed: {error}", self.peer);
+                return actor.stop();
+            }
+        };
+        let outgoing = Outgoing {
             segments,
-            charge,
+            charge: ticket.charge,
             room,
-        });
+        };
+        let due = self.turns.done(ticket.number, Some(outgoing));
+        self.carry_out(due, actor);
     }
 }
 
@@ -316,12 +378,11 @@ impl Handler<Appended> for Connection {
                 continue;
             }
             if let Some(InFlight {
-                correlation_id,
-                charge,
+                ticket,
                 work: Work::Produce(pending),
             }) = self.requests.remove(&key.request)
             {
-                self.finish_produce(correlation_id, charge, pending, actor);
+                self.finish_produce(ticket, pending, actor);
             }
         }
         self.stop_if_done(actor);
@@ -357,12 +418,7 @@ impl Handler<Answered> for Connection {
     fn handle(&mut self, answered: Answered, actor: &mut Self::Context) {
         self.vitals.message_handled();
         if let Some(request) = self.requests.remove(&answered.id) {
-            self.respond(
-                request.correlation_id,
-                request.charge,
-                answered.response,
-                answered.room,
-            );
+            self.respond(request.ticket, answered.response, answered.room, actor);
         }
         self.stop_if_done(actor);
     }

@@ -47,9 +47,7 @@ impl Broker {
         if !wire.is_local() {
             return Ok(None);
         }
-        let cluster = wire.call::<describe_cluster::Api>(&describe_cluster::Request {
-            ..Default::default()
-        })?;
+        let cluster = wire.call::<describe_cluster::Api>(&describe_cluster::Request::default())?;
         let process_id = match cluster.brokers.as_slice() {
             [broker] => broker.process_id,
             brokers => brokers

@@ -530,9 +530,7 @@ mod tests {
     ) -> impl FnMut() -> Result<Option<describe_cluster::Request>, CliError> {
         let mut left = count;
         move || {
-            let request = (left > 0).then_some(describe_cluster::Request {
-                ..Default::default()
-            });
+            let request = (left > 0).then_some(describe_cluster::Request::default());
             left = left.saturating_sub(1);
             Ok(request)
         }

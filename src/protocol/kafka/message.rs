@@ -119,18 +119,20 @@ pub fn encode_response(
     out.finish()
 }
 
-/// The answer to a request that wasn't understood, if there is one: a client that greets in a
-/// version from the future learns in version 0 which versions there are (KIP-511).
-pub fn encode_error(error: &KafkaError) -> Option<Segments> {
-    match error {
-        KafkaError::UnsupportedVersion {
-            api: ApiKey::ApiVersions,
-            correlation_id,
-            ..
-        } => {
-            let response = api_versions::Response::of_kafka(ErrorCode::UnsupportedVersion);
-            encode_response(0, *correlation_id, &response.into()).ok()
+impl KafkaError {
+    /// The answer, if there is one: a client that greets in a version from the future learns in
+    /// version 0 which versions there are (KIP-511).
+    pub fn encode(&self) -> Option<Segments> {
+        match self {
+            KafkaError::UnsupportedVersion {
+                api: ApiKey::ApiVersions,
+                correlation_id,
+                ..
+            } => {
+                let response = api_versions::Response::of_kafka(ErrorCode::UnsupportedVersion);
+                encode_response(0, *correlation_id, &response.into()).ok()
+            }
+            _ => None,
         }
-        _ => None,
     }
 }

@@ -24,4 +24,4 @@ pub use field::{
     decode_nullable_struct, decode_option, encode_nullable_struct, encode_option, is_same, Adapt,
     Field, NullableField,
 };
-pub use message::{decode_request, encode_error, encode_response, KafkaError, KafkaHeader};
+pub use message::{decode_request, encode_response, KafkaError, KafkaHeader};

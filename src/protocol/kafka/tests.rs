@@ -335,7 +335,7 @@ fn a_payload_is_never_copied() {
 fn a_greeting_from_the_future_is_answered_in_version_0() {
     let frame = request_frame(ApiKey::ApiVersions, 99, b"\x05whatever");
     let error = decode_request(&frame.into()).unwrap_err();
-    let answer = encode_error(&error).unwrap().to_bytes();
+    let answer = error.encode().unwrap().to_bytes();
     let body = answer.slice(8..);
     assert_eq!(
         &answer[4..8],
@@ -357,5 +357,8 @@ fn a_greeting_from_the_future_is_answered_in_version_0() {
     );
 
     let other = request_frame(ApiKey::Metadata, 99, &[]);
-    assert!(encode_error(&decode_request(&other.into()).unwrap_err()).is_none());
+    assert!(decode_request(&other.into())
+        .unwrap_err()
+        .encode()
+        .is_none());
 }
