@@ -441,7 +441,10 @@ fn broker_defaults(config: &Config) -> Result<BrokerDefaults, Refusal> {
 
 /// What is the same for the requests of all listeners.
 fn api_settings(config: &Config, defaults: BrokerDefaults) -> ApiSettings {
+    let data_dir = &config.node.data_dir;
+    let log_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.clone());
     ApiSettings {
+        log_dir: log_dir.display().to_string(),
         auto_create_topics: config.topics.auto_create_topics_enable,
         batch_records_bytes_max: DECOMPRESSION_FACTOR_MAX * config.log.message_max_bytes,
         new_topics: NewTopicDefaults {

@@ -39,6 +39,10 @@ impl Directory {
     pub fn topics(&self) -> impl Iterator<Item = &LocalTopic> {
         self.topics.values()
     }
+
+    pub fn topics_by_name(&self) -> impl Iterator<Item = (&TopicName, &LocalTopic)> {
+        self.topics.iter()
+    }
 }
 
 impl FromIterator<(TopicName, LocalTopic)> for Directory {

@@ -1,10 +1,19 @@
 //! DescribeCluster: the cluster's id, controller and brokers.
 
+use super::authorized_operations::CLUSTER_OPERATIONS;
 use super::ApiContext;
 use crate::model::{ErrorCode, Timestamp};
-use crate::protocol::describe_cluster::{DescribeClusterBroker, Response};
+use crate::protocol::describe_cluster::{DescribeClusterBroker, Request, Response};
 
-pub fn answer(context: &ApiContext) -> Response {
+/// `endpoint_type` of brokers.
+const BROKERS: i8 = 1;
+/// `endpoint_type` of controllers.
+const CONTROLLERS: i8 = 2;
+
+pub fn answer(context: &ApiContext, request: Request) -> Response {
+    if request.endpoint_type != BROKERS {
+        return refuse(context, request.endpoint_type);
+    }
     let image = context.image();
     let brokers = image.brokers().filter_map(|broker| {
         let endpoint = broker.endpoint(context.listener.name)?;
@@ -24,6 +33,30 @@ pub fn answer(context: &ApiContext) -> Response {
         cluster_id: context.cluster_id.0.clone(),
         controller_id: context.node,
         brokers: brokers.collect(),
+        cluster_authorized_operations: match request.include_cluster_authorized_operations {
+            true => CLUSTER_OPERATIONS,
+            false => i32::MIN,
+        },
+        ..Default::default()
+    }
+}
+
+/// Clients talk to brokers only: no controller has a listener of its own (KIP-919).
+fn refuse(context: &ApiContext, endpoint_type: i8) -> Response {
+    let (error_code, message) = match endpoint_type {
+        CONTROLLERS => (
+            ErrorCode::MismatchedEndpointType,
+            "this listener is the brokers'".to_owned(),
+        ),
+        other => (
+            ErrorCode::UnsupportedEndpointType,
+            format!("endpoint type {other} isn't known"),
+        ),
+    };
+    Response {
+        error_code,
+        error_message: Some(message),
+        cluster_id: context.cluster_id.0.clone(),
         ..Default::default()
     }
 }

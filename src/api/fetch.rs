@@ -12,7 +12,7 @@ use tokio::time::{sleep_until, Instant};
 
 use super::{patience, ApiContext, Named, Room};
 use crate::actors::partition_leader::{FirstBatch, PlannedRead, Read, ReadReply, Reader};
-use crate::model::{ErrorCode, Offset, Refusal, TopicId};
+use crate::model::{BrokerId, ErrorCode, Offset, Refusal};
 use crate::protocol::fetch::{
     FetchPartition, FetchableTopicResponse, PartitionData, Request, Response,
 };
@@ -34,6 +34,14 @@ pub async fn answer(
     request: Request,
     room: &Room,
 ) -> (Response, Option<OwnedSemaphorePermit>) {
+    if let Err(code) = check(context, &request) {
+        let response = Response {
+            error_code: code,
+            ..Default::default()
+        };
+        return (response, None);
+    }
+    let isolation = Isolation::from_level(request.isolation_level);
     let deadline = Instant::now() + patience(request.max_wait_ms);
     let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0);
     let bytes_max = bytes_max.min(context.listener.fetch_bytes_max);
@@ -64,12 +72,43 @@ pub async fn answer(
     };
     for (wanted, found) in wanted.iter().zip(found) {
         let data = match found {
-            Ok(reply) => read(wanted, reply, &mut share).await,
+            Ok(reply) => read(wanted, reply, isolation, &mut share).await,
             Err(refusal) => refused(&wanted.partition, refusal.code),
         };
         response.responses[wanted.topic].partitions.push(data);
     }
     (response, Some(room))
+}
+
+/// Which records a reader wants.
+#[derive(Clone, Copy, PartialEq)]
+enum Isolation {
+    ReadUncommitted,
+    ReadCommitted,
+}
+
+impl Isolation {
+    /// From a request's `isolation_level`, of which Kafka takes all but 0 for 1.
+    fn from_level(level: i8) -> Isolation {
+        match level {
+            0 => Isolation::ReadUncommitted,
+            _ => Isolation::ReadCommitted,
+        }
+    }
+}
+
+/// Whether the request is a client's, and meant for this cluster. Our followers are pushed to, so
+/// whoever claims to be one is none of ours.
+fn check(context: &ApiContext, request: &Request) -> Result<(), ErrorCode> {
+    let is_foreign = |id: &String| *id != context.cluster_id.0;
+    if request.cluster_id.as_ref().is_some_and(is_foreign) {
+        return Err(ErrorCode::InconsistentClusterId);
+    }
+    let follower = request.replica_id.max(request.replica_state.replica_id);
+    match follower >= BrokerId(0) {
+        true => Err(ErrorCode::ClusterAuthorizationFailed),
+        false => Ok(()),
+    }
 }
 
 /// What the partitions that are still to be read may give. The first that has anything gives at
@@ -85,7 +124,7 @@ fn resolve(context: &ApiContext, request: Request) -> (Response, Vec<Wanted>) {
     let mut wanted = Vec::new();
     let mut named = Named::default();
     for (place, topic) in request.topics.into_iter().enumerate() {
-        let name = topic_name(context, &topic.topic, topic.topic_id);
+        let name = context.topic_name(&topic.topic, topic.topic_id);
         let named = named.topic(name.as_deref().unwrap_or_default());
         wanted.extend(topic.partitions.into_iter().map(|partition| Wanted {
             topic: place,
@@ -107,18 +146,6 @@ fn resolve(context: &ApiContext, request: Request) -> (Response, Vec<Wanted>) {
         ..Default::default()
     };
     (response, wanted)
-}
-
-/// The topic's name, if name and id agree.
-fn topic_name(context: &ApiContext, name: &str, id: TopicId) -> Result<Arc<str>, Refusal> {
-    if id == TopicId::NONE {
-        return Ok(name.into());
-    }
-    let image = context.image();
-    let known = image.topic(id);
-    let known = known.filter(|known| name.is_empty() || known.name.as_str() == name);
-    let known = known.ok_or_else(|| Refusal::from(ErrorCode::UnknownTopicId))?;
-    Ok(known.name.as_str().into())
 }
 
 /// Asks each partition where can be read; `more` is notified when one has more than it says.
@@ -158,9 +185,17 @@ fn planned(reply: &ReadReply) -> usize {
     reply.plan.as_ref().map_or(0, PlannedRead::bytes_max)
 }
 
-async fn read(wanted: &Wanted, reply: ReadReply, share: &mut Share) -> PartitionData {
+async fn read(
+    wanted: &Wanted,
+    reply: ReadReply,
+    isolation: Isolation,
+    share: &mut Share,
+) -> PartitionData {
     let mut data = PartitionData {
         high_watermark: reply.high_watermark,
+        // There are no transactions, so none is open and none was aborted.
+        last_stable_offset: reply.high_watermark,
+        aborted_transactions: (isolation == Isolation::ReadCommitted).then(Vec::new),
         log_start_offset: reply.log_start_offset,
         ..refused(&wanted.partition, ErrorCode::None)
     };

@@ -1,9 +1,9 @@
 //! IncrementalAlterConfigs: change some settings of a topic, and leave the others.
 
+use super::alter_configs::only_topics;
 use super::{change_each, ApiContext, Decided, Intent};
 use crate::engine::metadata::alter_configs::{alter_topic_configs, ConfigChange};
 use crate::model::{ErrorCode, Refusal};
-use crate::protocol::describe_configs::RESOURCE_TOPIC;
 use crate::protocol::incremental_alter_configs::{
     AlterConfigOp, AlterConfigsResource, AlterConfigsResourceResponse, AlterableConfig, Request,
     Response,
@@ -31,14 +31,7 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
 }
 
 fn changes(resource: &AlterConfigsResource) -> Result<Vec<(String, ConfigChange)>, Refusal> {
-    if resource.resource_type != RESOURCE_TOPIC {
-        let message = format!(
-            "only the configs of topics can be changed while the broker runs, not those of \
-             resource type {}",
-            resource.resource_type
-        );
-        return Err(Refusal::new(ErrorCode::InvalidRequest, message));
-    }
+    only_topics(resource.resource_type)?;
     resource.configs.iter().map(change).collect()
 }
 

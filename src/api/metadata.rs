@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::authorized_operations::{CLUSTER_OPERATIONS, TOPIC_OPERATIONS};
 use super::create_topics::create_by_asking;
 use super::ApiContext;
 use crate::engine::metadata::{MetadataImage, Topic};
@@ -23,7 +24,7 @@ pub async fn answer(context: &ApiContext, mut request: Request) -> Response {
         }
     }
     let image = context.image();
-    let topics = match &request.topics {
+    let mut topics: Vec<_> = match &request.topics {
         None => image
             .topics()
             .map(|topic| describe(&image, topic))
@@ -39,7 +40,15 @@ pub async fn answer(context: &ApiContext, mut request: Request) -> Response {
             rack: broker.rack.clone(),
         })
     });
+    if request.include_topic_authorized_operations {
+        let found = topics.iter_mut().filter(|topic| topic.error_code.is_ok());
+        found.for_each(|topic| topic.topic_authorized_operations = TOPIC_OPERATIONS);
+    }
     Response {
+        cluster_authorized_operations: match request.include_cluster_authorized_operations {
+            true => CLUSTER_OPERATIONS,
+            false => i32::MIN,
+        },
         brokers: brokers.collect(),
         cluster_id: context.cluster_id.0.clone(),
         controller_id: context.node,
@@ -78,14 +87,14 @@ fn find(image: &MetadataImage, asked: &MetadataRequestTopic) -> MetadataResponse
     }
 }
 
-fn unknown_name(name: &str) -> ErrorCode {
+pub fn unknown_name(name: &str) -> ErrorCode {
     match name.parse::<crate::model::TopicName>() {
         Ok(_) => ErrorCode::UnknownTopicOrPartition,
         Err(_) => ErrorCode::InvalidTopicException,
     }
 }
 
-fn describe(image: &MetadataImage, topic: &Topic) -> MetadataResponseTopic {
+pub fn describe(image: &MetadataImage, topic: &Topic) -> MetadataResponseTopic {
     let partitions = topic.partitions.iter().zip(0..).map(|(partition, index)| {
         let is_offline = |broker: &BrokerId| image.broker(*broker).is_none();
         MetadataResponsePartition {

@@ -7,7 +7,9 @@
 //! partition one message for all the requests of one read. Everything else is [`answer`]ed beside
 //! the mailbox.
 
+mod alter_configs;
 mod api_versions;
+mod authorized_operations;
 mod create_partitions;
 mod create_topics;
 mod delete_records;
@@ -15,13 +17,17 @@ mod delete_topics;
 mod describe_actors;
 mod describe_cluster;
 mod describe_configs;
+mod describe_log_dirs;
+mod describe_topic_partitions;
 mod fetch;
+mod find_coordinator;
 mod incremental_alter_configs;
 mod init_producer_id;
 #[cfg(feature = "chaos")]
 mod inject_fault;
 mod list_offsets;
 mod metadata;
+mod offset_for_leader_epoch;
 pub mod produce;
 
 use std::collections::{HashMap, HashSet};
@@ -38,7 +44,7 @@ use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
 use crate::engine::metadata::create_topics::NewTopicDefaults;
 use crate::engine::metadata::{BrokerDefaults, MetadataCommand, MetadataImage, MetadataLimits};
-use crate::model::{BrokerId, ClusterId, ErrorCode, Refusal, Timestamp, TopicName};
+use crate::model::{BrokerId, ClusterId, ErrorCode, Refusal, Timestamp, TopicId, TopicName};
 use crate::protocol::{Encoding, Request, Response};
 
 pub use init_producer_id::ProducerIds;
@@ -90,6 +96,8 @@ pub struct Shared {
 
 /// What the config says about requests.
 pub struct ApiSettings {
+    /// Where the logs are: an absolute path.
+    pub log_dir: String,
     pub auto_create_topics: bool,
     /// The most that the records of one batch may become when they are decompressed.
     pub batch_records_bytes_max: usize,
@@ -102,6 +110,18 @@ impl ApiContext {
     /// The metadata as of now.
     fn image(&self) -> Arc<MetadataImage> {
         self.images.borrow().clone()
+    }
+
+    /// A topic's name, if name and id agree; either may be missing.
+    fn topic_name(&self, name: &str, id: TopicId) -> Result<Arc<str>, Refusal> {
+        if id == TopicId::NONE {
+            return Ok(name.into());
+        }
+        let image = self.image();
+        let known = image.topic(id);
+        let known = known.filter(|known| name.is_empty() || known.name.as_str() == name);
+        let known = known.ok_or_else(|| Refusal::from(ErrorCode::UnknownTopicId))?;
+        Ok(known.name.as_str().into())
     }
 
     /// The leader of a partition, if it is here.
@@ -249,6 +269,7 @@ async fn answer_without_records(context: &ApiContext, request: Request) -> Respo
     match request {
         Request::Fetch(_) => unreachable!("its answer has records"),
         Request::Produce(_) => unreachable!("the connection keeps what is pending"),
+        Request::AlterConfigs(request) => alter_configs::answer(context, request).await.into(),
         Request::ApiVersions(request) => api_versions::answer(context, request).into(),
         Request::CreatePartitions(request) => {
             create_partitions::answer(context, request).await.into()
@@ -257,8 +278,16 @@ async fn answer_without_records(context: &ApiContext, request: Request) -> Respo
         Request::DeleteRecords(request) => delete_records::answer(context, request).await.into(),
         Request::DeleteTopics(request) => delete_topics::answer(context, request).await.into(),
         Request::DescribeActors(request) => describe_actors::answer(context, request).into(),
-        Request::DescribeCluster(_) => describe_cluster::answer(context).into(),
+        Request::DescribeCluster(request) => describe_cluster::answer(context, request).into(),
         Request::DescribeConfigs(request) => describe_configs::answer(context, request).into(),
+        Request::DescribeLogDirs(request) => describe_log_dirs::answer(context, request).into(),
+        Request::DescribeTopicPartitions(request) => {
+            describe_topic_partitions::answer(context, request).into()
+        }
+        Request::FindCoordinator(request) => find_coordinator::answer(request).into(),
+        Request::OffsetForLeaderEpoch(request) => offset_for_leader_epoch::answer(context, request)
+            .await
+            .into(),
         Request::IncrementalAlterConfigs(request) => {
             incremental_alter_configs::answer(context, request)
                 .await

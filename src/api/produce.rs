@@ -7,10 +7,10 @@ use super::{patience, ApiContext};
 use crate::actors::partition_leader::{
     AppendItem, AppendKey, AppendReplies, AppendResult, AppendTicket, PartitionHandle,
 };
-use crate::actors::partitions::LocalTopic;
+use crate::actors::partitions::{Directory, LocalTopic};
 use crate::engine::metadata::{TimestampType, TopicConfig};
 use crate::engine::replica::Acks;
-use crate::model::{ErrorCode, Offset, PartitionId, Refusal, Timestamp};
+use crate::model::{ErrorCode, Offset, PartitionId, Refusal, Timestamp, TopicId};
 use crate::protocol::produce::{
     PartitionProduceData, PartitionProduceResponse, Request, Response, TopicProduceResponse,
 };
@@ -79,15 +79,16 @@ pub fn begin(
     };
     let directory = context.partitions.current();
     for topic in request.topic_data {
-        let local = directory.topic(&topic.name);
-        let limits = local.map(|local| limits(context, &local.config, now));
-        pending.begin_topic(topic.name);
+        let name = context.topic_name(&topic.name, topic.topic_id);
+        let name = name.as_deref().map_err(Clone::clone);
+        let target = name.map(|name| Target::find(context, &directory, name, now));
+        pending.begin_topic(topic.name, topic.topic_id);
         for data in topic.partition_data {
             let key = AppendKey {
                 request: id,
                 batch: pending.begin_batch(data.index),
             };
-            match prepare(context, &pending, local.zip(limits.as_ref()), data) {
+            match prepare(context, &pending, &target, data) {
                 Ok((partition, batch, acks)) => appends.push(
                     partition,
                     AppendItem {
@@ -104,20 +105,40 @@ pub fn begin(
     pending
 }
 
+/// A topic that batches are for.
+struct Target<'a> {
+    name: &'a str,
+    /// What is led here of it, and what its batches must keep to.
+    here: Option<(&'a LocalTopic, Limits)>,
+}
+
+impl Target<'_> {
+    fn find<'a>(
+        context: &ApiContext,
+        directory: &'a Directory,
+        name: &'a str,
+        now: Timestamp,
+    ) -> Target<'a> {
+        let local = directory.topic(name);
+        Target {
+            name,
+            here: local.map(|local| (local, limits(context, &local.config, now))),
+        }
+    }
+}
+
 /// The partition and the checked batch, if the batch may be appended.
 fn prepare<'a>(
     context: &ApiContext,
     pending: &PendingProduce,
-    topic: Option<(&'a LocalTopic, &Limits)>,
+    target: &Result<Target<'a>, Refusal>,
     data: PartitionProduceData,
 ) -> Result<(&'a PartitionHandle, record::Batch, Acks), Refusal> {
     let acks = pending.acks?;
-    let name = pending.topic_name();
-    let (local, limits) = topic.ok_or_else(|| context.no_leader(name, data.index))?;
-    let partition = local
-        .partitions
-        .get(&data.index)
-        .ok_or_else(|| context.no_leader(name, data.index))?;
+    let Target { name, here } = target.as_ref().map_err(Clone::clone)?;
+    let no_leader = || context.no_leader(name, data.index);
+    let (local, limits) = here.as_ref().ok_or_else(no_leader)?;
+    let partition = local.partitions.get(&data.index).ok_or_else(no_leader)?;
     let batch = record::validate(data.records.0, limits)
         .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
     Ok((partition, batch, acks))
@@ -139,11 +160,11 @@ fn limits(context: &ApiContext, topic: &TopicConfig, now: Timestamp) -> Limits {
 }
 
 impl PendingProduce {
-    fn begin_topic(&mut self, name: String) {
+    fn begin_topic(&mut self, name: String, topic_id: TopicId) {
         self.response.responses.push(TopicProduceResponse {
             name,
+            topic_id,
             partition_responses: Vec::new(),
-            ..Default::default()
         });
     }
 
@@ -165,10 +186,6 @@ impl PendingProduce {
         }
         self.waiting_for += 1;
         self.places.len() - 1
-    }
-
-    fn topic_name(&self) -> &str {
-        self.response.responses.last().map_or("", |t| &t.name)
     }
 
     /// Takes in what became of a batch.

@@ -83,6 +83,7 @@ error_codes! {
     KafkaStorageError = 56, "KAFKA_STORAGE_ERROR", Helps;
     UnknownProducerId = 59, "UNKNOWN_PRODUCER_ID", IsVain;
     FetchSessionIdNotFound = 70, "FETCH_SESSION_ID_NOT_FOUND", Helps;
+    InvalidFetchSessionEpoch = 71, "INVALID_FETCH_SESSION_EPOCH", Helps;
     FencedLeaderEpoch = 74, "FENCED_LEADER_EPOCH", Helps;
     UnknownLeaderEpoch = 75, "UNKNOWN_LEADER_EPOCH", Helps;
     UnsupportedCompressionType = 76, "UNSUPPORTED_COMPRESSION_TYPE", IsVain;
@@ -92,7 +93,11 @@ error_codes! {
     ThrottlingQuotaExceeded = 89, "THROTTLING_QUOTA_EXCEEDED", Helps;
     UnknownTopicId = 100, "UNKNOWN_TOPIC_ID", Helps;
     BrokerIdNotRegistered = 102, "BROKER_ID_NOT_REGISTERED", IsVain;
+    InconsistentTopicId = 103, "INCONSISTENT_TOPIC_ID", Helps;
     InconsistentClusterId = 104, "INCONSISTENT_CLUSTER_ID", IsVain;
+    FetchSessionTopicIdError = 106, "FETCH_SESSION_TOPIC_ID_ERROR", Helps;
+    MismatchedEndpointType = 114, "MISMATCHED_ENDPOINT_TYPE", IsVain;
+    UnsupportedEndpointType = 115, "UNSUPPORTED_ENDPOINT_TYPE", IsVain;
 }
 
 impl ErrorCode {

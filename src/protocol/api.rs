@@ -209,15 +209,20 @@ apis! {
     Fetch = 1, fetch, message_pack 0..=0, kafka 4..=17, advertised from 4, flexible from 12;
     ListOffsets = 2, list_offsets, message_pack 0..=0, kafka 1..=10, advertised from 1, flexible from 6;
     Metadata = 3, metadata, message_pack 0..=0, kafka 0..=13, advertised from 0, flexible from 9;
+    FindCoordinator = 10, find_coordinator, message_pack 0..=0, kafka 0..=6, advertised from 0, flexible from 3;
     ApiVersions = 18, api_versions, message_pack 0..=0, kafka 0..=4, advertised from 0, flexible from 3;
     CreateTopics = 19, create_topics, message_pack 0..=0, kafka 2..=7, advertised from 2, flexible from 5;
     DeleteTopics = 20, delete_topics, message_pack 0..=0, kafka 1..=6, advertised from 1, flexible from 4;
     DeleteRecords = 21, delete_records, message_pack 0..=0, kafka 0..=2, advertised from 0, flexible from 2;
     InitProducerId = 22, init_producer_id, message_pack 0..=0, kafka 0..=5, advertised from 0, flexible from 2;
+    OffsetForLeaderEpoch = 23, offset_for_leader_epoch, message_pack 0..=0, kafka 2..=4, advertised from 2, flexible from 4;
     DescribeConfigs = 32, describe_configs, message_pack 0..=0, kafka 1..=4, advertised from 1, flexible from 4;
+    AlterConfigs = 33, alter_configs, message_pack 0..=0, kafka 0..=2, advertised from 0, flexible from 2;
+    DescribeLogDirs = 35, describe_log_dirs, message_pack 0..=0, kafka 1..=4, advertised from 1, flexible from 2;
     CreatePartitions = 37, create_partitions, message_pack 0..=0, kafka 0..=3, advertised from 0, flexible from 2;
     IncrementalAlterConfigs = 44, incremental_alter_configs, message_pack 0..=0, kafka 0..=1, advertised from 0, flexible from 1;
     DescribeCluster = 60, describe_cluster, message_pack 0..=0, kafka 0..=2, advertised from 0, flexible from 0;
+    DescribeTopicPartitions = 75, describe_topic_partitions, message_pack 0..=0, kafka 0..=0, advertised from 0, flexible from 0;
     DescribeActors = 1000, describe_actors, message_pack 0..=0;
     #[cfg(feature = "chaos")]
     InjectFault = 1001, inject_fault, message_pack 0..=0;

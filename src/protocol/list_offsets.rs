@@ -13,6 +13,11 @@ pub const LATEST_TIMESTAMP: Timestamp = Timestamp(-1);
 pub const EARLIEST_TIMESTAMP: Timestamp = Timestamp(-2);
 /// Asks for the record with the largest timestamp (KIP-734).
 pub const MAX_TIMESTAMP: Timestamp = Timestamp(-3);
+/// Asks for the first record on this broker's own disks (KIP-405): the log start offset, since no
+/// other storage holds records of it.
+pub const EARLIEST_LOCAL_TIMESTAMP: Timestamp = Timestamp(-4);
+/// Asks for the last record in remote storage (KIP-1005): there is none.
+pub const LATEST_TIERED_TIMESTAMP: Timestamp = Timestamp(-5);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct Request {

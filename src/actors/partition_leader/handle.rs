@@ -6,8 +6,8 @@ use actix::Addr;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{
-    Append, AppendItem, AppendTicket, Close, Closing, Configure, DeleteRecords, FindOffset,
-    PartitionGauges, PartitionLeader, Read, ReadReply,
+    Append, AppendItem, AppendTicket, Close, Closing, Configure, DeleteRecords, EpochEnd,
+    FindEpochEnd, FindOffset, PartitionGauges, PartitionLeader, Read, ReadReply,
 };
 use crate::actors::handle::{Handle, Unavailable};
 use crate::actors::vitals::{Kind, Registration, Registry, Vitals};
@@ -90,6 +90,16 @@ impl PartitionHandle {
     pub async fn find_offset(&self, ask: FindOffset) -> Result<TimestampedOffset, Refusal> {
         let found = self.leader.ask(ask).await;
         found.unwrap_or_else(|why| Err(self.refusal(why)))
+    }
+
+    pub async fn find_epoch_end(&self, ask: FindEpochEnd) -> Result<Option<EpochEnd>, Refusal> {
+        let found = self.leader.ask(ask).await;
+        found.unwrap_or_else(|why| Err(self.refusal(why)))
+    }
+
+    /// Of the log's segments, as of its last change.
+    pub fn size_bytes(&self) -> u64 {
+        self.gauges.size_bytes()
     }
 
     pub async fn delete_records(&self, ask: DeleteRecords) -> Result<Offset, Refusal> {

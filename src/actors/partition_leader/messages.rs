@@ -159,6 +159,21 @@ pub struct FindOffset {
     pub timestamp: Timestamp,
 }
 
+/// Where does a leader epoch end in the log? `None` where the log knows nothing about it.
+#[derive(Message)]
+#[rtype(result = "Result<Option<EpochEnd>, Refusal>")]
+pub struct FindEpochEnd {
+    pub current_leader_epoch: LeaderEpoch,
+    pub leader_epoch: LeaderEpoch,
+}
+
+/// The largest epoch not above the one that was asked for, and the offset after its last record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochEnd {
+    pub leader_epoch: LeaderEpoch,
+    pub end_offset: Offset,
+}
+
 /// Deletes the records below an offset; -1 means the high watermark. Answers with the log start
 /// offset.
 #[derive(Message)]

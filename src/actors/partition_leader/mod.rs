@@ -24,7 +24,10 @@ use crate::actors::vitals::{Gauges, Vitals};
 use crate::engine::metadata::TopicConfig;
 use crate::engine::replica::{Acks, Commit, CommitRule, LeaderReplica, Released};
 use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal, Timestamp};
-use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, MAX_TIMESTAMP};
+use crate::protocol::list_offsets::{
+    EARLIEST_LOCAL_TIMESTAMP, EARLIEST_TIMESTAMP, LATEST_TIERED_TIMESTAMP, LATEST_TIMESTAMP,
+    MAX_TIMESTAMP,
+};
 use crate::storage::log::{Appended, Covered, Log, LogError, Removed, SyncJob};
 use crate::storage::syncer::{abort_if_fatal, Syncer};
 
@@ -32,7 +35,7 @@ pub use crate::storage::log::TimestampedOffset;
 pub use handle::PartitionHandle;
 pub use messages::{
     Append, AppendItem, AppendKey, AppendReceipt, AppendReplies, AppendResult, AppendTicket, Close,
-    Closing, Configure, DeleteRecords, FindOffset, Read, ReadReply, Reader,
+    Closing, Configure, DeleteRecords, EpochEnd, FindEpochEnd, FindOffset, Read, ReadReply, Reader,
 };
 pub use planned_read::{FirstBatch, PlannedRead};
 
@@ -306,15 +309,16 @@ impl PartitionLeader {
         };
         let found = match ask.timestamp {
             LATEST_TIMESTAMP => return Ok(at(upper, self.replica.epoch())),
-            EARLIEST_TIMESTAMP => {
+            EARLIEST_TIMESTAMP | EARLIEST_LOCAL_TIMESTAMP => {
                 let start = self.log.start_offset();
                 let epoch = self.log.epoch_of(start).unwrap_or(self.replica.epoch());
                 return Ok(at(start, epoch));
             }
+            LATEST_TIERED_TIMESTAMP => return Ok(at(Offset::NONE, LeaderEpoch::NONE)),
             MAX_TIMESTAMP => self.log.max_timestamp(upper),
             timestamp if timestamp < Timestamp(0) => {
                 return Err(Refusal::new(
-                    ErrorCode::InvalidRequest,
+                    ErrorCode::UnsupportedVersion,
                     format!("timestamp {timestamp} has no meaning"),
                 ))
             }
@@ -322,6 +326,29 @@ impl PartitionLeader {
         };
         let found = found.map_err(|error| self.refusal("offset look-up", &error))?;
         Ok(found.unwrap_or_else(|| at(Offset::NONE, LeaderEpoch::NONE)))
+    }
+
+    /// An epoch that wrote nothing isn't in the log, and ends where the next one began to write.
+    fn find_epoch_end(&self, ask: &FindEpochEnd) -> Result<Option<EpochEnd>, Refusal> {
+        self.replica.check_epoch(ask.current_leader_epoch)?;
+        let (asked, current) = (ask.leader_epoch, self.replica.epoch());
+        if asked < LeaderEpoch(0) || asked > current {
+            return Ok(None);
+        }
+        let latest = self.log.latest_epoch();
+        let (leader_epoch, end_offset) = match latest {
+            _ if asked == current => (current, self.log.end_offset()),
+            Some(latest) if asked < latest => match self.log.end_offset_of_epoch(asked) {
+                Some(end) => end,
+                None => return Ok(None),
+            },
+            Some(latest) => (latest, self.log.end_offset()),
+            None => return Ok(None),
+        };
+        Ok(Some(EpochEnd {
+            leader_epoch,
+            end_offset,
+        }))
     }
 
     /// Moves the log's start, and says what is to be removed and where the log starts then.
@@ -426,6 +453,15 @@ impl Handler<Read> for PartitionLeader {
     }
 }
 
+impl Handler<FindEpochEnd> for PartitionLeader {
+    type Result = Result<Option<EpochEnd>, Refusal>;
+
+    fn handle(&mut self, ask: FindEpochEnd, _: &mut Self::Context) -> Self::Result {
+        self.vitals.message_handled();
+        self.find_epoch_end(&ask)
+    }
+}
+
 impl Handler<FindOffset> for PartitionLeader {
     type Result = Result<TimestampedOffset, Refusal>;
 
@@ -503,6 +539,12 @@ pub struct PartitionGauges {
     synced: AtomicI64,
     high_watermark: AtomicI64,
     size_bytes: AtomicU64,
+}
+
+impl PartitionGauges {
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes.load(Relaxed)
+    }
 }
 
 impl Gauges for PartitionGauges {

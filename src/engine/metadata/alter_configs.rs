@@ -1,4 +1,5 @@
-//! IncrementalAlterConfigs: change some settings of a topic, and leave the others (KIP-339).
+//! Changing the settings of a topic: some of them (IncrementalAlterConfigs, KIP-339), or all
+//! together (AlterConfigs).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +7,7 @@ use super::config_catalogue::list_items;
 use super::topic_config::check_settings;
 use super::{
     BrokerDefaults, ConfigKey, ConfigKind, MetadataCommand, MetadataImage, MetadataLimits, Refusal,
-    TopicConfig,
+    Topic, TopicConfig,
 };
 use crate::model::ErrorCode;
 
@@ -31,21 +32,59 @@ pub fn alter_topic_configs(
     defaults: &BrokerDefaults,
     limits: &MetadataLimits,
 ) -> Result<Vec<MetadataCommand>, Refusal> {
-    let Some(topic) = image.topic_by_name(topic) else {
-        let message = format!("The topic '{topic}' does not exist.");
-        return Err(Refusal::new(ErrorCode::UnknownTopicOrPartition, message));
-    };
+    let topic = find(image, topic)?;
     let mut configs = topic.configs.clone();
     let mut seen = BTreeSet::new();
     for (name, change) in changes {
         if !seen.insert(name) {
-            let message = format!("The config {name} is in the request twice.");
-            return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+            return Err(twice(name));
         }
         apply(&mut configs, name, change, defaults)?;
     }
-    check_settings(&configs, limits)?;
+    set_configs(topic, configs, limits)
+}
 
+/// Sets just these configs of one topic (AlterConfigs): every other goes back to its default.
+pub fn replace_topic_configs(
+    image: &MetadataImage,
+    topic: &str,
+    configs: impl IntoIterator<Item = (String, Option<String>)>,
+    limits: &MetadataLimits,
+) -> Result<Vec<MetadataCommand>, Refusal> {
+    let topic = find(image, topic)?;
+    let mut set = BTreeMap::new();
+    for (name, value) in configs {
+        let value = value.ok_or_else(|| {
+            let message = format!("The config {name} needs a value.");
+            Refusal::new(ErrorCode::InvalidConfig, message)
+        })?;
+        if let Some(name) = set.insert(name.clone(), value).map(|_| name) {
+            return Err(twice(&name));
+        }
+    }
+    set_configs(topic, set, limits)
+}
+
+fn find<'a>(image: &'a MetadataImage, topic: &str) -> Result<&'a Topic, Refusal> {
+    let found = image.topic_by_name(topic).map(|topic| &**topic);
+    found.ok_or_else(|| {
+        let message = format!("The topic '{topic}' does not exist.");
+        Refusal::new(ErrorCode::UnknownTopicOrPartition, message)
+    })
+}
+
+fn twice(name: &str) -> Refusal {
+    let message = format!("The config {name} is in the request twice.");
+    Refusal::new(ErrorCode::InvalidRequest, message)
+}
+
+/// The command that makes `configs` the topic's; none if they are.
+fn set_configs(
+    topic: &Topic,
+    configs: BTreeMap<String, String>,
+    limits: &MetadataLimits,
+) -> Result<Vec<MetadataCommand>, Refusal> {
+    check_settings(&configs, limits)?;
     let is_new = |(name, value): &(&String, &String)| topic.configs.get(*name) != Some(*value);
     let set: BTreeMap<String, String> = configs
         .iter()
