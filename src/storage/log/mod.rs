@@ -31,6 +31,7 @@ mod epochs;
 mod error;
 mod index;
 mod inspect;
+mod producer_snapshots;
 mod producer_state;
 mod read;
 mod read_buffers;

@@ -123,6 +123,25 @@ impl<'a> Scanner<'a> {
         Ok(Step::Batch { position, header })
     }
 
+    /// Walks until `point` comes next. What is bad before it: position and reason.
+    pub fn walk_to(
+        &mut self,
+        point: Offset,
+        mut each: impl FnMut(u64, &BatchHeader),
+    ) -> io::Result<Option<(u64, String)>> {
+        while self.expected < point {
+            match self.next()? {
+                Step::Batch { position, header } => each(position, &header),
+                Step::End => {
+                    let reason = "the file ends below the synced point".to_owned();
+                    return Ok(Some((self.position, reason)));
+                }
+                Step::Bad { position, reason } => return Ok(Some((position, reason))),
+            }
+        }
+        Ok(None)
+    }
+
     /// The whole batch that `next` gave last: valid until `next` is called again.
     pub fn batch(&mut self, position: u64, header: &BatchHeader) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; header.size()];

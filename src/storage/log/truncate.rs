@@ -1,7 +1,7 @@
 //! Cutting the end of a log: what a follower does with records that its leader doesn't have.
 
 use super::index::{Entry, OffsetEntry, TimeEntry};
-use super::recovery::load_producers;
+use super::producer_snapshots::load_producers;
 use super::scan::{Check, Step};
 use super::segment::{segment_path, Active, Indexer, Start, LOG_SUFFIX};
 use super::{Log, LogError};
