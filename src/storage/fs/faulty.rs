@@ -7,99 +7,20 @@
 //! What is harsher here than on ext4, where POSIX promises nothing: syncing a file doesn't put its
 //! name on disk, and names that were not synced come and go independently of each other.
 
+mod file;
+mod inode;
+mod names;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{File, FileSystem, Lock};
-use crate::model::Timestamp;
-
-/// Pages are written to disk as a whole or torn.
-const PAGE: usize = 4096;
-/// What a disk writes at once.
-const SECTOR: usize = 512;
-
-/// A small generator of random numbers (splitmix64): the same seed gives the same faults.
-#[derive(Clone, Debug)]
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Random {
-        Random(seed ^ 0x9e37_79b9_7f4a_7c15)
-    }
-
-    pub fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `limit`, which is above 0.
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.draw() % limit
-    }
-
-    /// True once in `times`.
-    pub fn one_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-}
-
-#[derive(Clone, Debug, Default)]
-struct Inode {
-    written: Vec<u8>,
-    synced: Vec<u8>,
-    /// From here on `written` may differ from `synced`.
-    dirty_from: usize,
-}
-
-/// A change of names that isn't on disk yet.
-#[derive(Clone, Debug)]
-enum NameChange {
-    Link(PathBuf, usize),
-    Unlink(PathBuf),
-    Rename(PathBuf, PathBuf),
-}
-
-impl NameChange {
-    fn parent(&self) -> Option<&Path> {
-        match self {
-            NameChange::Link(path, _) | NameChange::Unlink(path) => path.parent(),
-            NameChange::Rename(_, to) => to.parent(),
-        }
-    }
-
-    fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
-        match self {
-            NameChange::Link(path, inode) => {
-                names.insert(path.clone(), *inode);
-            }
-            NameChange::Unlink(path) => {
-                names.remove(path);
-            }
-            NameChange::Rename(from, to) => {
-                let moved: Vec<_> = names
-                    .range(from.clone()..)
-                    .take_while(|(path, _)| path.starts_with(from))
-                    .map(|(path, inode)| (path.clone(), *inode))
-                    .collect();
-                for (path, inode) in moved {
-                    names.remove(&path);
-                    let rest = path.strip_prefix(from).unwrap_or(Path::new(""));
-                    let new = match rest.as_os_str().is_empty() {
-                        true => to.clone(),
-                        false => to.join(rest),
-                    };
-                    names.insert(new, inode);
-                }
-            }
-        }
-    }
-}
+use self::file::FaultyFile;
+use self::inode::Inode;
+use self::names::NameChange;
+use super::{File, FileSystem, Lock, Random};
 
 /// What was asked for to go wrong.
 #[derive(Clone, Debug, Default)]
@@ -202,69 +123,6 @@ impl State {
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
-
-impl Inode {
-    fn sync(&mut self) {
-        let from = self
-            .dirty_from
-            .min(self.written.len())
-            .min(self.synced.len());
-        self.synced.truncate(from);
-        self.synced.extend_from_slice(&self.written[from..]);
-        self.dirty_from = self.written.len();
-    }
-
-    fn write(&mut self, position: usize, bytes: &[u8]) {
-        let end = position + bytes.len();
-        if self.written.len() < end {
-            self.written.resize(end, 0);
-        }
-        self.written[position..end].copy_from_slice(bytes);
-        self.dirty_from = self.dirty_from.min(position);
-    }
-
-    /// What may be on disk of this file.
-    fn after_crash(&self, random: &mut Random) -> Vec<u8> {
-        if self.dirty_from >= self.written.len() && self.synced.len() == self.written.len() {
-            return self.synced.clone();
-        }
-        let (low, high) = match self.synced.len() <= self.written.len() {
-            true => (self.synced.len(), self.written.len()),
-            false => (self.written.len(), self.synced.len()),
-        };
-        let len = match random.below(4) {
-            0 => low,
-            1 => high,
-            _ => low + random.below((high - low) as u64 + 1) as usize,
-        };
-        let mut disk = self.written[..len.min(self.written.len())].to_vec();
-        if disk.len() < len {
-            disk.extend_from_slice(&self.synced[disk.len()..len]);
-        }
-        // Where the content differs, each sector may have been written or not.
-        let all_written = random.one_in(2);
-        for sector in (self.dirty_from / SECTOR * SECTOR..len).step_by(SECTOR) {
-            if all_written || random.one_in(2) {
-                continue;
-            }
-            let from = sector.max(self.dirty_from);
-            let to = len.min(sector + SECTOR);
-            let old = from.min(self.synced.len())..to.min(self.synced.len());
-            disk[from..to].fill(0);
-            disk[from..from + old.len()].copy_from_slice(&self.synced[old]);
-        }
-        // The last page that isn't all synced may be torn.
-        let torn_from = (len.saturating_sub(1) / PAGE * PAGE).max(self.synced.len());
-        if torn_from < len && random.one_in(2) {
-            let from = torn_from + random.below((len - torn_from) as u64) as usize;
-            let zeros = random.one_in(2);
-            for byte in &mut disk[from..] {
-                *byte = if zeros { 0 } else { random.draw() as u8 };
-            }
-        }
-        disk
-    }
-}
 
 impl FaultyFs {
     /// An empty file system; the seed decides what a crash leaves.
@@ -401,98 +259,6 @@ impl FaultyFs {
                 }
             }
         }
-    }
-}
-
-/// An open file of a [`FaultyFs`].
-#[derive(Debug)]
-struct FaultyFile {
-    fs: FaultyFs,
-    inode: usize,
-}
-
-impl File for FaultyFile {
-    fn write_vectored_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
-        let mut state = self.fs.state();
-        state.operation()?;
-        let bytes: Vec<u8> = parts
-            .iter()
-            .map(|part| &part[..])
-            .collect::<Vec<_>>()
-            .concat();
-        let end = position + bytes.len() as u64;
-        let len = state.inodes[self.inode].written.len() as u64;
-        let grows = end.saturating_sub(len);
-        let room = match state.faults.capacity_bytes {
-            Some(capacity) => capacity.saturating_sub(state.used_bytes()),
-            None => u64::MAX,
-        };
-        let fits = bytes.len() as u64 - grows.saturating_sub(room).min(bytes.len() as u64);
-        state.inodes[self.inode].write(position as usize, &bytes[..fits as usize]);
-        if fits < bytes.len() as u64 {
-            return Err(io::Error::from_raw_os_error(ENOSPC));
-        }
-        state.done(())
-    }
-
-    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        let state = self.fs.state();
-        state.alive()?;
-        let content = &state.inodes[self.inode].written;
-        let from = (position as usize).min(content.len());
-        let len = buffer.len().min(content.len() - from);
-        buffer[..len].copy_from_slice(&content[from..from + len]);
-        Ok(len)
-    }
-
-    fn read_at_cached(&self, buffer: &mut [u8], position: u64) -> io::Result<Option<usize>> {
-        // Sometimes a part is in memory only, sometimes nothing.
-        let len = {
-            let mut state = self.fs.state();
-            match state.random.below(4) {
-                0 => return Ok(None),
-                1 => state.random.below(buffer.len() as u64 + 1) as usize,
-                _ => buffer.len(),
-            }
-        };
-        self.read_at(&mut buffer[..len], position).map(Some)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.fs.state();
-        state.operation()?;
-        if state.faults.syncs_fail {
-            let inode = &mut state.inodes[self.inode];
-            inode.dirty_from = inode.written.len();
-            return Err(io::Error::from_raw_os_error(EIO));
-        }
-        state.alive()?;
-        state.syncs += 1;
-        state.inodes[self.inode].sync();
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut state = self.fs.state();
-        state.operation()?;
-        let inode = &mut state.inodes[self.inode];
-        inode.dirty_from = inode.dirty_from.min(len as usize).min(inode.written.len());
-        inode.written.resize(len as usize, 0);
-        state.done(())
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        let state = self.fs.state();
-        state.alive()?;
-        Ok(state.inodes[self.inode].written.len() as u64)
-    }
-
-    fn preallocate(&self, _position: u64, _len: u64) -> io::Result<()> {
-        self.fs.state().alive()
-    }
-
-    fn modified(&self) -> io::Result<Timestamp> {
-        Ok(Timestamp(0))
     }
 }
 

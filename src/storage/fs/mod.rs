@@ -10,6 +10,8 @@
 
 #[cfg(any(test, feature = "chaos"))]
 mod faulty;
+#[cfg(any(test, feature = "chaos"))]
+mod random;
 mod real;
 
 use std::fmt;
@@ -18,7 +20,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 #[cfg(any(test, feature = "chaos"))]
-pub use faulty::{FaultyFs, Random};
+pub use faulty::FaultyFs;
+#[cfg(any(test, feature = "chaos"))]
+pub use random::Random;
 pub use real::RealFs;
 
 use crate::model::Timestamp;
