@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::segment::Start;
 use crate::model::{ErrorCode, LeaderEpoch, Offset};
 
 /// A fault of the whole log: the call did nothing.
@@ -56,6 +57,15 @@ impl LogError {
             operation,
             file: file.to_owned(),
             source,
+        }
+    }
+
+    pub(super) fn corrupt(file: PathBuf, at: Start, reason: String) -> LogError {
+        LogError::Corrupt {
+            file,
+            position: at.position,
+            offset: at.offset,
+            reason,
         }
     }
 

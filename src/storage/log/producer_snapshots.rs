@@ -111,14 +111,7 @@ impl Log {
                 Some((position, _)) if position == start.position && position != 0 => {
                     start = Start::of_segment(base);
                 }
-                Some((position, reason)) => {
-                    return Err(LogError::Corrupt {
-                        file: path.clone(),
-                        position,
-                        offset: scanner.expected(),
-                        reason,
-                    })
-                }
+                Some((_, reason)) => return Err(LogError::corrupt(path, scanner.here(), reason)),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Opening a log, whatever the last run left behind.
 //!
-//! All segments below the recovery point are taken as they are: their checksums are compared when
-//! they are read. From the recovery point on each batch is checked. The first that isn't whole
+//! All segments below the recovery point are taken as they are, once their last batches are seen to
+//! lead to the next segment: their checksums are compared when they are read. From the recovery point on each batch is checked. The first that isn't whole
 //! ends the log: it and all that follows is the tail that no sync had covered, and is cut. What
 //! isn't whole *below* the recovery point was on disk once: that is corruption, nothing is cut,
 //! and the log doesn't open.

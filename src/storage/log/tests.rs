@@ -718,14 +718,10 @@ fn a_wrong_leader_epoch_on_disk_is_corruption() {
     assert!(error.to_string().contains("leader epoch 1"), "{error}");
 }
 
-#[test]
-fn a_sealed_segment_that_ends_within_a_header_is_corruption() {
-    let fs = FaultyFs::new(1);
-    let mut log = open(&fs, config()).unwrap();
-    fill(&mut log, 40);
-    log.close().unwrap();
+/// Where the last batch of the first segment begins, and the whole segment.
+fn last_batch_of_first_segment(fs: &FaultyFs) -> (PathBuf, u64, Vec<u8>) {
     let file = segment_path(Path::new(DIR), Offset(0), LOG_SUFFIX);
-    let bytes = read_all(&fs, &file).unwrap();
+    let bytes = read_all(fs, &file).unwrap();
     let mut last = 0;
     while let Ok(header) = BatchHeader::decode(&bytes[last..]) {
         match last + header.size() {
@@ -733,11 +729,58 @@ fn a_sealed_segment_that_ends_within_a_header_is_corruption() {
             _ => break,
         }
     }
-    replace_unsynced(&fs, &file, &bytes[..last + 30]).unwrap();
-    let reopened = open(&fs, config()).unwrap();
-    match read_all_from(&reopened, Offset(0)) {
-        Err(LogError::Corrupt { position, .. }) => assert_eq!(position, last as u64),
-        other => panic!("{:?}", other.map(|served| served.len())),
+    (file, last as u64, bytes)
+}
+
+/// The place that the error names.
+fn corrupt_at<T>(result: Result<T, LogError>) -> (PathBuf, u64) {
+    match result {
+        Err(LogError::Corrupt { file, position, .. }) => (file, position),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("the damage wasn't noticed"),
+    }
+}
+
+#[test]
+fn a_log_whose_sealed_segment_was_cut_does_not_open_and_says_where() {
+    let fs = FaultyFs::new(1);
+    let mut log = open(&fs, config()).unwrap();
+    fill(&mut log, 40);
+    log.close().unwrap();
+    let (file, last, bytes) = last_batch_of_first_segment(&fs);
+    let index = segment_path(Path::new(DIR), Offset(0), OffsetEntry::SUFFIX);
+    // With the index, and without it; between two batches, and within a header and a batch.
+    for _ in 0..2 {
+        for beyond in [0, 30, 70] {
+            let left = &bytes[..last as usize + beyond];
+            replace_unsynced(&fs, &file, left).unwrap();
+            let opened = open(&fs, config());
+            assert_eq!(corrupt_at(opened), (file.clone(), last), "{beyond}");
+            assert_eq!(read_all(&fs, &file).unwrap(), left, "something was cut");
+        }
+        let _ = fs.remove(&index);
+    }
+    replace_unsynced(&fs, &file, &bytes).unwrap();
+    open(&fs, config()).unwrap();
+}
+
+#[test]
+fn readers_of_a_segment_that_lacks_its_last_batches_are_told_so_and_do_not_wait() {
+    for beyond in [0, 30] {
+        let fs = FaultyFs::new(1);
+        let mut log = open(&fs, config()).unwrap();
+        fill(&mut log, 40);
+        log.close().unwrap();
+        let mut log = open(&fs, config()).unwrap();
+        let (file, last, bytes) = last_batch_of_first_segment(&fs);
+        let left = last + beyond;
+        replace_unsynced(&fs, &file, &bytes[..left as usize]).unwrap();
+        log.sealed[0].size = left;
+        let place = (file, last);
+        assert_eq!(corrupt_at(read_all_from(&log, Offset(0))), place);
+        let lost = log.sealed[0].next + -1;
+        assert_eq!(corrupt_at(log.max_timestamp(lost)), place);
+        assert_eq!(corrupt_at(log.truncate_to(lost)), place);
     }
 }
 

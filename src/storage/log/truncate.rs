@@ -2,7 +2,7 @@
 
 use super::index::{Entry, OffsetEntry, TimeEntry};
 use super::producer_snapshots::load_producers;
-use super::scan::{Check, Step};
+use super::scan::{ends_too_early, Check, Step};
 use super::segment::{segment_path, Active, Indexer, Start, LOG_SUFFIX};
 use super::{Log, LogError};
 use crate::model::Offset;
@@ -82,9 +82,10 @@ impl Log {
     ) -> Result<(Offset, u64, Indexer), LogError> {
         let path = segment_path(&self.dir, segment, LOG_SUFFIX);
         let failed = |e| LogError::storage("read", &path)(e);
-        let size = self
-            .sealed_with(segment)
-            .map_or(self.active.size, |s| s.size);
+        let (size, next) = match self.sealed_with(segment) {
+            Some(sealed) => (sealed.size, sealed.next),
+            None => (self.active.size, self.end_offset),
+        };
         let file = self.segment_file(segment)?;
         let mut indexer = Indexer::new(&self.fs, &self.dir, segment);
         let mut scanner = Start::of_segment(segment).scanner(&*file, size, Check::Headers);
@@ -97,14 +98,13 @@ impl Log {
                 Step::Batch { position, header } => {
                     indexer.note(position, &header, self.config.index_interval_bytes)
                 }
-                Step::End => return Ok((at.0, at.1, indexer)),
-                Step::Bad { position, reason } => {
-                    return Err(LogError::Corrupt {
-                        file: path,
-                        position,
-                        offset: at.0,
-                        reason,
-                    })
+                Step::End if at.0 == next => return Ok((at.0, at.1, indexer)),
+                Step::End => {
+                    let (at, reason) = (scanner.here(), ends_too_early(next));
+                    return Err(LogError::corrupt(path, at, reason));
+                }
+                Step::Bad { reason, .. } => {
+                    return Err(LogError::corrupt(path, scanner.here(), reason))
                 }
             }
         }

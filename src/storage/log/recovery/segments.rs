@@ -22,17 +22,18 @@ pub(super) enum Ended {
 }
 
 impl Recovery {
-    /// A segment that lies below the recovery point.
+    /// A segment that lies below the recovery point. Of its content only the end is looked at: it
+    /// must reach the next segment.
     pub(super) fn take_as_it_is(&self, base: Offset, next: Offset) -> Result<Sealed, LogError> {
         let path = segment_path(&self.dir, base, LOG_SUFFIX);
-        let file = self.fs.open_read_only(&path);
-        let size = file
-            .and_then(|file| file.len())
-            .map_err(LogError::storage("look at", &path))?;
-        if size == 0 {
-            return Err(self.corrupt(base, 0, base, "the segment is empty".into()));
+        let failed = |e| LogError::storage("look at", &path)(e);
+        let file = self.fs.open_read_only(&path).map_err(failed)?;
+        let sealed = Sealed::new(base, next, file.len().map_err(failed)?);
+        let bad = sealed.check_end(&*self.fs, &self.dir, &*file);
+        match bad.map_err(failed)? {
+            None => Ok(sealed),
+            Some((at, reason)) => Err(LogError::corrupt(path, at, reason)),
         }
-        Ok(Sealed::new(base, next, size))
     }
 
     /// Walks over a segment: up to `from` only to find it, beyond it with all checks.
