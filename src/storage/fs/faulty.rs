@@ -21,6 +21,7 @@ use self::file::FaultyFile;
 use self::inode::Inode;
 use self::names::NameChange;
 use super::{File, FileSystem, Lock, Random};
+use crate::model::Timestamp;
 
 /// What was asked for to go wrong.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +49,8 @@ struct State {
     faults: Faults,
     random: Random,
     syncs: u64,
+    /// What a write notes as the time of its file.
+    time: Timestamp,
 }
 
 /// The file system. A clone is the same one.
@@ -121,6 +124,8 @@ impl State {
     }
 }
 
+/// When a new file system begins to live.
+const FIRST_TIME: Timestamp = Timestamp(1_700_000_000_000);
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
@@ -138,6 +143,7 @@ impl FaultyFs {
                 faults: Faults::default(),
                 random: Random::new(seed),
                 syncs: 0,
+                time: FIRST_TIME,
             })),
         }
     }
@@ -179,6 +185,7 @@ impl FaultyFs {
                 dirty_from: content.len(),
                 written: content.clone(),
                 synced: content,
+                modified: inode.modified,
             }
         });
         let disk: Vec<Inode> = disk.collect();
@@ -192,6 +199,7 @@ impl FaultyFs {
             faults: Faults::default(),
             random: Random::new(old.random.draw()),
             syncs: 0,
+            time: old.time,
         };
         FaultyFs {
             state: Arc::new(Mutex::new(state)),
@@ -221,6 +229,11 @@ impl FaultyFs {
     /// The power goes while this operation is carried out, counted from the first.
     pub fn lose_power_at(&self, operation: u64) {
         self.state().faults.power_lost_at = Some(operation);
+    }
+
+    /// From now on it is this late.
+    pub fn set_time(&self, time: Timestamp) {
+        self.state().time = time;
     }
 
     pub fn has_power(&self) -> bool {
@@ -309,7 +322,8 @@ impl FileSystem for FaultyFs {
                 inode
             }
             None => {
-                state.inodes.push(Inode::default());
+                let time = state.time;
+                state.inodes.push(Inode::new(time));
                 let inode = state.inodes.len() - 1;
                 state.change(NameChange::Link(path.to_owned(), inode));
                 inode

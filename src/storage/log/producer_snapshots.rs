@@ -3,7 +3,7 @@
 //! A snapshot is named by its offset and holds the producers as they were there. It is never synced:
 //! one that is damaged or missing costs only a longer replay, from an older one.
 
-use super::producer_state::ProducerState;
+use super::producer_state::{written_at, ProducerState};
 use super::scan::Check;
 use super::segment::{base_of, segment_path, Start, LOG_SUFFIX, SNAPSHOT_SUFFIX};
 use super::{Log, LogError};
@@ -13,11 +13,7 @@ use crate::storage::fs::{read_all, replace_unsynced};
 
 /// The producers as they are at the log's end: from the newest snapshot that can be read, and the
 /// batches since. None of them wrote below `from`.
-pub(super) fn load_producers(
-    log: &Log,
-    from: Offset,
-    now: Timestamp,
-) -> Result<ProducerState, LogError> {
+pub(super) fn load_producers(log: &Log, from: Offset) -> Result<ProducerState, LogError> {
     let mut producers = ProducerState::default();
     // What lies below the first segment is gone: a snapshot from there would leave a gap, by which
     // producers would be refused that did nothing wrong.
@@ -41,8 +37,9 @@ pub(super) fn load_producers(
         );
     }
     while next < log.end_offset {
-        next = log.replay_segment(next, |header| {
-            producers.record(header, header.base_offset, now);
+        next = log.replay_segment(next, |header, file_written| {
+            let written = written_at(header, file_written);
+            producers.record(header, header.base_offset, written);
         })?;
     }
     Ok(producers)
@@ -83,12 +80,12 @@ impl Log {
         Ok(removed)
     }
 
-    /// Shows each batch of the segment that holds `from` whose base offset is `from` or above;
-    /// gives the offset where the next segment starts.
+    /// Shows each batch of the segment that holds `from` whose base offset is `from` or above,
+    /// with the time when the segment was written last; gives the offset where the next segment starts.
     fn replay_segment(
         &self,
         from: Offset,
-        mut each: impl FnMut(&BatchHeader),
+        mut each: impl FnMut(&BatchHeader, Timestamp),
     ) -> Result<Offset, LogError> {
         let sealed = self.sealed_with(from);
         let (base, size, next) = match sealed {
@@ -97,12 +94,14 @@ impl Log {
         };
         let path = segment_path(&self.dir, base, LOG_SUFFIX);
         let file = self.segment_file(base)?;
+        let written = file.modified();
+        let written = written.map_err(LogError::storage("look at", &path))?;
         let mut start = self.start_for(from);
         loop {
             let mut scanner = start.scanner(&*file, size, Check::Headers);
             let walked = scanner.walk_to(next, |_, header| {
                 if header.base_offset >= from {
-                    each(header)
+                    each(header, written)
                 }
             });
             match walked.map_err(LogError::storage("read", &path))? {

@@ -1,13 +1,14 @@
 //! Opening a log, whatever the last run left behind.
 //!
 //! All segments below the recovery point are taken as they are, once their last batches are seen to
-//! lead to the next segment: their checksums are compared when they are read. From the recovery point on each batch is checked. The first that isn't whole
-//! ends the log: it and all that follows is the tail that no sync had covered, and is cut. What
-//! isn't whole *below* the recovery point was on disk once: that is corruption, nothing is cut,
-//! and the log doesn't open.
+//! lead to the next segment: their checksums are compared when they are read. From the recovery
+//! point on each batch is checked. The first that isn't whole ends the log: it and all that follows
+//! is the tail that no sync had covered, and is cut. What isn't whole *below* the recovery point was
+//! on disk once: that is corruption, nothing is cut, and the log doesn't open.
 //!
-//! After a clean stop the recovery point is the end, so there is nothing to scan; it is the same
-//! way for both.
+//! What was scanned is synced, and the checkpoint says so: the next start doesn't scan it again, and
+//! what goes bad of it from now on is corruption. After a clean stop the recovery point is the end,
+//! so there is nothing to scan; it is the same way for both.
 
 mod segments;
 
@@ -291,7 +292,6 @@ impl Recovery {
         for file in &self.unsynced_files {
             file.sync_data().map_err(LogError::sync_failed(&self.dir))?;
         }
-        let now = self.now;
         let producers_from = match &self.checkpoint {
             Some(checkpoint) if checkpoint.producers == Producers::None => self.recovery_point,
             _ => Offset::ZERO,
@@ -299,18 +299,19 @@ impl Recovery {
         // What was scanned may be in files whose names aren't on disk either.
         let names_changed = self.names_changed || !self.unsynced_files.is_empty();
         let had_checkpoint = self.checkpoint.is_some();
+        let scanned_from = self.recovery_point;
         let mut log = self.into_log(sealed, scanned.active, scanned.end);
         if log.remove_snapshots_beyond(log.end_offset)? || names_changed {
             log.fs
                 .sync_dir(&log.dir)
                 .map_err(LogError::sync_failed(&log.dir))?;
         }
-        log.producers = load_producers(&log, producers_from, now)?;
+        log.producers = load_producers(&log, producers_from)?;
         // A segment's name may have been made just before a kill: the next sync has it.
         log.unsynced.note_names();
         if !had_checkpoint && log.end_offset == Offset::ZERO {
             log.unsynced.note_new_log();
-        } else if !had_checkpoint {
+        } else if !had_checkpoint || log.end_offset != scanned_from {
             log.write_checkpoint(log.end_offset)?;
             let parent = log.dir.parent().unwrap_or(&log.dir);
             log.fs

@@ -718,6 +718,81 @@ fn a_wrong_leader_epoch_on_disk_is_corruption() {
     assert!(error.to_string().contains("leader epoch 1"), "{error}");
 }
 
+#[test]
+fn what_one_recovery_has_scanned_the_next_takes_as_synced() {
+    let fs = FaultyFs::new(1);
+    let mut log = open(&fs, config()).unwrap();
+    fill(&mut log, 40);
+    drop(log);
+    let log = open(&fs, config()).unwrap();
+    let place = (log.active.path.clone(), log.active.size - 3);
+    let end = log.end_offset();
+    drop(log);
+    fs.flip_bit(&place.0, place.1, 0);
+    let log = open(&fs, config()).unwrap();
+    assert_eq!(log.end_offset(), end, "synced records were cut");
+    assert_eq!(corrupt_at(read_all_from(&log, Offset(0))).0, place.0);
+}
+
+const HOUR_MS: i64 = 60 * 60 * 1000;
+
+fn hours_later(hours: i64) -> Timestamp {
+    Timestamp(NOW.0 + hours * HOUR_MS)
+}
+
+fn open_at(fs: &FaultyFs, config: LogConfig, now: Timestamp) -> Log {
+    fs.set_time(now);
+    let fs = Arc::new(fs.clone());
+    let dir = Path::new(DIR);
+    Log::open(fs, dir, config, Shutdown::Unclean, now, Lease::none()).unwrap()
+}
+
+/// Whether the log still knows that it has this producer's only batch.
+fn remembers(log: &mut Log, producer: i64, now: Timestamp) -> bool {
+    let end = log.end_offset();
+    log.apply_retention(now).unwrap().remove().unwrap();
+    let only = batch_at(NOW, 1, 10, stamp(producer, 0), Codec::None);
+    let again = log.append(&[only], EPOCH, now).unwrap().remove(0).unwrap();
+    again.next_offset <= end
+}
+
+#[test]
+fn a_restart_makes_no_producer_younger_than_its_last_write() {
+    for timestamp_type in [TimestampType::CreateTime, TimestampType::LogAppendTime] {
+        let fs = FaultyFs::new(1);
+        let config = LogConfig {
+            timestamp_type,
+            ..config()
+        };
+        let mut log = open_at(&fs, config.clone(), NOW);
+        let only = batch_at(NOW, 1, 10, stamp(7, 0), Codec::None);
+        append(&mut log, &[only]);
+        drop(log);
+        // Killed again and again; the topic's producers are forgotten after 24 hours.
+        drop(open_at(&fs, config.clone(), hours_later(10)));
+        let mut log = open_at(&fs, config.clone(), hours_later(20));
+        assert!(remembers(&mut log, 7, hours_later(23)));
+        drop(log);
+        let mut log = open_at(&fs, config, hours_later(23));
+        assert!(!remembers(&mut log, 7, hours_later(25)));
+    }
+}
+
+#[test]
+fn a_truncation_makes_no_producer_older_than_its_last_write() {
+    let fs = FaultyFs::new(1);
+    let mut log = open_at(&fs, config(), NOW);
+    let late = hours_later(20);
+    fs.set_time(late);
+    let of = |producer| batch_at(NOW, 1, 10, stamp(producer, 0), Codec::None);
+    let appended = log.append(&[of(7), batch(1, 10)], EPOCH, late).unwrap();
+    assert!(appended.iter().all(Result::is_ok));
+    fs.set_time(hours_later(22));
+    log.truncate_to(Offset(1)).unwrap();
+    assert!(remembers(&mut log, 7, hours_later(43)));
+    assert!(!remembers(&mut log, 7, hours_later(45)));
+}
+
 /// Where the last batch of the first segment begins, and the whole segment.
 fn last_batch_of_first_segment(fs: &FaultyFs) -> (PathBuf, u64, Vec<u8>) {
     let file = segment_path(Path::new(DIR), Offset(0), LOG_SUFFIX);

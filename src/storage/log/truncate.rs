@@ -21,14 +21,16 @@ impl Log {
             return Err(LogError::Failed(reason.clone()));
         }
         let offset = offset.max(self.start_offset);
-        let cut = self.cut_segments(offset);
+        let cut = self
+            .cut_segments(offset)
+            .and_then(|()| self.reload_producers());
         if let Err(e) = &cut {
             self.failure = Some(format!("can't cut the log at {offset}: {e}"));
         }
         cut
     }
 
-    /// Does the cutting. After an error the log and its files don't agree.
+    /// Does the cutting, of all but the producers. After an error the log and its files don't agree.
     pub(super) fn cut_segments(&mut self, offset: Offset) -> Result<(), LogError> {
         let segment = self
             .sealed_with(offset)
@@ -70,7 +72,14 @@ impl Log {
         self.high_watermark = self.high_watermark.min(end);
         self.epochs.truncate_end(end);
         self.unsynced.truncate(end);
-        self.producers = load_producers(self, Offset::ZERO, since)?;
+        Ok(())
+    }
+
+    /// Makes the producers what they are at the log's end.
+    fn reload_producers(&mut self) -> Result<(), LogError> {
+        let mut producers = load_producers(self, Offset::ZERO)?;
+        producers.keep_times_of(&self.producers);
+        self.producers = producers;
         Ok(())
     }
 

@@ -29,7 +29,10 @@ impl File for FaultyFile {
             None => u64::MAX,
         };
         let fits = bytes.len() as u64 - grows.saturating_sub(room).min(bytes.len() as u64);
-        state.inodes[self.inode].write(position as usize, &bytes[..fits as usize]);
+        let time = state.time;
+        let inode = &mut state.inodes[self.inode];
+        inode.write(position as usize, &bytes[..fits as usize]);
+        inode.modified = time;
         if fits < bytes.len() as u64 {
             return Err(io::Error::from_raw_os_error(ENOSPC));
         }
@@ -76,9 +79,11 @@ impl File for FaultyFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.fs.state();
         state.operation()?;
+        let time = state.time;
         let inode = &mut state.inodes[self.inode];
         inode.dirty_from = inode.dirty_from.min(len as usize).min(inode.written.len());
         inode.written.resize(len as usize, 0);
+        inode.modified = time;
         state.done(())
     }
 
@@ -93,6 +98,6 @@ impl File for FaultyFile {
     }
 
     fn modified(&self) -> io::Result<Timestamp> {
-        Ok(Timestamp(0))
+        Ok(self.fs.state().inodes[self.inode].modified)
     }
 }

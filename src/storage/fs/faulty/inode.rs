@@ -1,21 +1,33 @@
 //! The content of a file that can lose power: what was written, and what of it is on disk.
 
 use super::super::random::Random;
+use crate::model::Timestamp;
 
 /// Pages are written to disk as a whole or torn.
 const PAGE: usize = 4096;
 /// What a disk writes at once.
 const SECTOR: usize = 512;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Inode {
     pub written: Vec<u8>,
     pub synced: Vec<u8>,
     /// From here on `written` may differ from `synced`.
     pub dirty_from: usize,
+    pub modified: Timestamp,
 }
 
 impl Inode {
+    /// An empty file.
+    pub fn new(modified: Timestamp) -> Inode {
+        Inode {
+            written: Vec::new(),
+            synced: Vec::new(),
+            dirty_from: 0,
+            modified,
+        }
+    }
+
     pub fn sync(&mut self) {
         let from = self
             .dirty_from
