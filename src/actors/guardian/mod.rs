@@ -250,9 +250,9 @@ impl Guardian {
                 return;
             };
             let opened = actix_rt::task::spawn_blocking(move || {
-                let dir = wards.data_dir.log_dir(&id);
+                let home = wards.data_dir.log_home(&id);
                 let file_system = wards.file_system.clone();
-                let log = Log::open(file_system, &dir, config, left, Timestamp::now(), lease);
+                let log = Log::open(file_system, &home, config, left, Timestamp::now(), lease);
                 log.inspect_err(abort_if_fatal)
             });
             let log = match opened.await {

@@ -4,14 +4,14 @@
 //! and those that are on disk. [`FaultyFs::crash`] gives what a disk could hold after the power
 //! went: of what was not synced, anything may be there, in part, or not.
 //!
-//! What is harsher here than on ext4, where POSIX promises nothing: syncing a file doesn't put its
-//! name on disk, and names that were not synced come and go independently of each other.
+//! What is harsher here than on ext4, where POSIX promises nothing: syncing a file or a directory
+//! doesn't put its own name on disk, and names that were not synced come and go independently of each other.
 
 mod file;
 mod inode;
 mod names;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::file::FaultyFile;
 use self::inode::Inode;
-use self::names::NameChange;
+use self::names::{NameChange, Names, Node};
 use super::{File, FileSystem, Lock, Random};
 use crate::model::Timestamp;
 
@@ -41,9 +41,8 @@ struct Faults {
 #[derive(Clone, Debug)]
 struct State {
     inodes: Vec<Inode>,
-    names: BTreeMap<PathBuf, usize>,
-    dirs: BTreeSet<PathBuf>,
-    durable_names: BTreeMap<PathBuf, usize>,
+    names: Names,
+    durable_names: Names,
     pending: Vec<NameChange>,
     locks: BTreeSet<PathBuf>,
     faults: Faults,
@@ -62,7 +61,7 @@ pub struct FaultyFs {
 impl fmt::Debug for FaultyFs {
     /// Its names only: the content would drown them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.state().names.keys()).finish()
+        f.debug_set().entries(self.state().names.paths()).finish()
     }
 }
 
@@ -117,7 +116,7 @@ impl State {
     }
 
     fn used_bytes(&self) -> u64 {
-        let live: BTreeSet<usize> = self.names.values().copied().collect();
+        let live = self.names.files();
         live.iter()
             .map(|i| self.inodes[*i].written.len() as u64)
             .sum()
@@ -135,9 +134,8 @@ impl FaultyFs {
         FaultyFs {
             state: Arc::new(Mutex::new(State {
                 inodes: Vec::new(),
-                names: BTreeMap::new(),
-                dirs: BTreeSet::new(),
-                durable_names: BTreeMap::new(),
+                names: Names::default(),
+                durable_names: Names::default(),
                 pending: Vec::new(),
                 locks: BTreeSet::new(),
                 faults: Faults::default(),
@@ -175,7 +173,8 @@ impl FaultyFs {
                 change.apply(&mut names);
             }
         }
-        let kept: BTreeSet<usize> = names.values().copied().collect();
+        names.drop_orphans();
+        let kept = names.files();
         let disk = inodes.iter().enumerate().map(|(number, inode)| {
             let content = match kept.contains(&number) {
                 true => inode.after_crash(random),
@@ -193,7 +192,6 @@ impl FaultyFs {
             inodes: disk,
             durable_names: names.clone(),
             names,
-            dirs: old.dirs.clone(),
             pending: Vec::new(),
             locks: BTreeSet::new(),
             faults: Faults::default(),
@@ -264,7 +262,7 @@ impl FaultyFs {
     /// Flips one bit of a file, on disk and in memory.
     pub fn flip_bit(&self, path: &Path, position: u64, bit: u8) {
         let mut state = self.state();
-        if let Some(inode) = state.names.get(path).copied() {
+        if let Some(inode) = state.names.file(path) {
             let inode = &mut state.inodes[inode];
             for content in [&mut inode.written, &mut inode.synced] {
                 if let Some(byte) = content.get_mut(position as usize) {
@@ -302,8 +300,8 @@ impl FileSystem for FaultyFs {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let state = self.state();
         state.alive()?;
-        match state.names.get(path) {
-            Some(inode) => Ok(self.file(*inode)),
+        match state.names.file(path) {
+            Some(inode) => Ok(self.file(inode)),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
@@ -315,7 +313,10 @@ impl FileSystem for FaultyFs {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let mut state = self.state();
         state.operation()?;
-        let inode = match state.names.get(path).copied() {
+        if !path.parent().is_some_and(|dir| state.names.is_dir(dir)) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let inode = match state.names.file(path) {
             Some(inode) => {
                 state.inodes[inode].dirty_from = 0;
                 state.inodes[inode].written.clear();
@@ -325,7 +326,7 @@ impl FileSystem for FaultyFs {
                 let time = state.time;
                 state.inodes.push(Inode::new(time));
                 let inode = state.inodes.len() - 1;
-                state.change(NameChange::Link(path.to_owned(), inode));
+                state.change(NameChange::Link(path.to_owned(), Node::File(inode)));
                 inode
             }
         };
@@ -343,7 +344,7 @@ impl FileSystem for FaultyFs {
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.operation()?;
-        if !state.names.contains_key(path) {
+        if state.names.file(path).is_none() {
             return Err(io::ErrorKind::NotFound.into());
         }
         state.change(NameChange::Unlink(path.to_owned()));
@@ -353,40 +354,41 @@ impl FileSystem for FaultyFs {
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.operation()?;
-        let inside: Vec<PathBuf> = state
-            .names
-            .keys()
-            .filter(|n| n.starts_with(path))
-            .cloned()
-            .collect();
+        let inside = state.names.within(path);
         for name in inside {
             state.change(NameChange::Unlink(name));
         }
-        state.dirs.retain(|dir| !dir.starts_with(path));
         state.done(())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let state = self.state();
         state.alive()?;
-        if !state.dirs.contains(dir) {
+        if !state.names.is_dir(dir) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let paths = state.names.keys().chain(state.dirs.iter());
-        let names: BTreeSet<String> = paths
-            .filter_map(|path| path.strip_prefix(dir).ok()?.iter().next()?.to_str())
-            .map(str::to_owned)
-            .collect();
-        Ok(names.into_iter().collect())
+        let children = state.names.paths().filter(|p| p.parent() == Some(dir));
+        let name = |path: &PathBuf| path.file_name()?.to_str().map(str::to_owned);
+        Ok(children.filter_map(name).collect())
+    }
+
+    fn is_dir(&self, path: &Path) -> io::Result<bool> {
+        let state = self.state();
+        state.alive()?;
+        Ok(state.names.is_dir(path))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.alive()?;
-        for dir in path.ancestors() {
-            state.dirs.insert(dir.to_owned());
+        let ancestors: Vec<&Path> = path.ancestors().collect();
+        for dir in ancestors.into_iter().rev() {
+            if !state.names.is_dir(dir) {
+                state.operation()?;
+                state.change(NameChange::Link(dir.to_owned(), Node::Dir));
+            }
         }
-        Ok(())
+        state.done(())
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

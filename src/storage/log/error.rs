@@ -34,6 +34,14 @@ pub enum LogError {
         offset: Offset,
         reason: String,
     },
+    /// Nothing was made in its place.
+    #[error(
+        "the log's directory {} is missing, and was there before, as {} says: its records are lost \
+         unless the directory is restored (removing that file begins an empty log)",
+        dir.display(),
+        witness.display()
+    )]
+    Vanished { dir: PathBuf, witness: PathBuf },
     #[error("offset {asked} isn't in this log, which holds {start} to {end}")]
     OffsetOutOfRange {
         asked: Offset,
@@ -89,6 +97,7 @@ impl LogError {
             LogError::Storage { .. }
             | LogError::SyncFailed { .. }
             | LogError::Corrupt { .. }
+            | LogError::Vanished { .. }
             | LogError::Truncated
             | LogError::Failed(_) => ErrorCode::KafkaStorageError,
         }

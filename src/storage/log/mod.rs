@@ -69,6 +69,7 @@ use self::sync::Unsynced;
 use super::checkpoint::{CheckpointJob, CheckpointOrder, LogCheckpoint, Producers, SegmentLargest};
 use super::fs::{File, FileSystem};
 use super::lease::Lease;
+use super::witness::Witness;
 use crate::model::{LeaderEpoch, Offset, Timestamp};
 use crate::record::TimestampType;
 
@@ -153,6 +154,7 @@ pub struct Appended {
 pub struct Log {
     fs: Arc<dyn FileSystem>,
     dir: PathBuf,
+    witness: Witness,
     config: LogConfig,
     /// In the order of their offsets; `active` comes after them.
     sealed: VecDeque<Sealed>,
@@ -267,13 +269,16 @@ impl Log {
             checkpoint,
             self.checkpoint_order.clone(),
             number,
+            self.unsynced.is_new_log().then(|| self.witness.clone()),
             self.lease.clone(),
         )
     }
 
-    fn write_checkpoint(&self, recovery_point: Offset) -> Result<(), LogError> {
+    fn write_checkpoint(&mut self, recovery_point: Offset) -> Result<(), LogError> {
         let job = self.checkpoint_with(recovery_point);
-        job.run().map_err(LogError::storage("write", &job.path()))
+        job.run().map_err(LogError::storage("write", &job.path()))?;
+        self.unsynced.note_first_checkpoint();
+        Ok(())
     }
 }
 

@@ -29,11 +29,13 @@ use crate::model::{Offset, Timestamp};
 use crate::storage::checkpoint::{Loaded, LogCheckpoint, Producers, CHECKPOINT_FILE};
 use crate::storage::fs::{File, FileSystem, TEMPORARY_SUFFIX};
 use crate::storage::lease::Lease;
+use crate::storage::witness::{LogHome, Witness};
 
 /// What recovery goes by.
 struct Recovery {
     fs: Arc<dyn FileSystem>,
     dir: PathBuf,
+    witness: Witness,
     config: LogConfig,
     now: Timestamp,
     /// Everything below it was synced.
@@ -57,7 +59,8 @@ enum Tail {
 }
 
 impl Log {
-    /// Opens the log in `dir`, or makes one.
+    /// Opens the log in its home, or makes one; refused where its witness says that it must be
+    /// there, and it isn't.
     ///
     /// `Err(Corrupt)` names the file and the position of the first bytes that aren't what was
     /// synced: the partition is offline then, and nothing has been changed.
@@ -65,12 +68,14 @@ impl Log {
     /// `lease` is dropped with the log or the last of its jobs, whichever ends later.
     pub fn open(
         fs: Arc<dyn FileSystem>,
-        dir: &Path,
+        home: &LogHome,
         config: LogConfig,
         last: Shutdown,
         now: Timestamp,
         lease: Lease,
     ) -> Result<Log, LogError> {
+        let dir = &*home.dir;
+        let witness = find_witness(&*fs, home)?;
         fs.create_dir_all(dir)
             .map_err(LogError::storage("create", dir))?;
         let names = fs.list(dir).map_err(LogError::storage("list", dir))?;
@@ -85,7 +90,24 @@ impl Log {
             Loaded::Found(checkpoint) => checkpoint.recovery_point,
             _ => Offset::ZERO,
         };
-        let mut recovery = Recovery::new(fs, dir, bounded(config), now, loaded, &segments, lease);
+        let (checkpoint, tail) = known_of(loaded, &segments, witness);
+        let mut recovery = Recovery {
+            fs,
+            dir: dir.to_owned(),
+            witness: home.witness.clone(),
+            config: bounded(config),
+            now,
+            recovery_point: first_of(&segments),
+            tail,
+            epochs: LeaderEpochs::default(),
+            checkpoint: None,
+            unsynced_files: Vec::new(),
+            names_changed: false,
+            lease,
+        };
+        if let Some(checkpoint) = checkpoint {
+            recovery.go_by(checkpoint);
+        }
         recovery.remove_rubbish(&names)?;
         recovery.remove_deleted_segments(&mut segments)?;
         let log = recovery.run(segments)?;
@@ -100,50 +122,45 @@ impl Log {
     }
 }
 
+fn first_of(segments: &[Offset]) -> Offset {
+    segments.first().copied().unwrap_or(Offset::ZERO)
+}
+
+/// Looks for the witness. Where it is, the directory must be.
+fn find_witness<'a>(fs: &dyn FileSystem, home: &'a LogHome) -> Result<Option<&'a Path>, LogError> {
+    let failed = |e| LogError::storage("look at", &home.dir)(e);
+    let witness = home.witness.find(fs).map_err(failed)?;
+    match witness {
+        Some(witness) if !fs.is_dir(&home.dir).map_err(failed)? => Err(LogError::Vanished {
+            dir: home.dir.clone(),
+            witness: witness.to_owned(),
+        }),
+        _ => Ok(witness),
+    }
+}
+
+/// What the checkpoint says, and what follows from that for the tail.
+fn known_of(
+    loaded: Loaded,
+    segments: &[Offset],
+    witness: Option<&Path>,
+) -> (Option<LogCheckpoint>, Tail) {
+    let may_be_new = segments.len() <= 1 && first_of(segments) == Offset::ZERO;
+    match loaded {
+        Loaded::Found(checkpoint) => (Some(checkpoint), Tail::MayBeCut),
+        // A log's checkpoint comes with its first sync, and then its witness: this one never had any.
+        Loaded::Missing if may_be_new && witness.is_none() => (None, Tail::MayBeCut),
+        Loaded::Missing => (None, Tail::MustBeWhole("is missing".into())),
+        Loaded::Damaged(reason) => (None, Tail::MustBeWhole(format!("is damaged ({reason})"))),
+    }
+}
+
 impl Recovery {
-    fn new(
-        fs: Arc<dyn FileSystem>,
-        dir: &Path,
-        config: LogConfig,
-        now: Timestamp,
-        loaded: Loaded,
-        segments: &[Offset],
-        lease: Lease,
-    ) -> Recovery {
-        let first = segments.first().copied().unwrap_or(Offset::ZERO);
-        let (checkpoint, tail) = match loaded {
-            Loaded::Found(checkpoint) => (Some(checkpoint), Tail::MayBeCut),
-            // A log's checkpoint comes with its first sync: this one never had any.
-            Loaded::Missing if segments.len() <= 1 && first == Offset::ZERO => {
-                (None, Tail::MayBeCut)
-            }
-            Loaded::Missing => (None, Tail::MustBeWhole("is missing".into())),
-            Loaded::Damaged(reason) => (None, Tail::MustBeWhole(format!("is damaged ({reason})"))),
-        };
-        let recovery_point = match &checkpoint {
-            Some(checkpoint) => checkpoint.recovery_point,
-            None => first,
-        };
-        let mut epochs = LeaderEpochs::new(
-            checkpoint
-                .as_ref()
-                .map(|c| c.epochs.clone())
-                .unwrap_or_default(),
-        );
-        epochs.truncate_end(recovery_point);
-        Recovery {
-            fs,
-            dir: dir.to_owned(),
-            config,
-            now,
-            recovery_point,
-            tail,
-            epochs,
-            checkpoint,
-            unsynced_files: Vec::new(),
-            names_changed: false,
-            lease,
-        }
+    fn go_by(&mut self, checkpoint: LogCheckpoint) {
+        self.recovery_point = checkpoint.recovery_point;
+        self.epochs = LeaderEpochs::new(checkpoint.epochs.clone());
+        self.epochs.truncate_end(self.recovery_point);
+        self.checkpoint = Some(checkpoint);
     }
 
     fn start_offset(&self) -> Offset {
@@ -309,14 +326,15 @@ impl Recovery {
         log.producers = load_producers(&log, producers_from)?;
         // A segment's name may have been made just before a kill: the next sync has it.
         log.unsynced.note_names();
-        if !had_checkpoint && log.end_offset == Offset::ZERO {
+        let unwitnessed = log.witness.is_missing(&*log.fs);
+        let unwitnessed =
+            unwitnessed.map_err(LogError::storage("look for the witness of", &log.dir))?;
+        if !had_checkpoint || unwitnessed {
             log.unsynced.note_new_log();
-        } else if !had_checkpoint || log.end_offset != scanned_from {
+        }
+        let is_empty = !had_checkpoint && log.end_offset == Offset::ZERO;
+        if !is_empty && (!had_checkpoint || log.end_offset != scanned_from) {
             log.write_checkpoint(log.end_offset)?;
-            let parent = log.dir.parent().unwrap_or(&log.dir);
-            log.fs
-                .sync_dir(parent)
-                .map_err(LogError::sync_failed(parent))?;
         }
         Ok(log)
     }
@@ -330,6 +348,7 @@ impl Recovery {
         Log {
             fs: self.fs,
             dir: self.dir,
+            witness: self.witness,
             config: self.config,
             sealed,
             active,

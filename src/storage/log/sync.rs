@@ -29,7 +29,7 @@ pub(super) struct Unsynced {
     /// disk.
     names_made: u64,
     names_synced: u64,
-    /// The log's own directory and first checkpoint aren't on disk.
+    /// The log's own directory, first checkpoint or witness aren't on disk.
     new_log: bool,
 }
 
@@ -72,6 +72,11 @@ impl Unsynced {
     pub fn note_new_log(&mut self) {
         self.new_log = true;
         self.names_made += 1;
+    }
+
+    /// The first checkpoint was written, outside of a sync.
+    pub fn note_first_checkpoint(&mut self) {
+        self.new_log = false;
     }
 
     /// Whether the log was made and not synced since.
@@ -131,9 +136,6 @@ impl SyncJob {
         }
         if let Some(checkpoint) = &self.first_checkpoint {
             checkpoint.run()?;
-            if let Some(parent) = self.dir.parent() {
-                self.fs.sync_dir(parent)?;
-            }
         }
         match self.names {
             Names::Unchanged => Ok(()),

@@ -11,11 +11,21 @@ use super::index::{Entry, OffsetEntry, TimeEntry};
 use super::segment::{segment_path, LOG_SUFFIX};
 use super::*;
 use crate::record::{Batch, BatchBuilder, BatchHeader, Codec, ProducerStamp};
-use crate::storage::fs::{read_all, replace_unsynced, FaultyFs, RealFs};
+use crate::storage::fs::{create_dir_durably, read_all, replace_unsynced, FaultyFs, RealFs};
+use crate::storage::witness::LogHome;
 
 pub(super) const DIR: &str = "/data/logs/t-0";
 pub(super) const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const EPOCH: LeaderEpoch = LeaderEpoch(0);
+
+const WITNESS: &str = "/data/witnesses/t-0";
+
+/// Makes the directories that hold the logs and their witnesses, as the data directory does.
+pub(super) fn make_parent(fs: &FaultyFs) {
+    for file in [DIR, WITNESS] {
+        create_dir_durably(fs, Path::new(file).parent().unwrap()).unwrap();
+    }
+}
 
 /// A batch of `records` records whose values have `value_bytes` bytes; its timestamps ascend by
 /// one from `at`.
@@ -54,21 +64,30 @@ fn config() -> LogConfig {
     }
 }
 
+pub(super) fn home() -> LogHome {
+    LogHome {
+        dir: DIR.into(),
+        witness: Witness::at(WITNESS.into()),
+    }
+}
+
 fn open(fs: &FaultyFs, config: LogConfig) -> Result<Log, LogError> {
+    make_parent(fs);
     let fs = Arc::new(fs.clone());
-    Log::open(
-        fs,
-        Path::new(DIR),
-        config,
-        Shutdown::Unclean,
-        NOW,
-        Lease::none(),
-    )
+    Log::open(fs, &home(), config, Shutdown::Unclean, NOW, Lease::none())
 }
 
 fn open_real(dir: &Path) -> Log {
     let fs = Arc::new(RealFs);
-    Log::open(fs, dir, config(), Shutdown::Clean, NOW, Lease::none()).unwrap()
+    Log::open(
+        fs,
+        &LogHome::unwitnessed(dir),
+        config(),
+        Shutdown::Clean,
+        NOW,
+        Lease::none(),
+    )
+    .unwrap()
 }
 
 fn append(log: &mut Log, batches: &[Batch]) -> Vec<Offset> {
@@ -260,6 +279,69 @@ fn the_name_of_a_segment_that_an_earlier_life_made_is_synced_by_the_next() {
         sync(&mut log);
         let log = open(&fs.crash(), config()).unwrap();
         assert_eq!(read_all_from(&log, Offset(0)).unwrap(), all, "seed {seed}");
+    }
+}
+
+#[test]
+fn the_directory_of_a_log_is_on_disk_before_its_checkpoint_is() {
+    for seed in 0..20 {
+        let fs = FaultyFs::new(seed);
+        let mut log = open(&fs, config()).unwrap();
+        append(&mut log, &[batch(5, 10)]);
+        // As with acknowledgements from memory.
+        log.set_high_watermark(log.end_offset());
+        let removed = log.delete_records_before(Offset(5)).unwrap();
+        removed.remove().unwrap();
+        let log = open(&fs.crash(), config()).unwrap();
+        assert_eq!(log.start_offset(), Offset(5), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_log_whose_directory_vanished_is_not_made_anew() {
+    let fs = FaultyFs::new(1);
+    let mut log = open(&fs, config()).unwrap();
+    fill(&mut log, 3);
+    sync(&mut log);
+    drop(log);
+    fs.remove_dir_all(Path::new(DIR)).unwrap();
+    let error = open(&fs, config()).unwrap_err();
+    assert!(matches!(error, LogError::Vanished { .. }), "{error}");
+    assert!(error.to_string().contains(DIR), "{error}");
+    assert!(!fs.is_dir(Path::new(DIR)).unwrap(), "it was made");
+    // Empty, it is no better.
+    fs.create_dir_all(Path::new(DIR)).unwrap();
+    let error = open(&fs, config()).unwrap_err();
+    assert!(error.to_string().contains(DIR), "{error}");
+    // Whoever removes the witness says that the loss is known.
+    fs.remove(Path::new(WITNESS)).unwrap();
+    assert_eq!(open(&fs, config()).unwrap().end_offset(), Offset(0));
+}
+
+#[test]
+fn a_log_whose_making_was_cut_off_is_made_again_at_every_step() {
+    for seed in 0..4 {
+        for operation in 1..40 {
+            let fs = FaultyFs::new(seed);
+            make_parent(&fs);
+            fs.lose_power_at(fs.operations() + operation);
+            let mut released = Offset(0);
+            if let Ok(mut log) = open(&fs, config()) {
+                let _ = log.append(&[batch(5, 10)], EPOCH, NOW);
+                if let Some(job) = log.begin_sync().filter(|job| job.run().is_ok()) {
+                    log.complete_sync(job.covers());
+                    released = log.synced_offset();
+                }
+            }
+            let after = fs.crash();
+            let log = open(&after, config()).unwrap();
+            assert!(log.end_offset() >= released, "{seed}, {operation}");
+            drop(log);
+            if released > Offset(0) {
+                after.remove_dir_all(Path::new(DIR)).unwrap();
+                assert!(open(&after, config()).is_err(), "{seed}, {operation}");
+            }
+        }
     }
 }
 
@@ -741,10 +823,10 @@ fn hours_later(hours: i64) -> Timestamp {
 }
 
 fn open_at(fs: &FaultyFs, config: LogConfig, now: Timestamp) -> Log {
+    make_parent(fs);
     fs.set_time(now);
     let fs = Arc::new(fs.clone());
-    let dir = Path::new(DIR);
-    Log::open(fs, dir, config, Shutdown::Unclean, now, Lease::none()).unwrap()
+    Log::open(fs, &home(), config, Shutdown::Unclean, now, Lease::none()).unwrap()
 }
 
 /// Whether the log still knows that it has this producer's only batch.
@@ -904,11 +986,11 @@ fn reads_that_were_planned_go_on_while_their_segment_is_removed() {
 fn the_lease_on_the_directory_ends_with_the_last_job_and_not_with_the_log() {
     let fs = FaultyFs::new(1);
     let guard = Arc::new(());
+    make_parent(&fs);
     let lent = Arc::downgrade(&guard);
     let lease = Lease::new(guard);
     let fs = Arc::new(fs);
-    let dir = Path::new(DIR);
-    let mut log = Log::open(fs, dir, config(), Shutdown::Clean, NOW, lease).unwrap();
+    let mut log = Log::open(fs, &home(), config(), Shutdown::Clean, NOW, lease).unwrap();
     fill(&mut log, 30);
     let sync = log.begin_sync().unwrap();
     let checkpoint = log.checkpoint();
