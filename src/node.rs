@@ -227,7 +227,7 @@ impl Node {
             arbiters,
         };
         node.await_partitions().await;
-        node.report_strays()?;
+        node.settle_strays()?;
         Ok(node)
     }
 
@@ -265,13 +265,19 @@ impl Node {
         Ok(())
     }
 
-    /// Names the logs that no topic claims: those of a topic whose deletion a crash interrupted, or
-    /// of metadata that was lost. Nothing is deleted for its lack of metadata.
-    fn report_strays(&self) -> Result<(), NodeError> {
+    /// Removes the logs of topics whose deletion a crash has cut off, and names those of topics that
+    /// the metadata doesn't know: perhaps it was lost, so they stay.
+    fn settle_strays(&self) -> Result<(), NodeError> {
         let image = current(&self.wards.raft);
-        for id in self.wards.data_dir.logs()? {
-            if image.partition(id).is_none() {
-                let dir = self.wards.data_dir.log_dir(&id);
+        for id in self.wards.data_dir.traces()? {
+            if image.partition(id).is_some() {
+                continue;
+            }
+            let dir = self.wards.data_dir.log_dir(&id);
+            if image.was_deleted(id.topic_id) {
+                log::info!("removing {}: its topic was deleted", dir.display());
+                self.wards.data_dir.remove_log(&id)?;
+            } else {
                 log::warn!("{} belongs to no topic, and is left alone", dir.display());
             }
         }

@@ -13,6 +13,7 @@
 //! written: a broker that dies at any later moment is found to have died. A mark that can't be
 //! read counts as none.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -173,12 +174,20 @@ impl DataDir {
     }
 
     /// The partitions that have a log here, ascending.
-    pub fn logs(&self) -> Result<Vec<PartitionId>, DataDirError> {
-        let logs = self.path.join(LOGS_DIR);
-        let names = self.fs.list(&logs).map_err(storage("list", &logs))?;
-        let mut ids: Vec<PartitionId> = names.iter().filter_map(|n| n.parse().ok()).collect();
-        ids.sort_unstable();
-        Ok(ids)
+    pub fn logs(&self) -> Result<BTreeSet<PartitionId>, DataDirError> {
+        self.partitions_in(LOGS_DIR)
+    }
+
+    /// The partitions that have a log here, or a witness of one, ascending.
+    pub fn traces(&self) -> Result<BTreeSet<PartitionId>, DataDirError> {
+        let witnesses = self.partitions_in(WITNESSES_DIR)?;
+        Ok(self.logs()?.union(&witnesses).copied().collect())
+    }
+
+    fn partitions_in(&self, dir: &str) -> Result<BTreeSet<PartitionId>, DataDirError> {
+        let dir = self.path.join(dir);
+        let names = self.fs.list(&dir).map_err(storage("list", &dir))?;
+        Ok(names.iter().filter_map(|n| n.parse().ok()).collect())
     }
 
     /// Where the metadata's store is.
@@ -398,6 +407,7 @@ mod tests {
             let dir = open(&fs).unwrap();
             let log_dir = dir.log_dir(&id);
             fs.create_dir_all(&log_dir).unwrap();
+            dir.log_home(&id).witness.write(&fs).unwrap();
             for name in ["a", "b"] {
                 replace_file(&fs, &log_dir.join(name), name.as_bytes()).unwrap();
             }
@@ -406,6 +416,9 @@ mod tests {
             let fs = fs.crash();
             let dir = open(&fs).unwrap();
             let left = fs.list(&log_dir).unwrap_or_default();
+            let witness = dir.log_home(&id).witness;
+            let is_witnessed = witness.find(&fs).unwrap().is_some();
+            assert!(!is_witnessed || left.len() == 2, "{operation}: {left:?}");
             assert!(left.is_empty() || left.len() == 2, "{operation}: {left:?}");
             if removed.is_ok() {
                 assert!(left.is_empty(), "{operation}: {left:?}");
