@@ -30,11 +30,11 @@ use crate::engine::metadata::register_broker::{
     bootstrap_cluster, register_broker, BrokerRegistration,
 };
 use crate::engine::metadata::{BrokerDefaults, Endpoint, MetadataImage, MetadataLimits};
+use crate::engine::replica::CommitRule;
 use crate::model::{BrokerId, ClusterId, Incarnation, Refusal, Timestamp};
 use crate::raft::{Leadership, ProposeError, Raft, RaftError, RaftSettings};
 use crate::storage::data_dir::{DataDir, DataDirError, Identity};
 use crate::storage::fs::RealFs;
-use crate::storage::log::Flush;
 use crate::storage::meta::{MetaError, MetaStore};
 use crate::storage::syncer::{AbortProcess, SyncPool, Syncer};
 
@@ -425,9 +425,9 @@ fn guard_the_guardian(guardian: &GuardianHandle, wards: &Arc<Wards>) {
 
 fn partition_settings(config: &Config) -> PartitionSettings {
     PartitionSettings {
-        flush: match config.log.flush {
-            FlushPolicy::Synced => Flush::Synced,
-            FlushPolicy::Os => Flush::Os,
+        commit_rule: match config.log.flush {
+            FlushPolicy::Synced => CommitRule::Synced,
+            FlushPolicy::Os => CommitRule::Written,
         },
         mailbox_capacity: config.actors.partition_mailbox_capacity,
         checkpoint_interval: Duration::from_millis(config.log.checkpoint_interval_ms),

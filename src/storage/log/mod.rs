@@ -85,15 +85,6 @@ pub enum Shutdown {
     Unclean,
 }
 
-/// When an append counts as done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flush {
-    /// When a sync has covered it.
-    Synced,
-    /// When the operating system has it, as Kafka's default is.
-    Os,
-}
-
 /// What of a topic's configuration its logs go by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
@@ -109,8 +100,6 @@ pub struct LogConfig {
     pub index_interval_bytes: u64,
     /// Whose clock the records have (`message.timestamp.type`).
     pub timestamp_type: TimestampType,
-    /// When an append counts as done: for the actor; the log itself never waits for a sync.
-    pub flush: Flush,
     /// After this a silent producer is forgotten (`producer.id.expiration.ms`).
     pub producer_expiration_ms: i64,
 }
@@ -125,20 +114,13 @@ impl Default for LogConfig {
             retention_ms: Some(7 * 24 * 60 * 60 * 1000),
             index_interval_bytes: 4096,
             timestamp_type: TimestampType::CreateTime,
-            flush: Flush::Synced,
             producer_expiration_ms: 24 * 60 * 60 * 1000,
         }
     }
 }
 
-/// Whether a batch of an append is in the log by this append, or was there before (KIP-98).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AppendKind {
-    New,
-    Duplicate,
-}
-
-/// Where a batch is in the log.
+/// Where a batch is in the log: by this append, or since an earlier one where a producer has sent it
+/// twice (KIP-98).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
     pub base_offset: Offset,
@@ -146,7 +128,6 @@ pub struct Appended {
     pub next_offset: Offset,
     /// `NONE` where the topic has the producer's time.
     pub log_append_time: Timestamp,
-    pub kind: AppendKind,
 }
 
 /// One partition's log.
