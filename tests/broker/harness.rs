@@ -18,7 +18,7 @@ pub const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// A data directory and a config: where one broker lives, life after life.
 pub struct Home {
-    dir: TempDir,
+    dir: Arc<TempDir>,
     data: PathBuf,
     bind: String,
     settings: Vec<String>,
@@ -26,7 +26,7 @@ pub struct Home {
 
 impl Home {
     pub fn new() -> Home {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Arc::new(tempfile::tempdir().unwrap());
         let data = dir.path().join("data");
         let home = Home {
             dir,
@@ -77,7 +77,11 @@ impl Home {
         let line = process.wait_for_log(" listens on ");
         let rest = line.split(" listens on ").nth(1).unwrap();
         let address = rest.split(',').next().unwrap().parse().unwrap();
-        Broker { process, address }
+        Broker {
+            process,
+            address,
+            _dir: self.dir.clone(),
+        }
     }
 
     /// Starts a broker that is expected not to get as far as listening.
@@ -110,6 +114,8 @@ impl Home {
 pub struct Broker {
     process: Process,
     pub address: SocketAddr,
+    /// What it keeps is there as long as it is.
+    _dir: Arc<TempDir>,
 }
 
 impl Broker {

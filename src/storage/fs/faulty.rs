@@ -56,7 +56,11 @@ struct State {
 #[derive(Clone)]
 pub struct FaultyFs {
     state: Arc<Mutex<State>>,
+    at_sync: Arc<Mutex<Option<AtSync>>>,
 }
+
+/// Called before each sync of a file.
+type AtSync = Arc<dyn Fn() + Send + Sync>;
 
 impl fmt::Debug for FaultyFs {
     /// Its names only: the content would drown them.
@@ -143,6 +147,7 @@ impl FaultyFs {
                 syncs: 0,
                 time: FIRST_TIME,
             })),
+            at_sync: Arc::default(),
         }
     }
 
@@ -201,6 +206,7 @@ impl FaultyFs {
         };
         FaultyFs {
             state: Arc::new(Mutex::new(state)),
+            at_sync: Arc::default(),
         }
     }
 
@@ -211,6 +217,7 @@ impl FaultyFs {
         state.locks.clear();
         FaultyFs {
             state: Arc::new(Mutex::new(state)),
+            at_sync: Arc::default(),
         }
     }
 
@@ -257,6 +264,23 @@ impl FaultyFs {
     /// kernel marks such pages clean.
     pub fn fail_syncs(&self) {
         self.state().faults.syncs_fail = true;
+    }
+
+    /// From now on each sync of a file calls this first, and may be held up by it.
+    pub fn at_each_sync(&self, call: impl Fn() + Send + Sync + 'static) {
+        let mut at_sync = self.at_sync.lock().unwrap_or_else(PoisonError::into_inner);
+        *at_sync = Some(Arc::new(call));
+    }
+
+    fn before_sync(&self) {
+        let at_sync = self
+            .at_sync
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(call) = at_sync {
+            call();
+        }
     }
 
     /// Flips one bit of a file, on disk and in memory.

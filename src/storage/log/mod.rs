@@ -4,7 +4,7 @@
 //!
 //! One owner (the partition's actor) appends, rolls, truncates and plans; nothing here locks. What
 //! waits for the disk is handed out as a job to be run elsewhere: [`SyncJob`], [`ReadPlan`],
-//! [`CheckpointJob`], [`Removed`]. A job holds the files that it needs, so the log may move on, and
+//! [`CheckpointJob`], [`Removed`], [`CloseJob`]. A job holds the files that it needs, so the log may move on, and
 //! a [`Lease`] on the directory, so that nobody opens it again before the job has ended.
 //!
 //! # What holds, always
@@ -54,6 +54,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use close::CloseJob;
 pub use error::{AppendError, LogError};
 pub use inspect::{inspect, BadBytes, InspectedBatch};
 pub use read::{FirstBatch, ReadPlan};

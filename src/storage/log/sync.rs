@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Log, LogError};
+use super::Log;
 use crate::model::Offset;
 use crate::storage::checkpoint::CheckpointJob;
 use crate::storage::fs::{File, FileSystem};
@@ -201,14 +201,5 @@ impl Log {
         }
         self.unsynced.covered(covered);
         self.synced_offset = self.synced_offset.max(covered.offset);
-    }
-
-    /// Puts everything on disk and waits for it.
-    pub(super) fn sync_now(&mut self) -> Result<(), LogError> {
-        if let Some(job) = self.begin_sync() {
-            job.run().map_err(LogError::sync_failed(&self.dir))?;
-            self.complete_sync(job.covers());
-        }
-        Ok(())
     }
 }

@@ -64,6 +64,13 @@ fn config() -> LogConfig {
     }
 }
 
+impl Log {
+    /// Closes the log, and waits for it.
+    pub(super) fn close(&mut self) -> Result<(), LogError> {
+        self.begin_close()?.run()
+    }
+}
+
 pub(super) fn home() -> LogHome {
     LogHome {
         dir: DIR.into(),

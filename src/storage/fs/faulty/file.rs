@@ -63,6 +63,7 @@ impl File for FaultyFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.fs.before_sync();
         let mut state = self.fs.state();
         state.operation()?;
         if state.faults.syncs_fail {
