@@ -20,6 +20,7 @@ use klamm::storage::fs::RealFs;
 use klamm::storage::lease::Lease;
 use klamm::storage::log::{Covered, Log, LogConfig, Shutdown};
 use klamm::storage::syncer::{AbortProcess, SyncFileSystem, SyncPool, Syncer};
+use klamm::storage::witness::LogHome;
 
 const ROUNDS: usize = 5;
 const LOGS: [usize; 4] = [1, 10, 100, 1_000];
@@ -223,7 +224,7 @@ fn open(dir: &Path) -> Result<Log, Box<dyn Error>> {
     let now = Timestamp::now();
     Ok(Log::open(
         Arc::new(RealFs),
-        dir,
+        &LogHome::unwitnessed(dir),
         config,
         Shutdown::Unclean,
         now,

@@ -32,11 +32,11 @@ use crate::engine::metadata::register_broker::{
     bootstrap_cluster, register_broker, BrokerRegistration,
 };
 use crate::engine::metadata::{BrokerDefaults, MetadataImage, MetadataLimits};
+use crate::engine::replica::CommitRule;
 use crate::model::{BrokerId, ClusterId, Incarnation, Refusal, Timestamp};
 use crate::raft::{Leadership, ProposeError, Raft, RaftError, RaftSettings};
 use crate::storage::data_dir::{DataDir, DataDirError, Identity};
 use crate::storage::fs::RealFs;
-use crate::storage::log::Flush;
 use crate::storage::meta::{MetaError, MetaStore};
 use crate::storage::syncer::{AbortProcess, SyncPool, Syncer};
 
@@ -230,7 +230,7 @@ impl Node {
             arbiters,
         };
         node.await_partitions().await;
-        node.report_strays()?;
+        node.settle_strays()?;
         Ok(node)
     }
 
@@ -273,13 +273,19 @@ impl Node {
         Ok(())
     }
 
-    /// Names the logs that no topic claims: those of a topic whose deletion a crash interrupted, or
-    /// of metadata that was lost. Nothing is deleted for its lack of metadata.
-    fn report_strays(&self) -> Result<(), NodeError> {
+    /// Removes the logs of topics whose deletion a crash has cut off, and names those of topics that
+    /// the metadata doesn't know: perhaps it was lost, so they stay.
+    fn settle_strays(&self) -> Result<(), NodeError> {
         let image = current(&self.wards.raft);
-        for id in self.wards.data_dir.logs()? {
-            if image.partition(id).is_none() {
-                let dir = self.wards.data_dir.log_dir(&id);
+        for id in self.wards.data_dir.traces()? {
+            if image.partition(id).is_some() {
+                continue;
+            }
+            let dir = self.wards.data_dir.log_dir(&id);
+            if image.was_deleted(id.topic_id) {
+                log::info!("removing {}: its topic was deleted", dir.display());
+                self.wards.data_dir.remove_log(&id)?;
+            } else {
                 log::warn!("{} belongs to no topic, and is left alone", dir.display());
             }
         }
@@ -403,9 +409,9 @@ fn guard_the_guardian(guardian: &GuardianHandle, wards: &Arc<Wards>) {
 
 fn partition_settings(config: &Config) -> PartitionSettings {
     PartitionSettings {
-        flush: match config.log.flush {
-            FlushPolicy::Synced => Flush::Synced,
-            FlushPolicy::Os => Flush::Os,
+        commit_rule: match config.log.flush {
+            FlushPolicy::Synced => CommitRule::Synced,
+            FlushPolicy::Os => CommitRule::Written,
         },
         mailbox_capacity: config.actors.partition_mailbox_capacity,
         checkpoint_interval: Duration::from_millis(config.log.checkpoint_interval_ms),

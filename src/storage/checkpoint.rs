@@ -30,8 +30,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::fs::{read_all, replace_file, FileSystem};
+use super::fs::{parent_of, read_all, replace_file, FileSystem};
 use super::lease::Lease;
+use super::witness::Witness;
 use crate::model::{LeaderEpoch, Offset, Timestamp};
 
 /// The name of the file in the log's directory.
@@ -201,17 +202,20 @@ pub struct CheckpointJob {
     checkpoint: LogCheckpoint,
     order: Arc<CheckpointOrder>,
     number: u64,
+    /// For a log whose directory isn't known to be on disk.
+    first: Option<Witness>,
     _lease: Lease,
 }
 
 impl CheckpointJob {
-    /// `number` grows with each job of a log.
+    /// `number` grows with each job of a log. `first` is there until one of them has run.
     pub(super) fn new(
         fs: Arc<dyn FileSystem>,
         dir: PathBuf,
         checkpoint: LogCheckpoint,
         order: Arc<CheckpointOrder>,
         number: u64,
+        first: Option<Witness>,
         lease: Lease,
     ) -> CheckpointJob {
         CheckpointJob {
@@ -220,11 +224,14 @@ impl CheckpointJob {
             checkpoint,
             order,
             number,
+            first,
             _lease: lease,
         }
     }
 
-    /// Writes it, unless a newer one was written meanwhile. When it returns, it is on disk.
+    /// Writes it, unless a newer one was written meanwhile. When it returns, it is on disk, and so
+    /// is the name of the directory that holds it: with the first one that comes before, since a
+    /// checkpoint that is found says that the directory needs no sync.
     pub fn run(&self) -> io::Result<()> {
         let mut written = self
             .order
@@ -234,8 +241,14 @@ impl CheckpointJob {
         if *written >= self.number {
             return Ok(());
         }
+        if self.first.is_some() {
+            self.fs.sync_dir(parent_of(&self.dir))?;
+        }
         let text = self.checkpoint.encode();
         replace_file(&*self.fs, &self.path(), text.as_bytes())?;
+        if let Some(witness) = &self.first {
+            witness.write(&*self.fs)?;
+        }
         *written = self.number;
         Ok(())
     }

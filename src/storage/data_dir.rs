@@ -5,6 +5,7 @@
 //! <data>/meta.properties   whose data this is: node and cluster
 //! <data>/clean-shutdown    there between a clean stop and the next start
 //! <data>/logs/<topic id>-<partition>/
+//! <data>/witnesses/<topic id>-<partition>    see [`super::witness`]
 //! <data>/metadata/
 //! ```
 //!
@@ -12,6 +13,7 @@
 //! written: a broker that dies at any later moment is found to have died. A mark that can't be
 //! read counts as none.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,14 +21,18 @@ use std::sync::Arc;
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::fs::{read_all, replace_file, FileSystem, Lock, TEMPORARY_SUFFIX};
+use super::fs::{
+    create_dir_durably, parent_of, read_all, replace_file, FileSystem, Lock, TEMPORARY_SUFFIX,
+};
 use super::log::Shutdown;
+use super::witness::{LogHome, Witness};
 use crate::model::{BrokerId, ClusterId, Incarnation, PartitionId};
 
 const LOCK_FILE: &str = "lock";
 const IDENTITY_FILE: &str = "meta.properties";
 const CLEAN_FILE: &str = "clean-shutdown";
 const LOGS_DIR: &str = "logs";
+const WITNESSES_DIR: &str = "witnesses";
 const METADATA_DIR: &str = "metadata";
 /// What the name of a log's directory ends with while it is removed.
 const DELETED_SUFFIX: &str = ".deleted";
@@ -84,8 +90,10 @@ pub struct DataDir {
 impl DataDir {
     /// Opens the directory, or makes one; locks it, and takes the clean mark.
     pub fn open(fs: Arc<dyn FileSystem>, path: &Path) -> Result<DataDir, DataDirError> {
-        let logs = path.join(LOGS_DIR);
-        fs.create_dir_all(&logs).map_err(storage("create", &logs))?;
+        for dir in [LOGS_DIR, WITNESSES_DIR] {
+            let dir = path.join(dir);
+            create_dir_durably(&*fs, &dir).map_err(storage("create", &dir))?;
+        }
         let lock_path = path.join(LOCK_FILE);
         let lock = fs.lock(&lock_path).map_err(storage("lock", &lock_path))?;
         let lock = lock.ok_or_else(|| DataDirError::InUse(path.to_owned()))?;
@@ -141,6 +149,9 @@ impl DataDir {
                     "version={LAYOUT_VERSION}\nnode.id={}\ncluster.id={}\n",
                     identity.node_id, identity.cluster_id
                 );
+                // A life before may have made the directory, and been killed before it was synced.
+                let parent = parent_of(&self.path);
+                self.fs.sync_dir(parent).map_err(storage("sync", parent))?;
                 replace_file(&*self.fs, &file, text.as_bytes()).map_err(storage("write", &file))?;
                 self.identity = Some(identity.clone());
                 Ok(())
@@ -153,13 +164,30 @@ impl DataDir {
         self.path.join(LOGS_DIR).join(id.to_string())
     }
 
+    /// Where a partition's log lives, and what says so.
+    pub fn log_home(&self, id: &PartitionId) -> LogHome {
+        let witness = self.path.join(WITNESSES_DIR).join(id.to_string());
+        LogHome {
+            dir: self.log_dir(id),
+            witness: Witness::at(witness),
+        }
+    }
+
     /// The partitions that have a log here, ascending.
-    pub fn logs(&self) -> Result<Vec<PartitionId>, DataDirError> {
-        let logs = self.path.join(LOGS_DIR);
-        let names = self.fs.list(&logs).map_err(storage("list", &logs))?;
-        let mut ids: Vec<PartitionId> = names.iter().filter_map(|n| n.parse().ok()).collect();
-        ids.sort_unstable();
-        Ok(ids)
+    pub fn logs(&self) -> Result<BTreeSet<PartitionId>, DataDirError> {
+        self.partitions_in(LOGS_DIR)
+    }
+
+    /// The partitions that have a log here, or a witness of one, ascending.
+    pub fn traces(&self) -> Result<BTreeSet<PartitionId>, DataDirError> {
+        let witnesses = self.partitions_in(WITNESSES_DIR)?;
+        Ok(self.logs()?.union(&witnesses).copied().collect())
+    }
+
+    fn partitions_in(&self, dir: &str) -> Result<BTreeSet<PartitionId>, DataDirError> {
+        let dir = self.path.join(dir);
+        let names = self.fs.list(&dir).map_err(storage("list", &dir))?;
+        Ok(names.iter().filter_map(|n| n.parse().ok()).collect())
     }
 
     /// Where the metadata's store is.
@@ -173,6 +201,11 @@ impl DataDir {
         let logs = self.path.join(LOGS_DIR);
         let dir = self.log_dir(id);
         let deleted = logs.join(format!("{id}{DELETED_SUFFIX}"));
+        // First, so that no witness is left whose log was removed.
+        let witness = self.log_home(id).witness;
+        witness
+            .remove(&*self.fs)
+            .map_err(storage("remove the witness of", &dir))?;
         if !self.logs()?.contains(id) {
             return Ok(());
         }
@@ -351,6 +384,19 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_that_was_claimed_outlives_power_loss_with_all_its_parents() {
+        for seed in 0..20 {
+            let fs = FaultyFs::new(seed);
+            let path = Path::new("/var/lib/klamm");
+            let open = |fs: &FaultyFs| DataDir::open(Arc::new(fs.clone()), path).unwrap();
+            open(&fs).claim(&identity(1)).unwrap();
+            let fs = fs.crash();
+            assert!(fs.is_dir(&path.join(LOGS_DIR)).unwrap(), "seed {seed}");
+            assert_eq!(open(&fs).identity(), Some(&identity(1)));
+        }
+    }
+
+    #[test]
     fn a_removed_log_is_there_as_a_whole_or_not_at_all_after_a_crash() {
         let id = PartitionId {
             topic_id: TopicId::random(),
@@ -361,6 +407,7 @@ mod tests {
             let dir = open(&fs).unwrap();
             let log_dir = dir.log_dir(&id);
             fs.create_dir_all(&log_dir).unwrap();
+            dir.log_home(&id).witness.write(&fs).unwrap();
             for name in ["a", "b"] {
                 replace_file(&fs, &log_dir.join(name), name.as_bytes()).unwrap();
             }
@@ -369,6 +416,9 @@ mod tests {
             let fs = fs.crash();
             let dir = open(&fs).unwrap();
             let left = fs.list(&log_dir).unwrap_or_default();
+            let witness = dir.log_home(&id).witness;
+            let is_witnessed = witness.find(&fs).unwrap().is_some();
+            assert!(!is_witnessed || left.len() == 2, "{operation}: {left:?}");
             assert!(left.is_empty() || left.len() == 2, "{operation}: {left:?}");
             if removed.is_ok() {
                 assert!(left.is_empty(), "{operation}: {left:?}");

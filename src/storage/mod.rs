@@ -7,6 +7,7 @@
 //! - [`lease`]: what keeps a log's directory its own until its last job has ended;
 //! - [`data_dir`]: the directory that holds everything, its lock, identity and clean mark;
 //! - [`meta`]: the store of the metadata quorum, over sled;
+//! - [`witness`]: what says that a log was made, should its directory vanish;
 //! - [`syncer`]: how many logs are put on disk side by side.
 
 pub mod checkpoint;
@@ -16,3 +17,4 @@ pub mod lease;
 pub mod log;
 pub mod meta;
 pub mod syncer;
+pub mod witness;

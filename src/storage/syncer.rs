@@ -216,9 +216,10 @@ mod tests {
     use super::*;
     use crate::model::{LeaderEpoch, Offset, Timestamp};
     use crate::record::{Batch, BatchBuilder, Codec, ProducerStamp};
-    use crate::storage::fs::FaultyFs;
+    use crate::storage::fs::{create_dir_durably, FaultyFs};
     use crate::storage::lease::Lease;
     use crate::storage::log::{Log, LogConfig, Shutdown};
+    use crate::storage::witness::LogHome;
 
     /// Tells a test what a real broker would die of.
     struct Report(Mutex<Sender<(PathBuf, String)>>);
@@ -231,11 +232,19 @@ mod tests {
     }
 
     fn dirty_log(fs: &FaultyFs, n: usize) -> Log {
+        create_dir_durably(fs, Path::new("/data/logs")).unwrap();
         let dir = PathBuf::from(format!("/data/logs/{n}"));
         let config = LogConfig::default();
         let now = Timestamp(1);
         let fs = Arc::new(fs.clone());
-        let log = Log::open(fs, &dir, config, Shutdown::Unclean, now, Lease::none());
+        let log = Log::open(
+            fs,
+            &LogHome::unwitnessed(&dir),
+            config,
+            Shutdown::Unclean,
+            now,
+            Lease::none(),
+        );
         let mut log = log.unwrap();
         let mut builder = BatchBuilder::with_capacity(100);
         builder.append(now, None, Some(b"value"), &[]);
@@ -275,7 +284,14 @@ mod tests {
                 let fs = Arc::new(after.clone());
                 let config = LogConfig::default();
                 let now = Timestamp(1);
-                let log = Log::open(fs, &dir, config, Shutdown::Unclean, now, Lease::none());
+                let log = Log::open(
+                    fs,
+                    &LogHome::unwitnessed(&dir),
+                    config,
+                    Shutdown::Unclean,
+                    now,
+                    Lease::none(),
+                );
                 assert_eq!(log.unwrap().end_offset(), Offset(1));
             }
         }

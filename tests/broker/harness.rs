@@ -18,7 +18,7 @@ pub const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// A data directory and a config: where one broker lives, life after life.
 pub struct Home {
-    dir: TempDir,
+    dir: Arc<TempDir>,
     data: PathBuf,
     bind: String,
     settings: Vec<String>,
@@ -26,7 +26,7 @@ pub struct Home {
 
 impl Home {
     pub fn new() -> Home {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Arc::new(tempfile::tempdir().unwrap());
         let data = dir.path().join("data");
         let home = Home {
             dir,
@@ -82,6 +82,7 @@ impl Home {
             address: address().unwrap(),
             kafka: address().unwrap(),
             process,
+            _dir: self.dir.clone(),
         }
     }
 
@@ -118,6 +119,8 @@ pub struct Broker {
     pub address: SocketAddr,
     /// Of the Kafka listener.
     pub kafka: SocketAddr,
+    /// What it keeps is there as long as it is.
+    _dir: Arc<TempDir>,
 }
 
 impl Broker {

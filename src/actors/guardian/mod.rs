@@ -36,7 +36,7 @@ use crate::storage::syncer::abort_if_fatal;
 pub use handle::{GuardianHandle, LifeLine, Ward};
 pub use wards::{PartitionSettings, Wards};
 
-use wards::{commit_rule, log_config};
+use wards::log_config;
 
 /// Logs that are opened side by side.
 const OPENS_MAX: usize = 4;
@@ -208,9 +208,9 @@ impl Guardian {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        let fate = match image.topic(id.topic_id) {
-            None => Fate::Removed,
-            Some(_) => Fate::Kept,
+        let fate = match image.was_deleted(id.topic_id) {
+            true => Fate::Removed,
+            false => Fate::Kept,
         };
         if let Phase::Opening | Phase::Doomed(_) = entry.phase {
             entry.phase = Phase::Doomed(fate);
@@ -250,9 +250,9 @@ impl Guardian {
                 return;
             };
             let opened = actix_rt::task::spawn_blocking(move || {
-                let dir = wards.data_dir.log_dir(&id);
+                let home = wards.data_dir.log_home(&id);
                 let file_system = wards.file_system.clone();
-                let log = Log::open(file_system, &dir, config, left, Timestamp::now(), lease);
+                let log = Log::open(file_system, &home, config, left, Timestamp::now(), lease);
                 log.inspect_err(abort_if_fatal)
             });
             let log = match opened.await {
@@ -303,7 +303,7 @@ impl Guardian {
         let life_line = self.me.life_line(Ward::Partition(id), life);
         let settings = LeaderSettings {
             epoch: entry.epoch,
-            commit_rule: commit_rule(self.wards.settings.flush),
+            commit_rule: self.wards.settings.commit_rule,
             checkpoint_interval: self.wards.settings.checkpoint_interval,
             retention_interval: self.wards.settings.retention_interval,
         };

@@ -15,13 +15,13 @@ use crate::raft::Raft;
 use crate::record::TimestampType;
 use crate::storage::data_dir::DataDir;
 use crate::storage::fs::FileSystem;
-use crate::storage::log::{Flush, LogConfig};
+use crate::storage::log::LogConfig;
 use crate::storage::syncer::Syncer;
 
 /// What every partition leader of this node is started with.
 #[derive(Clone)]
 pub struct PartitionSettings {
-    pub flush: Flush,
+    pub commit_rule: CommitRule,
     pub mailbox_capacity: usize,
     pub checkpoint_interval: Duration,
     pub retention_interval: Duration,
@@ -43,13 +43,6 @@ pub struct Wards {
     pub controller: ControllerHandle,
 }
 
-pub(super) fn commit_rule(flush: Flush) -> CommitRule {
-    match flush {
-        Flush::Synced => CommitRule::Synced,
-        Flush::Os => CommitRule::Written,
-    }
-}
-
 /// What the topic's configs mean to its logs.
 pub(super) fn log_config(topic: &TopicConfig, settings: &PartitionSettings) -> LogConfig {
     LogConfig {
@@ -64,7 +57,6 @@ pub(super) fn log_config(topic: &TopicConfig, settings: &PartitionSettings) -> L
             Configured::CreateTime => TimestampType::CreateTime,
             Configured::LogAppendTime => TimestampType::LogAppendTime,
         },
-        flush: settings.flush,
         producer_expiration_ms: settings.producer_expiration_ms,
     }
 }

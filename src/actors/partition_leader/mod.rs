@@ -12,6 +12,8 @@
 mod handle;
 mod messages;
 mod planned_read;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
@@ -372,6 +374,18 @@ impl PartitionLeader {
         Ok((removed, self.log.start_offset()))
     }
 
+    fn closed(
+        &mut self,
+        closed: Result<(), LogError>,
+        context: &mut Context<Self>,
+    ) -> Result<(), Refusal> {
+        context.stop();
+        closed.map_err(|error| self.refusal("close", &error))?;
+        let released = self.replica.synced(self.log.end_offset());
+        self.release(released);
+        Ok(())
+    }
+
     fn refusal(&self, what: &str, error: &LogError) -> Refusal {
         abort_if_fatal(error);
         let code = error.code();
@@ -504,20 +518,26 @@ impl Handler<Configure> for PartitionLeader {
 }
 
 impl Handler<Close> for PartitionLeader {
-    type Result = Result<(), Refusal>;
+    type Result = AtomicResponse<Self, Result<(), Refusal>>;
 
+    /// Nothing else is handled until the log is closed, off the arbiter: its neighbours are closed
+    /// at the same time.
     fn handle(&mut self, Close(closing): Close, context: &mut Self::Context) -> Self::Result {
         self.life_line.release();
-        context.stop();
         if closing == Closing::Discard {
-            return Ok(());
+            context.stop();
+            return AtomicResponse::new(Box::pin(fut::ready(Ok(()))));
         }
-        let closed = self.log.close();
-        if closed.is_ok() {
-            let released = self.replica.synced(self.log.end_offset());
-            self.release(released);
-        }
-        closed.map_err(|error| self.refusal("close", &error))
+        let job = self.log.begin_close();
+        let closed = async move {
+            let job = job?;
+            let closed = actix_rt::task::spawn_blocking(move || job.run()).await;
+            closed.unwrap_or_else(|panic| Err(LogError::Failed(panic.to_string())))
+        };
+        let closed = closed
+            .into_actor(self)
+            .map(|closed, leader, context| leader.closed(closed, context));
+        AtomicResponse::new(Box::pin(closed))
     }
 }
 

@@ -3,7 +3,7 @@
 //! A clone is a handful of reference counts, so every node publishes the latest image and readers
 //! keep one as long as they like, without locks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
@@ -87,6 +87,10 @@ impl Topic {
     }
 }
 
+/// How many deleted topics the image remembers. What replay does depends on it, so it belongs to the
+/// metadata version.
+pub(super) const DELETED_TOPICS_KEPT_MAX: usize = 10_000;
+
 /// All metadata as of one command. Changed only by [`MetadataImage::replay`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "StoredImage", into = "StoredImage")]
@@ -102,6 +106,8 @@ pub struct MetadataImage {
     /// Always the sum over `topics`.
     pub(super) partition_count: usize,
     pub(super) next_producer_id: i64,
+    /// The newest is last; at most [`DELETED_TOPICS_KEPT_MAX`].
+    pub(super) deleted_topics: Arc<VecDeque<TopicId>>,
     /// The last proposal of each proposer; see [`super::Proposal`].
     pub(super) last_proposals: Arc<BTreeMap<BrokerId, ProposalId>>,
 }
@@ -152,6 +158,12 @@ impl MetadataImage {
         self.ids_by_name.values().filter_map(|id| self.topic(*id))
     }
 
+    /// Whether the topic was there and was deleted: the only proof by which its data may be removed.
+    /// A topic that isn't known proves nothing, and the oldest deletions are forgotten.
+    pub fn was_deleted(&self, id: TopicId) -> bool {
+        self.topic(id).is_none() && self.deleted_topics.contains(&id)
+    }
+
     pub fn topic_count(&self) -> usize {
         self.topics.len()
     }
@@ -200,6 +212,8 @@ struct StoredImage {
     topics: Vec<Arc<Topic>>,
     next_producer_id: i64,
     last_proposals: Arc<BTreeMap<BrokerId, ProposalId>>,
+    #[serde(default)]
+    deleted_topics: Arc<VecDeque<TopicId>>,
 }
 
 impl Default for StoredImage {
@@ -212,6 +226,7 @@ impl Default for StoredImage {
             topics: Vec::new(),
             next_producer_id: 0,
             last_proposals: Arc::default(),
+            deleted_topics: Arc::default(),
         }
     }
 }
@@ -229,6 +244,7 @@ impl From<StoredImage> for MetadataImage {
             topics: Arc::new(stored.topics.into_iter().map(|t| (t.id, t)).collect()),
             next_producer_id: stored.next_producer_id,
             last_proposals: stored.last_proposals,
+            deleted_topics: stored.deleted_topics,
         }
     }
 }
@@ -243,6 +259,7 @@ impl From<MetadataImage> for StoredImage {
             topics: image.topics.values().cloned().collect(),
             next_producer_id: image.next_producer_id,
             last_proposals: image.last_proposals,
+            deleted_topics: image.deleted_topics,
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::image::DELETED_TOPICS_KEPT_MAX;
 use super::{Broker, BrokerEpoch, Endpoint, MetadataCommand, MetadataImage, Partition, Topic};
 use crate::model::{BrokerId, Incarnation, LeaderEpoch, PartitionId, TopicId, TopicName};
 
@@ -128,7 +129,16 @@ impl MetadataImage {
         if let Some(topic) = Arc::make_mut(&mut self.topics).remove(&id) {
             self.partition_count -= topic.partitions.len();
             Arc::make_mut(&mut self.ids_by_name).remove(&topic.name);
+            self.remember_deleted(id);
         }
+    }
+
+    fn remember_deleted(&mut self, id: TopicId) {
+        let deleted = Arc::make_mut(&mut self.deleted_topics);
+        if deleted.len() == DELETED_TOPICS_KEPT_MAX {
+            deleted.pop_front();
+        }
+        deleted.push_back(id);
     }
 
     fn add_partitions(&mut self, id: TopicId, first: i32, partitions: &[Vec<BrokerId>]) {

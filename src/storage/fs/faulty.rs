@@ -4,102 +4,24 @@
 //! and those that are on disk. [`FaultyFs::crash`] gives what a disk could hold after the power
 //! went: of what was not synced, anything may be there, in part, or not.
 //!
-//! What is harsher here than on ext4, where POSIX promises nothing: syncing a file doesn't put its
-//! name on disk, and names that were not synced come and go independently of each other.
+//! What is harsher here than on ext4, where POSIX promises nothing: syncing a file or a directory
+//! doesn't put its own name on disk, and names that were not synced come and go independently of each other.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod file;
+mod inode;
+mod names;
+
+use std::collections::BTreeSet;
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{File, FileSystem, Lock};
+use self::file::FaultyFile;
+use self::inode::Inode;
+use self::names::{NameChange, Names, Node};
+use super::{File, FileSystem, Lock, Random};
 use crate::model::Timestamp;
-
-/// Pages are written to disk as a whole or torn.
-const PAGE: usize = 4096;
-/// What a disk writes at once.
-const SECTOR: usize = 512;
-
-/// A small generator of random numbers (splitmix64): the same seed gives the same faults.
-#[derive(Clone, Debug)]
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Random {
-        Random(seed ^ 0x9e37_79b9_7f4a_7c15)
-    }
-
-    pub fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `limit`, which is above 0.
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.draw() % limit
-    }
-
-    /// True once in `times`.
-    pub fn one_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-}
-
-#[derive(Clone, Debug, Default)]
-struct Inode {
-    written: Vec<u8>,
-    synced: Vec<u8>,
-    /// From here on `written` may differ from `synced`.
-    dirty_from: usize,
-}
-
-/// A change of names that isn't on disk yet.
-#[derive(Clone, Debug)]
-enum NameChange {
-    Link(PathBuf, usize),
-    Unlink(PathBuf),
-    Rename(PathBuf, PathBuf),
-}
-
-impl NameChange {
-    fn parent(&self) -> Option<&Path> {
-        match self {
-            NameChange::Link(path, _) | NameChange::Unlink(path) => path.parent(),
-            NameChange::Rename(_, to) => to.parent(),
-        }
-    }
-
-    fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
-        match self {
-            NameChange::Link(path, inode) => {
-                names.insert(path.clone(), *inode);
-            }
-            NameChange::Unlink(path) => {
-                names.remove(path);
-            }
-            NameChange::Rename(from, to) => {
-                let moved: Vec<_> = names
-                    .range(from.clone()..)
-                    .take_while(|(path, _)| path.starts_with(from))
-                    .map(|(path, inode)| (path.clone(), *inode))
-                    .collect();
-                for (path, inode) in moved {
-                    names.remove(&path);
-                    let rest = path.strip_prefix(from).unwrap_or(Path::new(""));
-                    let new = match rest.as_os_str().is_empty() {
-                        true => to.clone(),
-                        false => to.join(rest),
-                    };
-                    names.insert(new, inode);
-                }
-            }
-        }
-    }
-}
 
 /// What was asked for to go wrong.
 #[derive(Clone, Debug, Default)]
@@ -119,26 +41,31 @@ struct Faults {
 #[derive(Clone, Debug)]
 struct State {
     inodes: Vec<Inode>,
-    names: BTreeMap<PathBuf, usize>,
-    dirs: BTreeSet<PathBuf>,
-    durable_names: BTreeMap<PathBuf, usize>,
+    names: Names,
+    durable_names: Names,
     pending: Vec<NameChange>,
     locks: BTreeSet<PathBuf>,
     faults: Faults,
     random: Random,
     syncs: u64,
+    /// What a write notes as the time of its file.
+    time: Timestamp,
 }
 
 /// The file system. A clone is the same one.
 #[derive(Clone)]
 pub struct FaultyFs {
     state: Arc<Mutex<State>>,
+    at_sync: Arc<Mutex<Option<AtSync>>>,
 }
+
+/// Called before each sync of a file.
+type AtSync = Arc<dyn Fn() + Send + Sync>;
 
 impl fmt::Debug for FaultyFs {
     /// Its names only: the content would drown them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.state().names.keys()).finish()
+        f.debug_set().entries(self.state().names.paths()).finish()
     }
 }
 
@@ -193,78 +120,17 @@ impl State {
     }
 
     fn used_bytes(&self) -> u64 {
-        let live: BTreeSet<usize> = self.names.values().copied().collect();
+        let live = self.names.files();
         live.iter()
             .map(|i| self.inodes[*i].written.len() as u64)
             .sum()
     }
 }
 
+/// When a new file system begins to live.
+const FIRST_TIME: Timestamp = Timestamp(1_700_000_000_000);
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
-
-impl Inode {
-    fn sync(&mut self) {
-        let from = self
-            .dirty_from
-            .min(self.written.len())
-            .min(self.synced.len());
-        self.synced.truncate(from);
-        self.synced.extend_from_slice(&self.written[from..]);
-        self.dirty_from = self.written.len();
-    }
-
-    fn write(&mut self, position: usize, bytes: &[u8]) {
-        let end = position + bytes.len();
-        if self.written.len() < end {
-            self.written.resize(end, 0);
-        }
-        self.written[position..end].copy_from_slice(bytes);
-        self.dirty_from = self.dirty_from.min(position);
-    }
-
-    /// What may be on disk of this file.
-    fn after_crash(&self, random: &mut Random) -> Vec<u8> {
-        if self.dirty_from >= self.written.len() && self.synced.len() == self.written.len() {
-            return self.synced.clone();
-        }
-        let (low, high) = match self.synced.len() <= self.written.len() {
-            true => (self.synced.len(), self.written.len()),
-            false => (self.written.len(), self.synced.len()),
-        };
-        let len = match random.below(4) {
-            0 => low,
-            1 => high,
-            _ => low + random.below((high - low) as u64 + 1) as usize,
-        };
-        let mut disk = self.written[..len.min(self.written.len())].to_vec();
-        if disk.len() < len {
-            disk.extend_from_slice(&self.synced[disk.len()..len]);
-        }
-        // Where the content differs, each sector may have been written or not.
-        let all_written = random.one_in(2);
-        for sector in (self.dirty_from / SECTOR * SECTOR..len).step_by(SECTOR) {
-            if all_written || random.one_in(2) {
-                continue;
-            }
-            let from = sector.max(self.dirty_from);
-            let to = len.min(sector + SECTOR);
-            let old = from.min(self.synced.len())..to.min(self.synced.len());
-            disk[from..to].fill(0);
-            disk[from..from + old.len()].copy_from_slice(&self.synced[old]);
-        }
-        // The last page that isn't all synced may be torn.
-        let torn_from = (len.saturating_sub(1) / PAGE * PAGE).max(self.synced.len());
-        if torn_from < len && random.one_in(2) {
-            let from = torn_from + random.below((len - torn_from) as u64) as usize;
-            let zeros = random.one_in(2);
-            for byte in &mut disk[from..] {
-                *byte = if zeros { 0 } else { random.draw() as u8 };
-            }
-        }
-        disk
-    }
-}
 
 impl FaultyFs {
     /// An empty file system; the seed decides what a crash leaves.
@@ -272,15 +138,16 @@ impl FaultyFs {
         FaultyFs {
             state: Arc::new(Mutex::new(State {
                 inodes: Vec::new(),
-                names: BTreeMap::new(),
-                dirs: BTreeSet::new(),
-                durable_names: BTreeMap::new(),
+                names: Names::default(),
+                durable_names: Names::default(),
                 pending: Vec::new(),
                 locks: BTreeSet::new(),
                 faults: Faults::default(),
                 random: Random::new(seed),
                 syncs: 0,
+                time: FIRST_TIME,
             })),
+            at_sync: Arc::default(),
         }
     }
 
@@ -311,7 +178,8 @@ impl FaultyFs {
                 change.apply(&mut names);
             }
         }
-        let kept: BTreeSet<usize> = names.values().copied().collect();
+        names.drop_orphans();
+        let kept = names.files();
         let disk = inodes.iter().enumerate().map(|(number, inode)| {
             let content = match kept.contains(&number) {
                 true => inode.after_crash(random),
@@ -321,6 +189,7 @@ impl FaultyFs {
                 dirty_from: content.len(),
                 written: content.clone(),
                 synced: content,
+                modified: inode.modified,
             }
         });
         let disk: Vec<Inode> = disk.collect();
@@ -328,15 +197,16 @@ impl FaultyFs {
             inodes: disk,
             durable_names: names.clone(),
             names,
-            dirs: old.dirs.clone(),
             pending: Vec::new(),
             locks: BTreeSet::new(),
             faults: Faults::default(),
             random: Random::new(old.random.draw()),
             syncs: 0,
+            time: old.time,
         };
         FaultyFs {
             state: Arc::new(Mutex::new(state)),
+            at_sync: Arc::default(),
         }
     }
 
@@ -347,6 +217,7 @@ impl FaultyFs {
         state.locks.clear();
         FaultyFs {
             state: Arc::new(Mutex::new(state)),
+            at_sync: Arc::default(),
         }
     }
 
@@ -363,6 +234,11 @@ impl FaultyFs {
     /// The power goes while this operation is carried out, counted from the first.
     pub fn lose_power_at(&self, operation: u64) {
         self.state().faults.power_lost_at = Some(operation);
+    }
+
+    /// From now on it is this late.
+    pub fn set_time(&self, time: Timestamp) {
+        self.state().time = time;
     }
 
     pub fn has_power(&self) -> bool {
@@ -390,10 +266,27 @@ impl FaultyFs {
         self.state().faults.syncs_fail = true;
     }
 
+    /// From now on each sync of a file calls this first, and may be held up by it.
+    pub fn at_each_sync(&self, call: impl Fn() + Send + Sync + 'static) {
+        let mut at_sync = self.at_sync.lock().unwrap_or_else(PoisonError::into_inner);
+        *at_sync = Some(Arc::new(call));
+    }
+
+    fn before_sync(&self) {
+        let at_sync = self
+            .at_sync
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(call) = at_sync {
+            call();
+        }
+    }
+
     /// Flips one bit of a file, on disk and in memory.
     pub fn flip_bit(&self, path: &Path, position: u64, bit: u8) {
         let mut state = self.state();
-        if let Some(inode) = state.names.get(path).copied() {
+        if let Some(inode) = state.names.file(path) {
             let inode = &mut state.inodes[inode];
             for content in [&mut inode.written, &mut inode.synced] {
                 if let Some(byte) = content.get_mut(position as usize) {
@@ -401,98 +294,6 @@ impl FaultyFs {
                 }
             }
         }
-    }
-}
-
-/// An open file of a [`FaultyFs`].
-#[derive(Debug)]
-struct FaultyFile {
-    fs: FaultyFs,
-    inode: usize,
-}
-
-impl File for FaultyFile {
-    fn write_vectored_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
-        let mut state = self.fs.state();
-        state.operation()?;
-        let bytes: Vec<u8> = parts
-            .iter()
-            .map(|part| &part[..])
-            .collect::<Vec<_>>()
-            .concat();
-        let end = position + bytes.len() as u64;
-        let len = state.inodes[self.inode].written.len() as u64;
-        let grows = end.saturating_sub(len);
-        let room = match state.faults.capacity_bytes {
-            Some(capacity) => capacity.saturating_sub(state.used_bytes()),
-            None => u64::MAX,
-        };
-        let fits = bytes.len() as u64 - grows.saturating_sub(room).min(bytes.len() as u64);
-        state.inodes[self.inode].write(position as usize, &bytes[..fits as usize]);
-        if fits < bytes.len() as u64 {
-            return Err(io::Error::from_raw_os_error(ENOSPC));
-        }
-        state.done(())
-    }
-
-    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        let state = self.fs.state();
-        state.alive()?;
-        let content = &state.inodes[self.inode].written;
-        let from = (position as usize).min(content.len());
-        let len = buffer.len().min(content.len() - from);
-        buffer[..len].copy_from_slice(&content[from..from + len]);
-        Ok(len)
-    }
-
-    fn read_at_cached(&self, buffer: &mut [u8], position: u64) -> io::Result<Option<usize>> {
-        // Sometimes a part is in memory only, sometimes nothing.
-        let len = {
-            let mut state = self.fs.state();
-            match state.random.below(4) {
-                0 => return Ok(None),
-                1 => state.random.below(buffer.len() as u64 + 1) as usize,
-                _ => buffer.len(),
-            }
-        };
-        self.read_at(&mut buffer[..len], position).map(Some)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.fs.state();
-        state.operation()?;
-        if state.faults.syncs_fail {
-            let inode = &mut state.inodes[self.inode];
-            inode.dirty_from = inode.written.len();
-            return Err(io::Error::from_raw_os_error(EIO));
-        }
-        state.alive()?;
-        state.syncs += 1;
-        state.inodes[self.inode].sync();
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut state = self.fs.state();
-        state.operation()?;
-        let inode = &mut state.inodes[self.inode];
-        inode.dirty_from = inode.dirty_from.min(len as usize).min(inode.written.len());
-        inode.written.resize(len as usize, 0);
-        state.done(())
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        let state = self.fs.state();
-        state.alive()?;
-        Ok(state.inodes[self.inode].written.len() as u64)
-    }
-
-    fn preallocate(&self, _position: u64, _len: u64) -> io::Result<()> {
-        self.fs.state().alive()
-    }
-
-    fn modified(&self) -> io::Result<Timestamp> {
-        Ok(Timestamp(0))
     }
 }
 
@@ -523,8 +324,8 @@ impl FileSystem for FaultyFs {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let state = self.state();
         state.alive()?;
-        match state.names.get(path) {
-            Some(inode) => Ok(self.file(*inode)),
+        match state.names.file(path) {
+            Some(inode) => Ok(self.file(inode)),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
@@ -536,16 +337,20 @@ impl FileSystem for FaultyFs {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let mut state = self.state();
         state.operation()?;
-        let inode = match state.names.get(path).copied() {
+        if !path.parent().is_some_and(|dir| state.names.is_dir(dir)) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let inode = match state.names.file(path) {
             Some(inode) => {
                 state.inodes[inode].dirty_from = 0;
                 state.inodes[inode].written.clear();
                 inode
             }
             None => {
-                state.inodes.push(Inode::default());
+                let time = state.time;
+                state.inodes.push(Inode::new(time));
                 let inode = state.inodes.len() - 1;
-                state.change(NameChange::Link(path.to_owned(), inode));
+                state.change(NameChange::Link(path.to_owned(), Node::File(inode)));
                 inode
             }
         };
@@ -563,7 +368,7 @@ impl FileSystem for FaultyFs {
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.operation()?;
-        if !state.names.contains_key(path) {
+        if state.names.file(path).is_none() {
             return Err(io::ErrorKind::NotFound.into());
         }
         state.change(NameChange::Unlink(path.to_owned()));
@@ -573,40 +378,41 @@ impl FileSystem for FaultyFs {
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.operation()?;
-        let inside: Vec<PathBuf> = state
-            .names
-            .keys()
-            .filter(|n| n.starts_with(path))
-            .cloned()
-            .collect();
+        let inside = state.names.within(path);
         for name in inside {
             state.change(NameChange::Unlink(name));
         }
-        state.dirs.retain(|dir| !dir.starts_with(path));
         state.done(())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let state = self.state();
         state.alive()?;
-        if !state.dirs.contains(dir) {
+        if !state.names.is_dir(dir) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let paths = state.names.keys().chain(state.dirs.iter());
-        let names: BTreeSet<String> = paths
-            .filter_map(|path| path.strip_prefix(dir).ok()?.iter().next()?.to_str())
-            .map(str::to_owned)
-            .collect();
-        Ok(names.into_iter().collect())
+        let children = state.names.paths().filter(|p| p.parent() == Some(dir));
+        let name = |path: &PathBuf| path.file_name()?.to_str().map(str::to_owned);
+        Ok(children.filter_map(name).collect())
+    }
+
+    fn is_dir(&self, path: &Path) -> io::Result<bool> {
+        let state = self.state();
+        state.alive()?;
+        Ok(state.names.is_dir(path))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.alive()?;
-        for dir in path.ancestors() {
-            state.dirs.insert(dir.to_owned());
+        let ancestors: Vec<&Path> = path.ancestors().collect();
+        for dir in ancestors.into_iter().rev() {
+            if !state.names.is_dir(dir) {
+                state.operation()?;
+                state.change(NameChange::Link(dir.to_owned(), Node::Dir));
+            }
         }
-        Ok(())
+        state.done(())
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

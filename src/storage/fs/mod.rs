@@ -10,6 +10,8 @@
 
 #[cfg(any(test, feature = "chaos"))]
 mod faulty;
+#[cfg(any(test, feature = "chaos"))]
+mod random;
 mod real;
 
 use std::fmt;
@@ -18,7 +20,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 #[cfg(any(test, feature = "chaos"))]
-pub use faulty::{FaultyFs, Random};
+pub use faulty::FaultyFs;
+#[cfg(any(test, feature = "chaos"))]
+pub use random::Random;
 pub use real::RealFs;
 
 use crate::model::Timestamp;
@@ -82,6 +86,9 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// The names in a directory, in no order. A name that isn't UTF-8 is none of ours: left out.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
 
+    /// Whether there is a directory of that name.
+    fn is_dir(&self, path: &Path) -> io::Result<bool>;
+
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
 
     /// Puts the names in a directory on disk: creations, renames and removals.
@@ -115,7 +122,29 @@ pub fn replace_file(fs: &dyn FileSystem, path: &Path, content: &[u8]) -> io::Res
     file.write_vectored_at(&[IoSlice::new(content)], 0)?;
     file.sync_data()?;
     fs.rename(&temporary, path)?;
-    fs.sync_dir(path.parent().unwrap_or(Path::new(".")))
+    fs.sync_dir(parent_of(path))
+}
+
+/// Makes a directory with all its parents. When it returns, the names of those that it made are on
+/// disk.
+pub fn create_dir_durably(fs: &dyn FileSystem, dir: &Path) -> io::Result<()> {
+    let mut made = Vec::new();
+    for dir in dir.ancestors().filter(|dir| !dir.as_os_str().is_empty()) {
+        if fs.is_dir(dir)? {
+            break;
+        }
+        made.push(dir);
+    }
+    fs.create_dir_all(dir)?;
+    made.into_iter()
+        .rev()
+        .try_for_each(|dir| fs.sync_dir(parent_of(dir)))
+}
+
+/// The directory that holds the name.
+pub fn parent_of(path: &Path) -> &Path {
+    let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
 }
 
 /// Replaces a file for the process only: after a crash it may hold anything, or be missing.

@@ -7,7 +7,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::producer_state::Undo;
-use super::{AppendError, AppendKind, Appended, Log, LogError};
+use super::{AppendError, Appended, Log, LogError};
 use crate::model::{LeaderEpoch, Offset, Timestamp};
 use crate::record::{Batch, BatchHeader, TimestampType};
 
@@ -131,7 +131,6 @@ impl Log {
                 base_offset: header.base_offset,
                 next_offset: next,
                 log_append_time: self.log_append_time(now),
-                kind: AppendKind::New,
             }));
         }
         self.write(&mut staged)?;
@@ -166,7 +165,6 @@ impl Log {
             base_offset: d.base_offset,
             next_offset: d.next_offset,
             log_append_time: self.log_append_time(d.timestamp),
-            kind: AppendKind::Duplicate,
         }))
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::segment::Start;
 use crate::model::{ErrorCode, LeaderEpoch, Offset};
 
 /// A fault of the whole log: the call did nothing.
@@ -33,6 +34,14 @@ pub enum LogError {
         offset: Offset,
         reason: String,
     },
+    /// Nothing was made in its place.
+    #[error(
+        "the log's directory {} is missing, and was there before, as {} says: its records are lost \
+         unless the directory is restored (removing that file begins an empty log)",
+        dir.display(),
+        witness.display()
+    )]
+    Vanished { dir: PathBuf, witness: PathBuf },
     #[error("offset {asked} isn't in this log, which holds {start} to {end}")]
     OffsetOutOfRange {
         asked: Offset,
@@ -59,6 +68,15 @@ impl LogError {
         }
     }
 
+    pub(super) fn corrupt(file: PathBuf, at: Start, reason: String) -> LogError {
+        LogError::Corrupt {
+            file,
+            position: at.position,
+            offset: at.offset,
+            reason,
+        }
+    }
+
     pub(super) fn sync_failed(file: &Path) -> impl FnOnce(io::Error) -> LogError + '_ {
         move |source| LogError::SyncFailed {
             file: file.to_owned(),
@@ -79,6 +97,7 @@ impl LogError {
             LogError::Storage { .. }
             | LogError::SyncFailed { .. }
             | LogError::Corrupt { .. }
+            | LogError::Vanished { .. }
             | LogError::Truncated
             | LogError::Failed(_) => ErrorCode::KafkaStorageError,
         }

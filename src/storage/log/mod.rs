@@ -4,7 +4,7 @@
 //!
 //! One owner (the partition's actor) appends, rolls, truncates and plans; nothing here locks. What
 //! waits for the disk is handed out as a job to be run elsewhere: [`SyncJob`], [`ReadPlan`],
-//! [`CheckpointJob`], [`Removed`]. A job holds the files that it needs, so the log may move on, and
+//! [`CheckpointJob`], [`Removed`], [`CloseJob`]. A job holds the files that it needs, so the log may move on, and
 //! a [`Lease`] on the directory, so that nobody opens it again before the job has ended.
 //!
 //! # What holds, always
@@ -31,6 +31,7 @@ mod epochs;
 mod error;
 mod index;
 mod inspect;
+mod producer_snapshots;
 mod producer_state;
 mod read;
 mod read_buffers;
@@ -53,6 +54,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use close::CloseJob;
 pub use error::{AppendError, LogError};
 pub use inspect::{inspect, BadBytes, InspectedBatch};
 pub use read::{FirstBatch, ReadPlan};
@@ -68,6 +70,7 @@ use self::sync::Unsynced;
 use super::checkpoint::{CheckpointJob, CheckpointOrder, LogCheckpoint, Producers, SegmentLargest};
 use super::fs::{File, FileSystem};
 use super::lease::Lease;
+use super::witness::Witness;
 use crate::model::{LeaderEpoch, Offset, Timestamp};
 use crate::record::TimestampType;
 
@@ -81,15 +84,6 @@ pub enum Shutdown {
     Clean,
     /// It was killed, or the power went.
     Unclean,
-}
-
-/// When an append counts as done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flush {
-    /// When a sync has covered it.
-    Synced,
-    /// When the operating system has it, as Kafka's default is.
-    Os,
 }
 
 /// What of a topic's configuration its logs go by.
@@ -107,8 +101,6 @@ pub struct LogConfig {
     pub index_interval_bytes: u64,
     /// Whose clock the records have (`message.timestamp.type`).
     pub timestamp_type: TimestampType,
-    /// When an append counts as done: for the actor; the log itself never waits for a sync.
-    pub flush: Flush,
     /// After this a silent producer is forgotten (`producer.id.expiration.ms`).
     pub producer_expiration_ms: i64,
 }
@@ -123,20 +115,13 @@ impl Default for LogConfig {
             retention_ms: Some(7 * 24 * 60 * 60 * 1000),
             index_interval_bytes: 4096,
             timestamp_type: TimestampType::CreateTime,
-            flush: Flush::Synced,
             producer_expiration_ms: 24 * 60 * 60 * 1000,
         }
     }
 }
 
-/// Whether a batch of an append is in the log by this append, or was there before (KIP-98).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AppendKind {
-    New,
-    Duplicate,
-}
-
-/// Where a batch is in the log.
+/// Where a batch is in the log: by this append, or since an earlier one where a producer has sent it
+/// twice (KIP-98).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
     pub base_offset: Offset,
@@ -144,7 +129,6 @@ pub struct Appended {
     pub next_offset: Offset,
     /// `NONE` where the topic has the producer's time.
     pub log_append_time: Timestamp,
-    pub kind: AppendKind,
 }
 
 /// One partition's log.
@@ -152,6 +136,7 @@ pub struct Appended {
 pub struct Log {
     fs: Arc<dyn FileSystem>,
     dir: PathBuf,
+    witness: Witness,
     config: LogConfig,
     /// In the order of their offsets; `active` comes after them.
     sealed: VecDeque<Sealed>,
@@ -266,13 +251,16 @@ impl Log {
             checkpoint,
             self.checkpoint_order.clone(),
             number,
+            self.unsynced.is_new_log().then(|| self.witness.clone()),
             self.lease.clone(),
         )
     }
 
-    fn write_checkpoint(&self, recovery_point: Offset) -> Result<(), LogError> {
+    fn write_checkpoint(&mut self, recovery_point: Offset) -> Result<(), LogError> {
         let job = self.checkpoint_with(recovery_point);
-        job.run().map_err(LogError::storage("write", &job.path()))
+        job.run().map_err(LogError::storage("write", &job.path()))?;
+        self.unsynced.note_first_checkpoint();
+        Ok(())
     }
 }
 

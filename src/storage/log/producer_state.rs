@@ -17,7 +17,7 @@ use bytes::{Buf, BufMut};
 
 use super::AppendError;
 use crate::model::{Offset, Timestamp};
-use crate::record::BatchHeader;
+use crate::record::{BatchHeader, TimestampType};
 
 /// How many batches of a producer are remembered: a client's `max.in.flight` at most (KIP-98).
 const BATCHES_KEPT_MAX: usize = 5;
@@ -43,6 +43,12 @@ struct Producer {
     batches: VecDeque<KeptBatch>,
 }
 
+impl Producer {
+    fn last_offset(&self) -> Offset {
+        self.batches.back().map_or(Offset::NONE, |b| b.next_offset)
+    }
+}
+
 /// A batch that is in the log already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Duplicate {
@@ -56,12 +62,23 @@ pub(super) struct Duplicate {
 pub(super) struct Undo {
     producer_id: i64,
     before: Option<Producer>,
+    /// Who was forgotten to make room for it.
+    forgotten: Vec<(i64, Producer)>,
 }
 
 /// The idempotent producers of one log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ProducerState {
     producers: HashMap<i64, Producer>,
+}
+
+/// When a batch was written that is found in a file: what the leader stamped on it, or else when
+/// the file was written last. The producer's own timestamp says nothing about that.
+pub(super) fn written_at(header: &BatchHeader, file_written: Timestamp) -> Timestamp {
+    match header.attributes.timestamp_type() {
+        TimestampType::LogAppendTime => header.max_timestamp,
+        TimestampType::CreateTime => file_written,
+    }
 }
 
 /// Whether the batch carries a producer's sequence.
@@ -139,9 +156,11 @@ impl ProducerState {
         if !is_idempotent(header) {
             return None;
         }
-        if self.producers.len() >= PRODUCERS_MAX {
-            self.forget_oldest();
-        }
+        let is_new = !self.producers.contains_key(&header.producer_id);
+        let forgotten = match is_new && self.producers.len() >= PRODUCERS_MAX {
+            true => self.forget_oldest(),
+            false => Vec::new(),
+        };
         let before = self.producers.get(&header.producer_id).cloned();
         let producer = self.producers.entry(header.producer_id);
         let producer = producer.or_insert_with(|| Producer {
@@ -167,6 +186,7 @@ impl ProducerState {
         Some(Undo {
             producer_id: header.producer_id,
             before,
+            forgotten,
         })
     }
 
@@ -176,6 +196,7 @@ impl ProducerState {
             Some(before) => self.producers.insert(undo.producer_id, before),
             None => self.producers.remove(&undo.producer_id),
         };
+        self.producers.extend(undo.forgotten);
     }
 
     /// Forgets producers that have not written for `expiration_ms`.
@@ -184,14 +205,35 @@ impl ProducerState {
             .retain(|_, p| now - p.last_seen < expiration_ms);
     }
 
-    fn forget_oldest(&mut self) {
-        let mut ages: Vec<Timestamp> = self.producers.values().map(|p| p.last_seen).collect();
-        ages.sort_unstable();
-        let oldest_kept = ages[ages.len() / 10];
-        self.producers.retain(|_, p| p.last_seen > oldest_kept);
-        log::warn!(
-            "a log forgot producers that wrote before {oldest_kept}: it keeps {PRODUCERS_MAX}"
-        );
+    /// Forgets the tenth that wrote longest ago; of those that wrote at the same time, whose last
+    /// batch lies lowest in the log: a replay sees many at the same time.
+    fn forget_oldest(&mut self) -> Vec<(i64, Producer)> {
+        let mut by_age: Vec<(Timestamp, Offset, i64)> = self
+            .producers
+            .iter()
+            .map(|(id, p)| (p.last_seen, p.last_offset(), *id))
+            .collect();
+        by_age.sort_unstable();
+        by_age.truncate(by_age.len().div_ceil(10));
+        if let Some((last_seen, ..)) = by_age.last() {
+            log::warn!(
+                "a log forgot {} producers, which wrote last at {last_seen} or before: it keeps \
+                 {PRODUCERS_MAX}",
+                by_age.len()
+            );
+        }
+        let forget = |(_, _, id): (_, _, i64)| Some((id, self.producers.remove(&id)?));
+        by_age.into_iter().filter_map(forget).collect()
+    }
+
+    /// Takes over when each producer wrote last from `before`, who saw them write; a replay knows
+    /// it less well.
+    pub fn keep_times_of(&mut self, before: &ProducerState) {
+        for (id, producer) in &mut self.producers {
+            if let Some(seen) = before.producers.get(id) {
+                producer.last_seen = seen.last_seen;
+            }
+        }
     }
 
     /// The snapshot's bytes: version, count, producers, CRC-32C of all before it.
@@ -377,6 +419,30 @@ mod tests {
         assert!(state.producers.contains_key(&(PRODUCERS_MAX as i64 + 9)));
         state.expire(Timestamp(1_000_000), 1_000);
         assert!(state.is_empty());
+    }
+
+    #[test]
+    fn the_tenth_that_wrote_longest_ago_is_forgotten_also_where_all_are_as_old() {
+        let all = PRODUCERS_MAX as i64;
+        let forgotten = all / 10;
+        for ascending in [true, false] {
+            let mut state = ProducerState::default();
+            for offset in 0..all {
+                let id = if ascending { offset } else { all - offset };
+                state.record(&batch(id, 0, 0, 1), Offset(offset), Timestamp(5));
+            }
+            // One that is known needs no room.
+            let newest = if ascending { all - 1 } else { 1 };
+            state.record(&batch(newest, 0, 1, 1), Offset(all), Timestamp(5));
+            assert_eq!(state.producers.len() as i64, all);
+            let full = state.clone();
+            let undo = state.record(&batch(all + 1, 0, 0, 1), Offset(all + 1), Timestamp(5));
+            assert_eq!(state.producers.len() as i64, all - forgotten + 1);
+            let is_kept = |p: &Producer| p.batches[0].base_offset >= Offset(forgotten);
+            assert!(state.producers.values().all(is_kept));
+            state.undo(undo.unwrap());
+            assert!(state == full, "what was forgotten is back");
+        }
     }
 
     #[test]

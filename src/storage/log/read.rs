@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::epochs::LeaderEpochs;
 use super::read_buffers::Buffer;
-use super::scan::check_header;
+use super::scan::{check_header, ends_too_early};
 use super::segment::{segment_path, Sealed, Start, LOG_SUFFIX};
 use super::{Log, LogError};
 use crate::model::Offset;
@@ -252,6 +252,12 @@ impl ReadPlan {
                 to: at,
                 end: next,
             },
+            None if next.position == self.end_position && next.offset < self.segment_end => {
+                Look::Bad {
+                    at: next,
+                    reason: ends_too_early(self.segment_end),
+                }
+            }
             None => Look::Nothing,
         }
     }

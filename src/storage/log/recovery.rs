@@ -1,39 +1,41 @@
 //! Opening a log, whatever the last run left behind.
 //!
-//! All segments below the recovery point are taken as they are: their checksums are compared when
-//! they are read. From the recovery point on each batch is checked. The first that isn't whole
-//! ends the log: it and all that follows is the tail that no sync had covered, and is cut. What
-//! isn't whole *below* the recovery point was on disk once: that is corruption, nothing is cut,
-//! and the log doesn't open.
+//! All segments below the recovery point are taken as they are, once their last batches are seen to
+//! lead to the next segment: their checksums are compared when they are read. From the recovery
+//! point on each batch is checked. The first that isn't whole ends the log: it and all that follows
+//! is the tail that no sync had covered, and is cut. What isn't whole *below* the recovery point was
+//! on disk once: that is corruption, nothing is cut, and the log doesn't open.
 //!
-//! After a clean stop the recovery point is the end, so there is nothing to scan; it is the same
-//! way for both.
+//! What was scanned is synced, and the checkpoint says so: the next start doesn't scan it again, and
+//! what goes bad of it from now on is corruption. After a clean stop the recovery point is the end,
+//! so there is nothing to scan; it is the same way for both.
+
+mod segments;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::segments::{Ended, Scanned};
 use super::epochs::LeaderEpochs;
 use super::index::{Entry, OffsetEntry, TimeEntry};
+use super::producer_snapshots::load_producers;
 use super::producer_state::ProducerState;
-use super::scan::{Check, Scanner, Step};
-use super::segment::{
-    base_of, segment_path, Active, Indexer, Largest, Sealed, Start, LOG_SUFFIX, SNAPSHOT_SUFFIX,
-};
+use super::segment::{base_of, segment_path, Active, Sealed, LOG_SUFFIX};
 use super::sync::Unsynced;
 use super::{bounded, Log, LogConfig, LogError, Shutdown};
 use crate::model::{Offset, Timestamp};
-use crate::record::BatchHeader;
 use crate::storage::checkpoint::{Loaded, LogCheckpoint, Producers, CHECKPOINT_FILE};
-use crate::storage::fs::{read_all, File, FileSystem, TEMPORARY_SUFFIX};
+use crate::storage::fs::{File, FileSystem, TEMPORARY_SUFFIX};
 use crate::storage::lease::Lease;
+use crate::storage::witness::{LogHome, Witness};
 
 /// What recovery goes by.
 struct Recovery {
     fs: Arc<dyn FileSystem>,
     dir: PathBuf,
+    witness: Witness,
     config: LogConfig,
     now: Timestamp,
     /// Everything below it was synced.
@@ -57,7 +59,8 @@ enum Tail {
 }
 
 impl Log {
-    /// Opens the log in `dir`, or makes one.
+    /// Opens the log in its home, or makes one; refused where its witness says that it must be
+    /// there, and it isn't.
     ///
     /// `Err(Corrupt)` names the file and the position of the first bytes that aren't what was
     /// synced: the partition is offline then, and nothing has been changed.
@@ -65,12 +68,14 @@ impl Log {
     /// `lease` is dropped with the log or the last of its jobs, whichever ends later.
     pub fn open(
         fs: Arc<dyn FileSystem>,
-        dir: &Path,
+        home: &LogHome,
         config: LogConfig,
         last: Shutdown,
         now: Timestamp,
         lease: Lease,
     ) -> Result<Log, LogError> {
+        let dir = &*home.dir;
+        let witness = find_witness(&*fs, home)?;
         fs.create_dir_all(dir)
             .map_err(LogError::storage("create", dir))?;
         let names = fs.list(dir).map_err(LogError::storage("list", dir))?;
@@ -85,7 +90,24 @@ impl Log {
             Loaded::Found(checkpoint) => checkpoint.recovery_point,
             _ => Offset::ZERO,
         };
-        let mut recovery = Recovery::new(fs, dir, bounded(config), now, loaded, &segments, lease);
+        let (checkpoint, tail) = known_of(loaded, &segments, witness);
+        let mut recovery = Recovery {
+            fs,
+            dir: dir.to_owned(),
+            witness: home.witness.clone(),
+            config: bounded(config),
+            now,
+            recovery_point: first_of(&segments),
+            tail,
+            epochs: LeaderEpochs::default(),
+            checkpoint: None,
+            unsynced_files: Vec::new(),
+            names_changed: false,
+            lease,
+        };
+        if let Some(checkpoint) = checkpoint {
+            recovery.go_by(checkpoint);
+        }
         recovery.remove_rubbish(&names)?;
         recovery.remove_deleted_segments(&mut segments)?;
         let log = recovery.run(segments)?;
@@ -100,50 +122,45 @@ impl Log {
     }
 }
 
+fn first_of(segments: &[Offset]) -> Offset {
+    segments.first().copied().unwrap_or(Offset::ZERO)
+}
+
+/// Looks for the witness. Where it is, the directory must be.
+fn find_witness<'a>(fs: &dyn FileSystem, home: &'a LogHome) -> Result<Option<&'a Path>, LogError> {
+    let failed = |e| LogError::storage("look at", &home.dir)(e);
+    let witness = home.witness.find(fs).map_err(failed)?;
+    match witness {
+        Some(witness) if !fs.is_dir(&home.dir).map_err(failed)? => Err(LogError::Vanished {
+            dir: home.dir.clone(),
+            witness: witness.to_owned(),
+        }),
+        _ => Ok(witness),
+    }
+}
+
+/// What the checkpoint says, and what follows from that for the tail.
+fn known_of(
+    loaded: Loaded,
+    segments: &[Offset],
+    witness: Option<&Path>,
+) -> (Option<LogCheckpoint>, Tail) {
+    let may_be_new = segments.len() <= 1 && first_of(segments) == Offset::ZERO;
+    match loaded {
+        Loaded::Found(checkpoint) => (Some(checkpoint), Tail::MayBeCut),
+        // A log's checkpoint comes with its first sync, and then its witness: this one never had any.
+        Loaded::Missing if may_be_new && witness.is_none() => (None, Tail::MayBeCut),
+        Loaded::Missing => (None, Tail::MustBeWhole("is missing".into())),
+        Loaded::Damaged(reason) => (None, Tail::MustBeWhole(format!("is damaged ({reason})"))),
+    }
+}
+
 impl Recovery {
-    fn new(
-        fs: Arc<dyn FileSystem>,
-        dir: &Path,
-        config: LogConfig,
-        now: Timestamp,
-        loaded: Loaded,
-        segments: &[Offset],
-        lease: Lease,
-    ) -> Recovery {
-        let first = segments.first().copied().unwrap_or(Offset::ZERO);
-        let (checkpoint, tail) = match loaded {
-            Loaded::Found(checkpoint) => (Some(checkpoint), Tail::MayBeCut),
-            // A log's checkpoint comes with its first sync: this one never had any.
-            Loaded::Missing if segments.len() <= 1 && first == Offset::ZERO => {
-                (None, Tail::MayBeCut)
-            }
-            Loaded::Missing => (None, Tail::MustBeWhole("is missing".into())),
-            Loaded::Damaged(reason) => (None, Tail::MustBeWhole(format!("is damaged ({reason})"))),
-        };
-        let recovery_point = match &checkpoint {
-            Some(checkpoint) => checkpoint.recovery_point,
-            None => first,
-        };
-        let mut epochs = LeaderEpochs::new(
-            checkpoint
-                .as_ref()
-                .map(|c| c.epochs.clone())
-                .unwrap_or_default(),
-        );
-        epochs.truncate_end(recovery_point);
-        Recovery {
-            fs,
-            dir: dir.to_owned(),
-            config,
-            now,
-            recovery_point,
-            tail,
-            epochs,
-            checkpoint,
-            unsynced_files: Vec::new(),
-            names_changed: false,
-            lease,
-        }
+    fn go_by(&mut self, checkpoint: LogCheckpoint) {
+        self.recovery_point = checkpoint.recovery_point;
+        self.epochs = LeaderEpochs::new(checkpoint.epochs.clone());
+        self.epochs.truncate_end(self.recovery_point);
+        self.checkpoint = Some(checkpoint);
     }
 
     fn start_offset(&self) -> Offset {
@@ -261,101 +278,6 @@ impl Recovery {
         })
     }
 
-    /// A segment that lies below the recovery point.
-    fn take_as_it_is(&self, base: Offset, next: Offset) -> Result<Sealed, LogError> {
-        let path = segment_path(&self.dir, base, LOG_SUFFIX);
-        let file = self.fs.open_read_only(&path);
-        let size = file
-            .and_then(|file| file.len())
-            .map_err(LogError::storage("look at", &path))?;
-        if size == 0 {
-            return Err(self.corrupt(base, 0, base, "the segment is empty".into()));
-        }
-        Ok(Sealed::new(base, next, size))
-    }
-
-    /// Walks over a segment: up to `from` only to find it, beyond it with all checks.
-    fn scan_segment(&mut self, base: Offset, from: Offset) -> Result<Scanned, LogError> {
-        let path = segment_path(&self.dir, base, LOG_SUFFIX);
-        let failed = |e| LogError::storage("read", &path)(e);
-        let file = self.fs.open(&path).map_err(failed)?;
-        let size = file.len().map_err(failed)?;
-        let (mut indexer, start) = self.find_recovery_point(&*file, base, from, size)?;
-        let mut scanner = start.scanner(&*file, size, Check::Checksums);
-        let (ended, position) = loop {
-            match scanner.next().map_err(failed)? {
-                Step::Batch { position, header } => {
-                    indexer.note(position, &header, self.config.index_interval_bytes);
-                    self.epochs.assign(header.leader_epoch, header.base_offset);
-                }
-                Step::End => break (Ended::Whole, size),
-                Step::Bad { position, reason } => {
-                    let offset = scanner.expected();
-                    self.check_may_cut(base, position, offset, &reason)?;
-                    log::warn!(
-                        "{}: cutting {} bytes at {position}, from offset {offset}: {reason}",
-                        path.display(),
-                        size - position,
-                    );
-                    file.set_len(position)
-                        .map_err(LogError::storage("cut", &path))?;
-                    break (Ended::Cut, position);
-                }
-            }
-        };
-        let end = scanner.expected();
-        if ended == Ended::Cut || end > from {
-            self.unsynced_files.push(file.clone());
-        }
-        let mut active = Active::new(file, path, position, indexer, self.now);
-        active.find_first_timestamp()?;
-        Ok(Scanned { active, end, ended })
-    }
-
-    /// Walks up to the recovery point, without looking at checksums; gives the indexes up to it.
-    fn find_recovery_point(
-        &self,
-        file: &dyn File,
-        base: Offset,
-        point: Offset,
-        size: u64,
-    ) -> Result<(Indexer, Start), LogError> {
-        let path = segment_path(&self.dir, base, LOG_SUFFIX);
-        let failed = |e| LogError::storage("read", &path)(e);
-        let mut indexer = Indexer::new(&self.fs, &self.dir, base);
-        if point == base {
-            return Ok((indexer, Start::of_segment(base)));
-        }
-        let largest = self.checkpoint.as_ref().and_then(|c| c.largest);
-        if let Some(l) = largest.filter(|l| l.segment == base && l.offset < point) {
-            let loaded = Indexer::load(&self.fs, &self.dir, base, point, size).map_err(failed)?;
-            let start = loaded.start_for(point);
-            let mut scanner = start.scanner(file, size, Check::Headers);
-            if walk_to(&mut scanner, point, |_, _| ())
-                .map_err(failed)?
-                .is_none()
-            {
-                indexer = loaded;
-                indexer.largest = Some(Largest {
-                    timestamp: l.timestamp,
-                    offset: l.offset,
-                });
-                return Ok((indexer, scanner.here()));
-            }
-        }
-        let mut scanner = Start::of_segment(base).scanner(file, size, Check::Headers);
-        let interval_bytes = self.config.index_interval_bytes;
-        let bad = walk_to(&mut scanner, point, |position, header| {
-            indexer.note(position, header, interval_bytes)
-        });
-        match bad.map_err(failed)? {
-            None => Ok((indexer, scanner.here())),
-            Some((position, reason)) => {
-                Err(self.corrupt(base, position, scanner.expected(), reason))
-            }
-        }
-    }
-
     fn check_may_cut(
         &self,
         segment: Offset,
@@ -387,7 +309,6 @@ impl Recovery {
         for file in &self.unsynced_files {
             file.sync_data().map_err(LogError::sync_failed(&self.dir))?;
         }
-        let now = self.now;
         let producers_from = match &self.checkpoint {
             Some(checkpoint) if checkpoint.producers == Producers::None => self.recovery_point,
             _ => Offset::ZERO,
@@ -395,23 +316,25 @@ impl Recovery {
         // What was scanned may be in files whose names aren't on disk either.
         let names_changed = self.names_changed || !self.unsynced_files.is_empty();
         let had_checkpoint = self.checkpoint.is_some();
+        let scanned_from = self.recovery_point;
         let mut log = self.into_log(sealed, scanned.active, scanned.end);
         if log.remove_snapshots_beyond(log.end_offset)? || names_changed {
             log.fs
                 .sync_dir(&log.dir)
                 .map_err(LogError::sync_failed(&log.dir))?;
         }
-        log.producers = load_producers(&log, producers_from, now)?;
+        log.producers = load_producers(&log, producers_from)?;
         // A segment's name may have been made just before a kill: the next sync has it.
         log.unsynced.note_names();
-        if !had_checkpoint && log.end_offset == Offset::ZERO {
+        let unwitnessed = log.witness.is_missing(&*log.fs);
+        let unwitnessed =
+            unwitnessed.map_err(LogError::storage("look for the witness of", &log.dir))?;
+        if !had_checkpoint || unwitnessed {
             log.unsynced.note_new_log();
-        } else if !had_checkpoint {
+        }
+        let is_empty = !had_checkpoint && log.end_offset == Offset::ZERO;
+        if !is_empty && (!had_checkpoint || log.end_offset != scanned_from) {
             log.write_checkpoint(log.end_offset)?;
-            let parent = log.dir.parent().unwrap_or(&log.dir);
-            log.fs
-                .sync_dir(parent)
-                .map_err(LogError::sync_failed(parent))?;
         }
         Ok(log)
     }
@@ -425,6 +348,7 @@ impl Recovery {
         Log {
             fs: self.fs,
             dir: self.dir,
+            witness: self.witness,
             config: self.config,
             sealed,
             active,
@@ -442,143 +366,6 @@ impl Recovery {
             checkpoint_number: Cell::new(0),
             failure: None,
             lease: self.lease,
-        }
-    }
-}
-
-/// A segment after its scan, ready to be appended to.
-struct Scanned {
-    active: Active,
-    /// The offset after its last.
-    end: Offset,
-    ended: Ended,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
-    Whole,
-    Cut,
-}
-
-/// Walks until `point` comes next. What is bad before it: position and reason.
-fn walk_to(
-    scanner: &mut Scanner<'_>,
-    point: Offset,
-    mut each: impl FnMut(u64, &BatchHeader),
-) -> io::Result<Option<(u64, String)>> {
-    while scanner.expected() < point {
-        match scanner.next()? {
-            Step::Batch { position, header } => each(position, &header),
-            Step::End => {
-                let reason = "the file ends below the synced point".to_owned();
-                return Ok(Some((scanner.position(), reason)));
-            }
-            Step::Bad { position, reason } => return Ok(Some((position, reason))),
-        }
-    }
-    Ok(None)
-}
-
-/// The producers as they are at the log's end: from the newest snapshot that can be read, and the
-/// batches since. None of them wrote below `from`.
-pub(super) fn load_producers(
-    log: &Log,
-    from: Offset,
-    now: Timestamp,
-) -> Result<ProducerState, LogError> {
-    let mut producers = ProducerState::default();
-    // What lies below the first segment is gone: a snapshot from there would leave a gap, by which
-    // producers would be refused that did nothing wrong.
-    let first = log.sealed.front().map_or(log.active.base, |s| s.base);
-    let from = from.max(first);
-    let mut next = from;
-    for offset in log.snapshots()?.into_iter().rev() {
-        let path = segment_path(&log.dir, offset, SNAPSHOT_SUFFIX);
-        if offset > log.end_offset || offset < from {
-            continue;
-        }
-        let snapshot = read_all(&*log.fs, &path).ok();
-        if let Some(snapshot) = snapshot.as_deref().and_then(ProducerState::decode) {
-            producers = snapshot;
-            next = offset;
-            break;
-        }
-        log::warn!(
-            "{} isn't whole: replaying from an older one",
-            path.display()
-        );
-    }
-    while next < log.end_offset {
-        next = log.replay_segment(next, |header| {
-            producers.record(header, header.base_offset, now);
-        })?;
-    }
-    Ok(producers)
-}
-
-impl Log {
-    /// The offsets of the producers' snapshots, ascending.
-    fn snapshots(&self) -> Result<Vec<Offset>, LogError> {
-        let names = self.fs.list(&self.dir);
-        let names = names.map_err(LogError::storage("list", &self.dir))?;
-        let mut offsets: Vec<Offset> = names
-            .iter()
-            .filter_map(|name| base_of(name, SNAPSHOT_SUFFIX))
-            .collect();
-        offsets.sort_unstable();
-        Ok(offsets)
-    }
-
-    /// Removes snapshots of what isn't there any more; says whether there were any.
-    pub(super) fn remove_snapshots_beyond(&self, end: Offset) -> Result<bool, LogError> {
-        let mut removed = false;
-        for offset in self.snapshots()?.into_iter().filter(|offset| *offset > end) {
-            let path = segment_path(&self.dir, offset, SNAPSHOT_SUFFIX);
-            self.fs
-                .remove(&path)
-                .map_err(LogError::storage("remove", &path))?;
-            removed = true;
-        }
-        Ok(removed)
-    }
-
-    /// Shows each batch of the segment that holds `from` whose base offset is `from` or above;
-    /// gives the offset where the next segment starts.
-    fn replay_segment(
-        &self,
-        from: Offset,
-        mut each: impl FnMut(&BatchHeader),
-    ) -> Result<Offset, LogError> {
-        let sealed = self.sealed_with(from);
-        let (base, size, next) = match sealed {
-            Some(sealed) => (sealed.base, sealed.size, sealed.next),
-            None => (self.active.base, self.active.size, self.end_offset),
-        };
-        let path = segment_path(&self.dir, base, LOG_SUFFIX);
-        let file = self.segment_file(base)?;
-        let mut start = self.start_for(from);
-        loop {
-            let mut scanner = start.scanner(&*file, size, Check::Headers);
-            let walked = walk_to(&mut scanner, next, |_, header| {
-                if header.base_offset >= from {
-                    each(header)
-                }
-            });
-            match walked.map_err(LogError::storage("read", &path))? {
-                None => return Ok(next),
-                // The index was wrong: nothing was shown yet.
-                Some((position, _)) if position == start.position && position != 0 => {
-                    start = Start::of_segment(base);
-                }
-                Some((position, reason)) => {
-                    return Err(LogError::Corrupt {
-                        file: path.clone(),
-                        position,
-                        offset: scanner.expected(),
-                        reason,
-                    })
-                }
-            }
         }
     }
 }

@@ -1,10 +1,9 @@
 //! Rolling: the active segment is sealed and another one begins.
 
-use super::segment::{segment_path, Active, SNAPSHOT_SUFFIX};
+use super::segment::Active;
 use super::{Log, LogError};
-use crate::model::{Offset, Timestamp};
+use crate::model::Timestamp;
 use crate::record::BatchHeader;
-use crate::storage::fs::replace_unsynced;
 
 /// How far the last offset of a segment may lie from its first: Kafka's indexes hold an i32.
 const OFFSETS_A_SEGMENT_MAX: i64 = i32::MAX as i64;
@@ -56,14 +55,5 @@ impl Log {
         self.sealed.push_back(sealed);
         self.write_snapshot(base);
         Ok(())
-    }
-
-    /// Writes the producers as they are at `offset`. It isn't synced: one that is damaged or
-    /// missing costs only a longer replay.
-    pub(super) fn write_snapshot(&self, offset: Offset) {
-        let path = segment_path(&self.dir, offset, SNAPSHOT_SUFFIX);
-        if let Err(e) = replace_unsynced(&*self.fs, &path, &self.producers.encode()) {
-            log::warn!("can't write {}: {e}", path.display());
-        }
     }
 }

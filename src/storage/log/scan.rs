@@ -123,6 +123,37 @@ impl<'a> Scanner<'a> {
         Ok(Step::Batch { position, header })
     }
 
+    /// Walks to the end, where `next` must come. What is bad before it: position and reason.
+    pub fn walk_to_end(&mut self, next: Offset) -> io::Result<Option<(u64, String)>> {
+        loop {
+            match self.next()? {
+                Step::Batch { .. } => {}
+                Step::End if self.expected == next => return Ok(None),
+                Step::End => return Ok(Some((self.position, ends_too_early(next)))),
+                Step::Bad { position, reason } => return Ok(Some((position, reason))),
+            }
+        }
+    }
+
+    /// Walks until `point` comes next. What is bad before it: position and reason.
+    pub fn walk_to(
+        &mut self,
+        point: Offset,
+        mut each: impl FnMut(u64, &BatchHeader),
+    ) -> io::Result<Option<(u64, String)>> {
+        while self.expected < point {
+            match self.next()? {
+                Step::Batch { position, header } => each(position, &header),
+                Step::End => {
+                    let reason = "the file ends below the synced point".to_owned();
+                    return Ok(Some((self.position, reason)));
+                }
+                Step::Bad { position, reason } => return Ok(Some((position, reason))),
+            }
+        }
+        Ok(None)
+    }
+
     /// The whole batch that `next` gave last: valid until `next` is called again.
     pub fn batch(&mut self, position: u64, header: &BatchHeader) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; header.size()];
@@ -148,6 +179,11 @@ impl<'a> Scanner<'a> {
         let to = (from + len).min(self.filled);
         Ok(&self.buffer[from.min(to)..to])
     }
+}
+
+/// What is wrong with a segment whose batches end before the next one begins, at `next`.
+pub(super) fn ends_too_early(next: Offset) -> String {
+    format!("the segment's batches end here, and should reach offset {next}")
 }
 
 /// What can be said about a header without its records: that it is the batch which should be at

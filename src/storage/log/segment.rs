@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::index::{Entry, IndexFile, IndexWriter, OffsetEntry, Soundness, TimeEntry};
-use super::scan::{Check, Scanner, Step};
+use super::scan::{ends_too_early, Check, Scanner, Step};
 use super::LogError;
 use crate::model::{Offset, Timestamp};
 use crate::record::BatchHeader;
@@ -88,6 +88,29 @@ impl Sealed {
             largest: Cell::new(None),
             indexes: Cell::new(Indexes::Unchecked),
         }
+    }
+
+    /// Compares the segment's end with where the next one begins, by the headers from the last
+    /// entry of the index on. What is wrong with it: where, and why.
+    pub fn check_end(
+        &self,
+        fs: &dyn FileSystem,
+        dir: &Path,
+        file: &dyn File,
+    ) -> io::Result<Option<(Start, String)>> {
+        let index = segment_path(dir, self.base, OffsetEntry::SUFFIX);
+        let last = IndexFile::open::<OffsetEntry>(fs, &index).and_then(|index| index.last());
+        let indexed = Start::from_entry(self.base, last);
+        if indexed.position < self.size {
+            let mut scanner = indexed.scanner(file, self.size, Check::Headers);
+            if scanner.walk_to_end(self.next)?.is_none() {
+                return Ok(None);
+            }
+        }
+        // The entry may be wrong, and not the batches.
+        let mut scanner = Start::of_segment(self.base).scanner(file, self.size, Check::Headers);
+        let bad = scanner.walk_to_end(self.next)?;
+        Ok(bad.map(|(_, reason)| (scanner.here(), reason)))
     }
 
     /// Where to start walking to reach `offset`: a batch's base offset and its position. What is
@@ -211,14 +234,13 @@ impl Sealed {
                 Step::Batch { position, header } => {
                     indexer.note(position, &header, REBUILD_INTERVAL_BYTES)
                 }
-                Step::End => break,
-                Step::Bad { position, reason } => {
-                    return Err(LogError::Corrupt {
-                        file: path,
-                        position,
-                        offset: scanner.expected(),
-                        reason,
-                    })
+                Step::End if scanner.expected() == self.next => break,
+                Step::End => {
+                    let (at, reason) = (scanner.here(), ends_too_early(self.next));
+                    return Err(LogError::corrupt(path, at, reason));
+                }
+                Step::Bad { reason, .. } => {
+                    return Err(LogError::corrupt(path, scanner.here(), reason))
                 }
             }
         }

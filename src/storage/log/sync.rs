@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Log, LogError};
+use super::Log;
 use crate::model::Offset;
 use crate::storage::checkpoint::CheckpointJob;
 use crate::storage::fs::{File, FileSystem};
@@ -29,7 +29,7 @@ pub(super) struct Unsynced {
     /// disk.
     names_made: u64,
     names_synced: u64,
-    /// The log's own directory and first checkpoint aren't on disk.
+    /// The log's own directory, first checkpoint or witness aren't on disk.
     new_log: bool,
 }
 
@@ -72,6 +72,11 @@ impl Unsynced {
     pub fn note_new_log(&mut self) {
         self.new_log = true;
         self.names_made += 1;
+    }
+
+    /// The first checkpoint was written, outside of a sync.
+    pub fn note_first_checkpoint(&mut self) {
+        self.new_log = false;
     }
 
     /// Whether the log was made and not synced since.
@@ -131,9 +136,6 @@ impl SyncJob {
         }
         if let Some(checkpoint) = &self.first_checkpoint {
             checkpoint.run()?;
-            if let Some(parent) = self.dir.parent() {
-                self.fs.sync_dir(parent)?;
-            }
         }
         match self.names {
             Names::Unchanged => Ok(()),
@@ -199,14 +201,5 @@ impl Log {
         }
         self.unsynced.covered(covered);
         self.synced_offset = self.synced_offset.max(covered.offset);
-    }
-
-    /// Puts everything on disk and waits for it.
-    pub(super) fn sync_now(&mut self) -> Result<(), LogError> {
-        if let Some(job) = self.begin_sync() {
-            job.run().map_err(LogError::sync_failed(&self.dir))?;
-            self.complete_sync(job.covers());
-        }
-        Ok(())
     }
 }

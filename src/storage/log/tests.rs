@@ -11,11 +11,21 @@ use super::index::{Entry, OffsetEntry, TimeEntry};
 use super::segment::{segment_path, LOG_SUFFIX};
 use super::*;
 use crate::record::{Batch, BatchBuilder, BatchHeader, Codec, ProducerStamp};
-use crate::storage::fs::{read_all, replace_unsynced, FaultyFs, RealFs};
+use crate::storage::fs::{create_dir_durably, read_all, replace_unsynced, FaultyFs, RealFs};
+use crate::storage::witness::LogHome;
 
 pub(super) const DIR: &str = "/data/logs/t-0";
 pub(super) const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const EPOCH: LeaderEpoch = LeaderEpoch(0);
+
+const WITNESS: &str = "/data/witnesses/t-0";
+
+/// Makes the directories that hold the logs and their witnesses, as the data directory does.
+pub(super) fn make_parent(fs: &FaultyFs) {
+    for file in [DIR, WITNESS] {
+        create_dir_durably(fs, Path::new(file).parent().unwrap()).unwrap();
+    }
+}
 
 /// A batch of `records` records whose values have `value_bytes` bytes; its timestamps ascend by
 /// one from `at`.
@@ -54,21 +64,37 @@ fn config() -> LogConfig {
     }
 }
 
+impl Log {
+    /// Closes the log, and waits for it.
+    pub(super) fn close(&mut self) -> Result<(), LogError> {
+        self.begin_close()?.run()
+    }
+}
+
+pub(super) fn home() -> LogHome {
+    LogHome {
+        dir: DIR.into(),
+        witness: Witness::at(WITNESS.into()),
+    }
+}
+
 fn open(fs: &FaultyFs, config: LogConfig) -> Result<Log, LogError> {
+    make_parent(fs);
     let fs = Arc::new(fs.clone());
-    Log::open(
-        fs,
-        Path::new(DIR),
-        config,
-        Shutdown::Unclean,
-        NOW,
-        Lease::none(),
-    )
+    Log::open(fs, &home(), config, Shutdown::Unclean, NOW, Lease::none())
 }
 
 fn open_real(dir: &Path) -> Log {
     let fs = Arc::new(RealFs);
-    Log::open(fs, dir, config(), Shutdown::Clean, NOW, Lease::none()).unwrap()
+    Log::open(
+        fs,
+        &LogHome::unwitnessed(dir),
+        config(),
+        Shutdown::Clean,
+        NOW,
+        Lease::none(),
+    )
+    .unwrap()
 }
 
 fn append(log: &mut Log, batches: &[Batch]) -> Vec<Offset> {
@@ -264,6 +290,69 @@ fn the_name_of_a_segment_that_an_earlier_life_made_is_synced_by_the_next() {
 }
 
 #[test]
+fn the_directory_of_a_log_is_on_disk_before_its_checkpoint_is() {
+    for seed in 0..20 {
+        let fs = FaultyFs::new(seed);
+        let mut log = open(&fs, config()).unwrap();
+        append(&mut log, &[batch(5, 10)]);
+        // As with acknowledgements from memory.
+        log.set_high_watermark(log.end_offset());
+        let removed = log.delete_records_before(Offset(5)).unwrap();
+        removed.remove().unwrap();
+        let log = open(&fs.crash(), config()).unwrap();
+        assert_eq!(log.start_offset(), Offset(5), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_log_whose_directory_vanished_is_not_made_anew() {
+    let fs = FaultyFs::new(1);
+    let mut log = open(&fs, config()).unwrap();
+    fill(&mut log, 3);
+    sync(&mut log);
+    drop(log);
+    fs.remove_dir_all(Path::new(DIR)).unwrap();
+    let error = open(&fs, config()).unwrap_err();
+    assert!(matches!(error, LogError::Vanished { .. }), "{error}");
+    assert!(error.to_string().contains(DIR), "{error}");
+    assert!(!fs.is_dir(Path::new(DIR)).unwrap(), "it was made");
+    // Empty, it is no better.
+    fs.create_dir_all(Path::new(DIR)).unwrap();
+    let error = open(&fs, config()).unwrap_err();
+    assert!(error.to_string().contains(DIR), "{error}");
+    // Whoever removes the witness says that the loss is known.
+    fs.remove(Path::new(WITNESS)).unwrap();
+    assert_eq!(open(&fs, config()).unwrap().end_offset(), Offset(0));
+}
+
+#[test]
+fn a_log_whose_making_was_cut_off_is_made_again_at_every_step() {
+    for seed in 0..4 {
+        for operation in 1..40 {
+            let fs = FaultyFs::new(seed);
+            make_parent(&fs);
+            fs.lose_power_at(fs.operations() + operation);
+            let mut released = Offset(0);
+            if let Ok(mut log) = open(&fs, config()) {
+                let _ = log.append(&[batch(5, 10)], EPOCH, NOW);
+                if let Some(job) = log.begin_sync().filter(|job| job.run().is_ok()) {
+                    log.complete_sync(job.covers());
+                    released = log.synced_offset();
+                }
+            }
+            let after = fs.crash();
+            let log = open(&after, config()).unwrap();
+            assert!(log.end_offset() >= released, "{seed}, {operation}");
+            drop(log);
+            if released > Offset(0) {
+                after.remove_dir_all(Path::new(DIR)).unwrap();
+                assert!(open(&after, config()).is_err(), "{seed}, {operation}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_recovery_point_stays_below_a_segment_whose_indexes_are_not_on_disk() {
     for seed in 0..40 {
         let fs = FaultyFs::new(seed);
@@ -300,7 +389,6 @@ fn duplicates_are_answered_with_their_first_offset_also_after_a_restart() {
         let end = log.end_offset();
         let again = log.append(&[of(60), of(90), of(20)], EPOCH, NOW).unwrap();
         let first = again[0].as_ref().unwrap();
-        assert_eq!(first.kind, AppendKind::Duplicate);
         assert_eq!(
             (first.base_offset, first.next_offset),
             (Offset(66), Offset(76))
@@ -719,13 +807,84 @@ fn a_wrong_leader_epoch_on_disk_is_corruption() {
 }
 
 #[test]
-fn a_sealed_segment_that_ends_within_a_header_is_corruption() {
+fn what_one_recovery_has_scanned_the_next_takes_as_synced() {
     let fs = FaultyFs::new(1);
     let mut log = open(&fs, config()).unwrap();
     fill(&mut log, 40);
-    log.close().unwrap();
+    drop(log);
+    let log = open(&fs, config()).unwrap();
+    let place = (log.active.path.clone(), log.active.size - 3);
+    let end = log.end_offset();
+    drop(log);
+    fs.flip_bit(&place.0, place.1, 0);
+    let log = open(&fs, config()).unwrap();
+    assert_eq!(log.end_offset(), end, "synced records were cut");
+    assert_eq!(corrupt_at(read_all_from(&log, Offset(0))).0, place.0);
+}
+
+const HOUR_MS: i64 = 60 * 60 * 1000;
+
+fn hours_later(hours: i64) -> Timestamp {
+    Timestamp(NOW.0 + hours * HOUR_MS)
+}
+
+fn open_at(fs: &FaultyFs, config: LogConfig, now: Timestamp) -> Log {
+    make_parent(fs);
+    fs.set_time(now);
+    let fs = Arc::new(fs.clone());
+    Log::open(fs, &home(), config, Shutdown::Unclean, now, Lease::none()).unwrap()
+}
+
+/// Whether the log still knows that it has this producer's only batch.
+fn remembers(log: &mut Log, producer: i64, now: Timestamp) -> bool {
+    let end = log.end_offset();
+    log.apply_retention(now).unwrap().remove().unwrap();
+    let only = batch_at(NOW, 1, 10, stamp(producer, 0), Codec::None);
+    let again = log.append(&[only], EPOCH, now).unwrap().remove(0).unwrap();
+    again.next_offset <= end
+}
+
+#[test]
+fn a_restart_makes_no_producer_younger_than_its_last_write() {
+    for timestamp_type in [TimestampType::CreateTime, TimestampType::LogAppendTime] {
+        let fs = FaultyFs::new(1);
+        let config = LogConfig {
+            timestamp_type,
+            ..config()
+        };
+        let mut log = open_at(&fs, config.clone(), NOW);
+        let only = batch_at(NOW, 1, 10, stamp(7, 0), Codec::None);
+        append(&mut log, &[only]);
+        drop(log);
+        // Killed again and again; the topic's producers are forgotten after 24 hours.
+        drop(open_at(&fs, config.clone(), hours_later(10)));
+        let mut log = open_at(&fs, config.clone(), hours_later(20));
+        assert!(remembers(&mut log, 7, hours_later(23)));
+        drop(log);
+        let mut log = open_at(&fs, config, hours_later(23));
+        assert!(!remembers(&mut log, 7, hours_later(25)));
+    }
+}
+
+#[test]
+fn a_truncation_makes_no_producer_older_than_its_last_write() {
+    let fs = FaultyFs::new(1);
+    let mut log = open_at(&fs, config(), NOW);
+    let late = hours_later(20);
+    fs.set_time(late);
+    let of = |producer| batch_at(NOW, 1, 10, stamp(producer, 0), Codec::None);
+    let appended = log.append(&[of(7), batch(1, 10)], EPOCH, late).unwrap();
+    assert!(appended.iter().all(Result::is_ok));
+    fs.set_time(hours_later(22));
+    log.truncate_to(Offset(1)).unwrap();
+    assert!(remembers(&mut log, 7, hours_later(43)));
+    assert!(!remembers(&mut log, 7, hours_later(45)));
+}
+
+/// Where the last batch of the first segment begins, and the whole segment.
+fn last_batch_of_first_segment(fs: &FaultyFs) -> (PathBuf, u64, Vec<u8>) {
     let file = segment_path(Path::new(DIR), Offset(0), LOG_SUFFIX);
-    let bytes = read_all(&fs, &file).unwrap();
+    let bytes = read_all(fs, &file).unwrap();
     let mut last = 0;
     while let Ok(header) = BatchHeader::decode(&bytes[last..]) {
         match last + header.size() {
@@ -733,11 +892,58 @@ fn a_sealed_segment_that_ends_within_a_header_is_corruption() {
             _ => break,
         }
     }
-    replace_unsynced(&fs, &file, &bytes[..last + 30]).unwrap();
-    let reopened = open(&fs, config()).unwrap();
-    match read_all_from(&reopened, Offset(0)) {
-        Err(LogError::Corrupt { position, .. }) => assert_eq!(position, last as u64),
-        other => panic!("{:?}", other.map(|served| served.len())),
+    (file, last as u64, bytes)
+}
+
+/// The place that the error names.
+fn corrupt_at<T>(result: Result<T, LogError>) -> (PathBuf, u64) {
+    match result {
+        Err(LogError::Corrupt { file, position, .. }) => (file, position),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("the damage wasn't noticed"),
+    }
+}
+
+#[test]
+fn a_log_whose_sealed_segment_was_cut_does_not_open_and_says_where() {
+    let fs = FaultyFs::new(1);
+    let mut log = open(&fs, config()).unwrap();
+    fill(&mut log, 40);
+    log.close().unwrap();
+    let (file, last, bytes) = last_batch_of_first_segment(&fs);
+    let index = segment_path(Path::new(DIR), Offset(0), OffsetEntry::SUFFIX);
+    // With the index, and without it; between two batches, and within a header and a batch.
+    for _ in 0..2 {
+        for beyond in [0, 30, 70] {
+            let left = &bytes[..last as usize + beyond];
+            replace_unsynced(&fs, &file, left).unwrap();
+            let opened = open(&fs, config());
+            assert_eq!(corrupt_at(opened), (file.clone(), last), "{beyond}");
+            assert_eq!(read_all(&fs, &file).unwrap(), left, "something was cut");
+        }
+        let _ = fs.remove(&index);
+    }
+    replace_unsynced(&fs, &file, &bytes).unwrap();
+    open(&fs, config()).unwrap();
+}
+
+#[test]
+fn readers_of_a_segment_that_lacks_its_last_batches_are_told_so_and_do_not_wait() {
+    for beyond in [0, 30] {
+        let fs = FaultyFs::new(1);
+        let mut log = open(&fs, config()).unwrap();
+        fill(&mut log, 40);
+        log.close().unwrap();
+        let mut log = open(&fs, config()).unwrap();
+        let (file, last, bytes) = last_batch_of_first_segment(&fs);
+        let left = last + beyond;
+        replace_unsynced(&fs, &file, &bytes[..left as usize]).unwrap();
+        log.sealed[0].size = left;
+        let place = (file, last);
+        assert_eq!(corrupt_at(read_all_from(&log, Offset(0))), place);
+        let lost = log.sealed[0].next + -1;
+        assert_eq!(corrupt_at(log.max_timestamp(lost)), place);
+        assert_eq!(corrupt_at(log.truncate_to(lost)), place);
     }
 }
 
@@ -786,11 +992,11 @@ fn reads_that_were_planned_go_on_while_their_segment_is_removed() {
 fn the_lease_on_the_directory_ends_with_the_last_job_and_not_with_the_log() {
     let fs = FaultyFs::new(1);
     let guard = Arc::new(());
+    make_parent(&fs);
     let lent = Arc::downgrade(&guard);
     let lease = Lease::new(guard);
     let fs = Arc::new(fs);
-    let dir = Path::new(DIR);
-    let mut log = Log::open(fs, dir, config(), Shutdown::Clean, NOW, lease).unwrap();
+    let mut log = Log::open(fs, &home(), config(), Shutdown::Clean, NOW, lease).unwrap();
     fill(&mut log, 30);
     let sync = log.begin_sync().unwrap();
     let checkpoint = log.checkpoint();

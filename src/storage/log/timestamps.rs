@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::scan::{Check, Step};
+use super::scan::{ends_too_early, Check, Step};
 use super::segment::{segment_path, Largest, Sealed, Start, LOG_SUFFIX};
 use super::{Log, LogError};
 use crate::model::{LeaderEpoch, Offset, Timestamp};
@@ -148,9 +148,10 @@ impl Log {
         mut wanted: impl FnMut(&BatchHeader) -> bool,
     ) -> Result<Option<(BatchHeader, Bytes)>, LogError> {
         let path = segment_path(&self.dir, segment, LOG_SUFFIX);
-        let size = self
-            .sealed_with(segment)
-            .map_or(self.active.size, |s| s.size);
+        let (size, next) = match self.sealed_with(segment) {
+            Some(sealed) => (sealed.size, sealed.next),
+            None => (self.active.size, self.end_offset),
+        };
         let file = self.segment_file(segment)?;
         let failed = |e| LogError::storage("read", &path)(e);
         let mut scanner = start.scanner(&*file, size, Check::Headers);
@@ -161,18 +162,17 @@ impl Log {
                     return Ok(Some((header, batch.into())));
                 }
                 Step::Batch { .. } => {}
-                Step::End => return Ok(None),
+                Step::End if scanner.expected() == next => return Ok(None),
+                Step::End => {
+                    let (at, reason) = (scanner.here(), ends_too_early(next));
+                    return Err(LogError::corrupt(path, at, reason));
+                }
                 // Where an index was wrong, the walk begins anew from the segment's start.
                 Step::Bad { position, .. } if position == start.position && position != 0 => {
                     return self.walk(segment, Start::of_segment(segment), wanted);
                 }
-                Step::Bad { position, reason } => {
-                    return Err(LogError::Corrupt {
-                        file: path.clone(),
-                        position,
-                        offset: scanner.expected(),
-                        reason,
-                    })
+                Step::Bad { reason, .. } => {
+                    return Err(LogError::corrupt(path, scanner.here(), reason))
                 }
             }
         }

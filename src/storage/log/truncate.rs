@@ -1,8 +1,8 @@
 //! Cutting the end of a log: what a follower does with records that its leader doesn't have.
 
 use super::index::{Entry, OffsetEntry, TimeEntry};
-use super::recovery::load_producers;
-use super::scan::{Check, Step};
+use super::producer_snapshots::load_producers;
+use super::scan::{ends_too_early, Check, Step};
 use super::segment::{segment_path, Active, Indexer, Start, LOG_SUFFIX};
 use super::{Log, LogError};
 use crate::model::Offset;
@@ -21,14 +21,16 @@ impl Log {
             return Err(LogError::Failed(reason.clone()));
         }
         let offset = offset.max(self.start_offset);
-        let cut = self.cut_segments(offset);
+        let cut = self
+            .cut_segments(offset)
+            .and_then(|()| self.reload_producers());
         if let Err(e) = &cut {
             self.failure = Some(format!("can't cut the log at {offset}: {e}"));
         }
         cut
     }
 
-    /// Does the cutting. After an error the log and its files don't agree.
+    /// Does the cutting, of all but the producers. After an error the log and its files don't agree.
     pub(super) fn cut_segments(&mut self, offset: Offset) -> Result<(), LogError> {
         let segment = self
             .sealed_with(offset)
@@ -70,7 +72,14 @@ impl Log {
         self.high_watermark = self.high_watermark.min(end);
         self.epochs.truncate_end(end);
         self.unsynced.truncate(end);
-        self.producers = load_producers(self, Offset::ZERO, since)?;
+        Ok(())
+    }
+
+    /// Makes the producers what they are at the log's end.
+    fn reload_producers(&mut self) -> Result<(), LogError> {
+        let mut producers = load_producers(self, Offset::ZERO)?;
+        producers.keep_times_of(&self.producers);
+        self.producers = producers;
         Ok(())
     }
 
@@ -82,9 +91,10 @@ impl Log {
     ) -> Result<(Offset, u64, Indexer), LogError> {
         let path = segment_path(&self.dir, segment, LOG_SUFFIX);
         let failed = |e| LogError::storage("read", &path)(e);
-        let size = self
-            .sealed_with(segment)
-            .map_or(self.active.size, |s| s.size);
+        let (size, next) = match self.sealed_with(segment) {
+            Some(sealed) => (sealed.size, sealed.next),
+            None => (self.active.size, self.end_offset),
+        };
         let file = self.segment_file(segment)?;
         let mut indexer = Indexer::new(&self.fs, &self.dir, segment);
         let mut scanner = Start::of_segment(segment).scanner(&*file, size, Check::Headers);
@@ -97,14 +107,13 @@ impl Log {
                 Step::Batch { position, header } => {
                     indexer.note(position, &header, self.config.index_interval_bytes)
                 }
-                Step::End => return Ok((at.0, at.1, indexer)),
-                Step::Bad { position, reason } => {
-                    return Err(LogError::Corrupt {
-                        file: path,
-                        position,
-                        offset: at.0,
-                        reason,
-                    })
+                Step::End if at.0 == next => return Ok((at.0, at.1, indexer)),
+                Step::End => {
+                    let (at, reason) = (scanner.here(), ends_too_early(next));
+                    return Err(LogError::corrupt(path, at, reason));
+                }
+                Step::Bad { reason, .. } => {
+                    return Err(LogError::corrupt(path, scanner.here(), reason))
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::metadata::change_leader::change_leader;
+use crate::engine::metadata::image::DELETED_TOPICS_KEPT_MAX;
 use crate::engine::metadata::producer_ids::{allocate_producer_ids, PRODUCER_ID_BLOCK_LEN};
 use crate::engine::metadata::register_broker::{
     bootstrap_cluster, register_broker, BrokerRegistration,
@@ -245,4 +246,50 @@ fn a_proposal_takes_effect_once_and_what_is_remembered_stays_small() {
     let next = proposal(2, 1, create("t", 1, &[&[1]]));
     assert_eq!(image.replay_proposal(&next), Replayed::Applied);
     assert_eq!(image.last_proposals.len(), 1);
+}
+
+#[test]
+fn a_deleted_topic_is_remembered_also_by_a_snapshot_until_many_more_are_deleted() {
+    let delete = |id| MetadataCommand::DeleteTopic { id: topic_id(id) };
+    let mut image = image(&[create("a", 1, &[&[1]]), delete(1), delete(2)]);
+    assert!(image.was_deleted(topic_id(1)));
+    assert!(!image.was_deleted(topic_id(2)), "it was never there");
+    let bytes = rmp_serde::to_vec_named(&image).unwrap();
+    assert_eq!(
+        rmp_serde::from_slice::<MetadataImage>(&bytes).unwrap(),
+        image
+    );
+    for id in 0..DELETED_TOPICS_KEPT_MAX as u128 {
+        assert!(image.was_deleted(topic_id(1)), "{id}");
+        image.replay(&create("b", 10 + id, &[&[1]]));
+        image.replay(&delete(10 + id));
+    }
+    assert!(!image.was_deleted(topic_id(1)));
+    assert_eq!(image.deleted_topics.len(), DELETED_TOPICS_KEPT_MAX);
+}
+
+#[test]
+fn a_snapshot_of_before_deletions_were_remembered_still_reads() {
+    #[derive(serde::Serialize)]
+    struct Older {
+        cluster_id: Option<ClusterId>,
+        metadata_version: u16,
+        version: u64,
+        brokers: Vec<()>,
+        topics: Vec<()>,
+        next_producer_id: i64,
+        last_proposals: BTreeMap<BrokerId, ()>,
+    }
+    let older = Older {
+        cluster_id: None,
+        metadata_version: METADATA_VERSION,
+        version: 0,
+        brokers: Vec::new(),
+        topics: Vec::new(),
+        next_producer_id: 0,
+        last_proposals: BTreeMap::new(),
+    };
+    let bytes = rmp_serde::to_vec_named(&older).unwrap();
+    let read = rmp_serde::from_slice::<MetadataImage>(&bytes).unwrap();
+    assert_eq!(read, MetadataImage::default());
 }

@@ -1,0 +1,100 @@
+//! What a leader promises to its arbiter.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex};
+
+use futures_util::future::join_all;
+
+use super::*;
+use crate::actors::guardian::{GuardianHandle, Ward};
+use crate::actors::partitions::Partitions;
+use crate::actors::vitals::Registry;
+use crate::engine::metadata::BrokerDefaults;
+use crate::model::{PartitionId, TopicId};
+use crate::record::{Batch, BatchBuilder, Codec, ProducerStamp};
+use crate::storage::fs::{create_dir_durably, FaultyFs};
+use crate::storage::lease::Lease;
+use crate::storage::log::{LogConfig, Shutdown};
+use crate::storage::syncer::{AbortProcess, SyncPool};
+use crate::storage::witness::LogHome;
+
+/// How long a test waits for anything before it fails.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// A log with a record that isn't synced.
+fn dirty_log(fs: &FaultyFs, number: i32) -> Log {
+    let home = LogHome::unwitnessed(&PathBuf::from(format!("/logs/{number}")));
+    let now = Timestamp(1);
+    let file_system = Arc::new(fs.clone());
+    let config = LogConfig::default();
+    let lease = Lease::none();
+    let mut log = Log::open(file_system, &home, config, Shutdown::Clean, now, lease).unwrap();
+    let mut builder = BatchBuilder::with_capacity(100);
+    builder.append(now, None, Some(b"value"), &[]);
+    let batch = builder.build(Codec::None, ProducerStamp::NONE).unwrap();
+    let batch = Batch::parse(batch).unwrap();
+    let appended = log.append(&[batch], LeaderEpoch(0), now).unwrap();
+    assert!(appended[0].is_ok());
+    log
+}
+
+/// Starts a leader on the present arbiter.
+fn lead(log: Log, number: i32) -> PartitionHandle {
+    let registry = Registry::default();
+    let id = PartitionId {
+        topic_id: TopicId::random(),
+        partition: number,
+    };
+    let handle = PartitionHandle::new(id, &"orders".parse().unwrap(), 16, &registry);
+    let guardian = GuardianHandle::new(&registry, &Partitions::default());
+    let settings = LeaderSettings {
+        epoch: LeaderEpoch(0),
+        commit_rule: CommitRule::Synced,
+        checkpoint_interval: WAIT_MAX,
+        retention_interval: WAIT_MAX,
+    };
+    let defaults = BrokerDefaults::new([] as [(&str, String); 0]).unwrap();
+    let config = TopicConfig::resolve(&BTreeMap::new(), &defaults);
+    let syncer = Arc::new(SyncPool::start(1, Arc::new(AbortProcess)).unwrap());
+    let life_line = guardian.life_line(Ward::Partition(id), 0);
+    let leader = PartitionLeader::new(log, &config, settings, syncer, &handle, life_line);
+    handle.connect(leader.start());
+    handle
+}
+
+/// Holds up whoever comes until so many have come, or it takes too long.
+struct Meeting {
+    wanted: usize,
+    come: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Meeting {
+    fn attend(&self) {
+        let mut come = self.come.lock().unwrap();
+        *come += 1;
+        self.changed.notify_all();
+        let missing = |come: &mut usize| *come < self.wanted;
+        let waited = self.changed.wait_timeout_while(come, WAIT_MAX, missing);
+        assert!(!waited.unwrap().1.timed_out(), "they come one by one");
+    }
+}
+
+#[actix_rt::test]
+async fn the_logs_of_one_arbiter_are_closed_side_by_side() {
+    let fs = FaultyFs::new(1);
+    create_dir_durably(&fs, "/logs".as_ref()).unwrap();
+    let count = 4;
+    let handles: Vec<PartitionHandle> = (0..count).map(|n| lead(dirty_log(&fs, n), n)).collect();
+    let meeting = Meeting {
+        wanted: count as usize,
+        come: Mutex::default(),
+        changed: Condvar::new(),
+    };
+    fs.at_each_sync(move || meeting.attend());
+    let close = |handle: PartitionHandle| handle.close(Closing::Keep);
+    for closed in join_all(handles.into_iter().map(close)).await {
+        closed.unwrap();
+    }
+}
