@@ -17,6 +17,10 @@ use crate::protocol::{metadata, Api};
 /// A topic that was just made may not be known to every broker yet: so long is it asked for again.
 const TOPIC_PROPAGATION: Duration = Duration::from_millis(500);
 
+/// Longer than anybody waits, and yet no overflow when it is added to a point in time: so long at
+/// most does any time of a config last.
+pub(super) const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 /// How a client reaches its cluster. A bootstrap string alone makes one, with the defaults.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
@@ -97,6 +101,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl ClientConfig {
+    /// With all times short enough to reckon with.
+    fn bounded(self) -> ClientConfig {
+        ClientConfig {
+            request_timeout: self.request_timeout.min(FOREVER),
+            connect_timeout: self.connect_timeout.min(FOREVER),
+            retry_backoff: self.retry_backoff.min(FOREVER),
+            ..self
+        }
+    }
+
     /// The pause after so many failures in a row: doubling, and up to a fifth off by chance, so
     /// that many clients don't come back in step.
     pub(super) fn backoff(&self, failures: u32) -> Duration {
@@ -110,7 +124,7 @@ impl Client {
     /// Finds the cluster: tries each bootstrap address once. A bootstrap string alone is enough
     /// of a config.
     pub async fn connect(config: impl Into<ClientConfig>) -> Result<Client, ClientError> {
-        let config = config.into();
+        let config = config.into().bounded();
         let addresses = config.bootstrap.split(',').map(str::trim);
         let bootstrap: Vec<String> = addresses
             .filter(|address| !address.is_empty())
@@ -210,8 +224,9 @@ impl Client {
                 Ok(connection)
             }
             Err(error) => {
-                slot.failures += 1;
-                slot.not_before = Some(Instant::now() + self.inner.config.backoff(slot.failures));
+                let now = Instant::now();
+                slot.failures = slot.failures.saturating_add(1);
+                slot.not_before = Some(now + self.inner.config.backoff(slot.failures));
                 Err(error)
             }
         }
@@ -379,25 +394,38 @@ impl Client {
         })
     }
 
-    /// The broker that leads a partition, as far as is known.
+    /// The broker that leads a partition, as far as is known; asks if the topic isn't.
     pub(super) async fn leader(
         &self,
         topic: &str,
         partition: i32,
     ) -> Result<BrokerId, ClientError> {
-        let metadata = self.topic(topic).await?;
-        let failed = |code| ClientError::Partition {
-            topic: topic.to_string(),
-            partition,
-            code,
-            message: String::new(),
-        };
-        let found = metadata.partition(partition);
-        let found = found.ok_or_else(|| failed(ErrorCode::UnknownTopicOrPartition))?;
-        found
-            .leader
-            .ok_or_else(|| failed(ErrorCode::LeaderNotAvailable))
+        leader_in(&*self.topic(topic).await?, partition)
     }
+
+    /// The broker that leads a partition, without asking anybody; `None` if the topic isn't known.
+    pub(super) fn known_leader(
+        &self,
+        topic: &str,
+        partition: i32,
+    ) -> Option<Result<BrokerId, ClientError>> {
+        let known = lock(&self.inner.cache).topics.get(topic).cloned()?;
+        Some(leader_in(&known.metadata, partition))
+    }
+}
+
+fn leader_in(topic: &TopicMetadata, partition: i32) -> Result<BrokerId, ClientError> {
+    let failed = |code| ClientError::Partition {
+        topic: topic.name.to_string(),
+        partition,
+        code,
+        message: String::new(),
+    };
+    let found = topic.partition(partition);
+    let found = found.ok_or_else(|| failed(ErrorCode::UnknownTopicOrPartition))?;
+    found
+        .leader
+        .ok_or_else(|| failed(ErrorCode::LeaderNotAvailable))
 }
 
 /// Whether an error says that a partition isn't led by whom we believed: ask before the next try.

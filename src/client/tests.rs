@@ -9,7 +9,7 @@ use crate::model::{ErrorCode, Offset};
 use crate::record::Codec;
 
 /// A client that tries again soon.
-async fn client(broker: &FakeBroker) -> Client {
+pub(super) async fn client(broker: &FakeBroker) -> Client {
     let config = ClientConfig {
         retry_backoff: Duration::from_millis(2),
         retry_backoff_max: Duration::from_millis(20),
@@ -601,7 +601,7 @@ async fn an_unknown_topic_or_broker_is_named() {
 }
 
 /// Reads until so many records are there.
-async fn read(consumer: &mut Consumer, records: usize) -> Vec<(i32, i64, String)> {
+pub(super) async fn read(consumer: &mut Consumer, records: usize) -> Vec<(i32, i64, String)> {
     let mut read = Vec::new();
     while read.len() < records {
         for batch in &consumer.poll(Duration::from_secs(10)).await.unwrap() {
@@ -614,7 +614,7 @@ async fn read(consumer: &mut Consumer, records: usize) -> Vec<(i32, i64, String)
     read
 }
 
-async fn fill(client: &Client, records: usize, codec: Codec) {
+pub(super) async fn fill(client: &Client, records: usize, codec: Codec) {
     let config = ProducerConfig {
         codec,
         ..small_batches()
