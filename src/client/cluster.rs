@@ -94,6 +94,8 @@ struct SlotState {
     /// Attempts that failed since the last that did not.
     failures: u32,
     not_before: Option<Instant>,
+    /// How the last attempt failed, and when. Who waited meanwhile makes no other one.
+    failed: Option<(Instant, ClientError)>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -192,7 +194,8 @@ impl Client {
         }
     }
 
-    /// The connection that is open, or a new one. After failures it waits before the next attempt.
+    /// The connection that is open, or a new one. After failures it waits before the next attempt,
+    /// whose outcome is that of all who wait for it.
     async fn connection(
         &self,
         address: &str,
@@ -205,6 +208,7 @@ impl Client {
                 .or_default()
                 .clone()
         };
+        let since = Instant::now();
         let mut slot = slot.state.lock().await;
         if let Some(connection) = &slot.connection {
             if !connection.is_lost() {
@@ -212,6 +216,10 @@ impl Client {
             }
         }
         slot.connection = None;
+        match &slot.failed {
+            Some((at, error)) if *at > since => return Err(error.clone()),
+            _ => {}
+        }
         if let Some(not_before) = slot.not_before {
             sleep_until(not_before).await;
         }
@@ -220,6 +228,7 @@ impl Client {
             Ok(connection) => {
                 slot.failures = 0;
                 slot.not_before = None;
+                slot.failed = None;
                 slot.connection = Some(connection.clone());
                 Ok(connection)
             }
@@ -227,6 +236,7 @@ impl Client {
                 let now = Instant::now();
                 slot.failures = slot.failures.saturating_add(1);
                 slot.not_before = Some(now + self.inner.config.backoff(slot.failures));
+                slot.failed = Some((now, error.clone()));
                 Err(error)
             }
         }

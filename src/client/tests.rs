@@ -803,3 +803,31 @@ async fn responses_find_their_requests_in_any_order() {
         assert_eq!(&*call.await.unwrap().unwrap().name, TOPIC);
     }
 }
+
+#[tokio::test]
+async fn those_who_wait_for_a_connection_share_its_failure() {
+    let broker = FakeBroker::start(1).await;
+    let config = ClientConfig {
+        connect_timeout: Duration::from_millis(100),
+        ..ClientConfig::from(broker.address.as_str())
+    };
+    let client = Client::connect(config).await.unwrap();
+    // From now on, whoever connects is never greeted.
+    broker.state().greets = false;
+    let broker_id = crate::model::BrokerId(1);
+    let attempts: Vec<_> = (0..50)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                let connection = client.broker(broker_id, connection::Purpose::Fetch);
+                connection.await.map(drop)
+            })
+        })
+        .collect();
+    for attempt in attempts {
+        let error = attempt.await.unwrap().unwrap_err();
+        assert!(error.is_retriable(), "{error}");
+    }
+    let connections = broker.state().connections;
+    assert!(connections <= 3, "{connections} for one that never came");
+}
