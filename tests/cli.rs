@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -427,6 +428,31 @@ fn ctrl_c_is_the_end_of_following_and_else_an_interruption() {
     let output = reader.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
     assert_eq!(stderr(&output), "klamm: interrupted\n");
+}
+
+#[test]
+fn a_deleted_topic_ends_a_consumer_that_follows() {
+    let dir = data_dir();
+    let broker = Broker::start(dir.path());
+    broker.stdout(&["topic", "create", "passing"]);
+    broker.produce("passing", b"line\n", &[]);
+    let mut consumer = broker.klamm(&["consume", "passing", "--follow"]);
+    consumer.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut follower = consumer.spawn().unwrap();
+    let mut first = [0; 5];
+    let mut stdout = follower.stdout.take().unwrap();
+    stdout.read_exact(&mut first).unwrap();
+    broker.stdout(&["topic", "delete", "passing"]);
+    let (ended, end) = mpsc::channel();
+    thread::spawn(move || ended.send(follower.wait_with_output()));
+    let output = end.recv_timeout(PATIENCE).expect("it ends").unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(
+        said.starts_with("klamm: topic passing can't be read any more"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::client::{Client, Consumer, ConsumerConfig, StartAt};
-use crate::model::{Offset, Timestamp};
+use crate::client::{Client, ClientError, Consumer, ConsumerConfig, StartAt};
+use crate::model::{ErrorCode, Offset, Timestamp};
 use crate::protocol::list_offsets::LATEST_TIMESTAMP;
 use crate::record::RecordView;
 
@@ -27,6 +27,9 @@ const POLL_TIMEOUT: Duration = Duration::from_millis(500);
 /// ended when it began. Records of one partition come in their order; those of several partitions
 /// come in any order between partitions. A record without a value is an empty line; --output json
 /// tells it from an empty value.
+///
+/// It fails when the topic is deleted, and when a broker can't be reached for half a minute; with
+/// --follow it says so then, and waits on.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     topic: String,
@@ -99,7 +102,13 @@ async fn consume(args: &Args, out: &mut impl Write) -> Result<(), CliError> {
     }
     let mut left = args.max.unwrap_or(u64::MAX);
     while left > 0 && (args.follow || !is_at(&consumer, &args.topic, &ends)) {
-        let batches = consumer.poll(POLL_TIMEOUT).await?;
+        let batches = match consumer.poll(POLL_TIMEOUT).await {
+            Ok(batches) => batches,
+            Err(error) => {
+                eprintln!("klamm: {}, and is tried again", args.bear(error)?);
+                continue;
+            }
+        };
         for batch in &batches {
             let partition = batch.partition();
             let asked = args.asked(ends.get(&partition).copied());
@@ -121,6 +130,19 @@ async fn consume(args: &Args, out: &mut impl Write) -> Result<(), CliError> {
 }
 
 impl Args {
+    /// Whether to go on after an error: only who follows waits for a broker to come back, and
+    /// nobody for a topic to do so.
+    fn bear(&self, error: ClientError) -> Result<ClientError, CliError> {
+        match error.code() {
+            Some(ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId) => {
+                let reason = format!("topic {} can't be read any more: {error}", self.topic);
+                Err(CliError::failed(reason))
+            }
+            _ if self.follow && error.is_retriable() => Ok(error),
+            _ => Err(error.into()),
+        }
+    }
+
     /// Which offsets of a partition are written that ended at `end` when the command began.
     fn asked(&self, end: Option<Offset>) -> Range<Offset> {
         let start = match self.from {
@@ -241,6 +263,40 @@ fn start_at(text: &str) -> Result<StartAt, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_who_follows_bears_an_error_and_only_one_that_passes() {
+        #[derive(clap::Parser)]
+        struct Command {
+            #[command(flatten)]
+            args: Args,
+        }
+        let args = |args: &[&str]| {
+            let command = [&["consume", "t"], args].concat();
+            <Command as clap::Parser>::parse_from(command).args
+        };
+        let (once, follow) = (args(&[]), args(&["--follow"]));
+        let unreachable = ClientError::Connect {
+            address: "broker:7070".into(),
+            reason: "refused".into(),
+        };
+        assert!(follow.bear(unreachable.clone()).is_ok());
+        assert!(once.bear(unreachable).is_err());
+        let deleted = ClientError::Topic {
+            topic: "t".into(),
+            code: ErrorCode::UnknownTopicOrPartition,
+            message: String::new(),
+        };
+        for args in [once, follow] {
+            let error = args.bear(deleted.clone()).unwrap_err().to_string();
+            assert!(
+                error.starts_with("topic t can't be read any more"),
+                "{error}"
+            );
+            let invalid = ClientError::Invalid("no".into());
+            assert!(args.bear(invalid).is_err());
+        }
+    }
 
     #[test]
     fn a_start_is_a_word_an_offset_or_a_time() {

@@ -9,6 +9,7 @@ use super::{Client, ClientError, TopicMetadata};
 use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, Timestamp, TopicId};
 use crate::protocol::describe_configs::{RESOURCE_BROKER, RESOURCE_TOPIC};
 use crate::protocol::incremental_alter_configs::AlterConfigOp;
+use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 use crate::protocol::{
     create_partitions, create_topics, delete_records, delete_topics, describe_actors,
     describe_cluster, describe_configs, incremental_alter_configs, list_offsets,
@@ -295,7 +296,16 @@ impl Admin {
         let answered = only(response.topics, "ListOffsets")?;
         let answered = only(answered.partitions, "ListOffsets")?;
         partition_result(topic, partition, answered.error_code)?;
-        Ok(answered.offset)
+        let always_has_one = [EARLIEST_TIMESTAMP, LATEST_TIMESTAMP].contains(&timestamp);
+        match answered.offset {
+            offset if offset >= Offset::ZERO => Ok(offset),
+            Offset::NONE if !always_has_one => Ok(Offset::NONE),
+            offset => Err(ClientError::Garbled {
+                address: format!("broker {leader}"),
+                api: "ListOffsets",
+                reason: format!("partition {topic}-{partition} can't have offset {offset}"),
+            }),
+        }
     }
 
     /// Deletes the records below `before` ([`Offset::NONE`]: below the high watermark), and

@@ -17,6 +17,10 @@ use crate::protocol::{metadata, Api};
 /// A topic that was just made may not be known to every broker yet: so long is it asked for again.
 const TOPIC_PROPAGATION: Duration = Duration::from_millis(500);
 
+/// Longer than anybody waits, and yet no overflow when it is added to a point in time: so long at
+/// most does any time of a config last.
+pub(super) const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 /// How a client reaches its cluster. A bootstrap string alone makes one, with the defaults.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
@@ -90,6 +94,8 @@ struct SlotState {
     /// Attempts that failed since the last that did not.
     failures: u32,
     not_before: Option<Instant>,
+    /// How the last attempt failed, and when. Who waited meanwhile makes no other one.
+    failed: Option<(Instant, ClientError)>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -97,6 +103,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl ClientConfig {
+    /// With all times short enough to reckon with.
+    fn bounded(self) -> ClientConfig {
+        ClientConfig {
+            request_timeout: self.request_timeout.min(FOREVER),
+            connect_timeout: self.connect_timeout.min(FOREVER),
+            retry_backoff: self.retry_backoff.min(FOREVER),
+            ..self
+        }
+    }
+
     /// The pause after so many failures in a row: doubling, and up to a fifth off by chance, so
     /// that many clients don't come back in step.
     pub(super) fn backoff(&self, failures: u32) -> Duration {
@@ -110,7 +126,7 @@ impl Client {
     /// Finds the cluster: tries each bootstrap address once. A bootstrap string alone is enough
     /// of a config.
     pub async fn connect(config: impl Into<ClientConfig>) -> Result<Client, ClientError> {
-        let config = config.into();
+        let config = config.into().bounded();
         let addresses = config.bootstrap.split(',').map(str::trim);
         let bootstrap: Vec<String> = addresses
             .filter(|address| !address.is_empty())
@@ -179,7 +195,8 @@ impl Client {
         }
     }
 
-    /// The connection that is open, or a new one. After failures it waits before the next attempt.
+    /// The connection that is open, or a new one. After failures it waits before the next attempt,
+    /// whose outcome is that of all who wait for it.
     async fn connection(
         &self,
         address: &str,
@@ -192,6 +209,7 @@ impl Client {
                 .or_default()
                 .clone()
         };
+        let since = Instant::now();
         let mut slot = slot.state.lock().await;
         if let Some(connection) = &slot.connection {
             if !connection.is_lost() {
@@ -199,6 +217,10 @@ impl Client {
             }
         }
         slot.connection = None;
+        match &slot.failed {
+            Some((at, error)) if *at > since => return Err(error.clone()),
+            _ => {}
+        }
         if let Some(not_before) = slot.not_before {
             sleep_until(not_before).await;
         }
@@ -207,12 +229,15 @@ impl Client {
             Ok(connection) => {
                 slot.failures = 0;
                 slot.not_before = None;
+                slot.failed = None;
                 slot.connection = Some(connection.clone());
                 Ok(connection)
             }
             Err(error) => {
-                slot.failures += 1;
-                slot.not_before = Some(Instant::now() + self.inner.config.backoff(slot.failures));
+                let now = Instant::now();
+                slot.failures = slot.failures.saturating_add(1);
+                slot.not_before = Some(now + self.inner.config.backoff(slot.failures));
+                slot.failed = Some((now, error.clone()));
                 Err(error)
             }
         }
@@ -382,25 +407,38 @@ impl Client {
         })
     }
 
-    /// The broker that leads a partition, as far as is known.
+    /// The broker that leads a partition, as far as is known; asks if the topic isn't.
     pub(super) async fn leader(
         &self,
         topic: &str,
         partition: i32,
     ) -> Result<BrokerId, ClientError> {
-        let metadata = self.topic(topic).await?;
-        let failed = |code| ClientError::Partition {
-            topic: topic.to_string(),
-            partition,
-            code,
-            message: String::new(),
-        };
-        let found = metadata.partition(partition);
-        let found = found.ok_or_else(|| failed(ErrorCode::UnknownTopicOrPartition))?;
-        found
-            .leader
-            .ok_or_else(|| failed(ErrorCode::LeaderNotAvailable))
+        leader_in(&*self.topic(topic).await?, partition)
     }
+
+    /// The broker that leads a partition, without asking anybody; `None` if the topic isn't known.
+    pub(super) fn known_leader(
+        &self,
+        topic: &str,
+        partition: i32,
+    ) -> Option<Result<BrokerId, ClientError>> {
+        let known = lock(&self.inner.cache).topics.get(topic).cloned()?;
+        Some(leader_in(&known.metadata, partition))
+    }
+}
+
+fn leader_in(topic: &TopicMetadata, partition: i32) -> Result<BrokerId, ClientError> {
+    let failed = |code| ClientError::Partition {
+        topic: topic.name.to_string(),
+        partition,
+        code,
+        message: String::new(),
+    };
+    let found = topic.partition(partition);
+    let found = found.ok_or_else(|| failed(ErrorCode::UnknownTopicOrPartition))?;
+    found
+        .leader
+        .ok_or_else(|| failed(ErrorCode::LeaderNotAvailable))
 }
 
 /// Whether an error says that a partition isn't led by whom we believed: ask before the next try.

@@ -70,6 +70,8 @@ pub enum ClientError {
         topic: String,
         partition: i32,
         offset: Offset,
+        /// A seek to here goes past the batch, as far as its header can be believed.
+        next_offset: Offset,
         error: RecordError,
     },
     #[error("{0}")]

@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, Timestamp, TopicId};
 use crate::protocol::*;
@@ -43,6 +44,10 @@ pub struct FakeLog {
     pub batches: Vec<Batch>,
     pub end: i64,
     pub start: i64,
+    /// What fetches of this partition are answered.
+    pub fetch_error: Option<ErrorCode>,
+    /// Whether Metadata says that somebody leads it.
+    pub leaderless: bool,
     /// By producer id: the next sequence, and the last batches by base sequence.
     producers: HashMap<i64, (i32, VecDeque<(i32, i64)>)>,
 }
@@ -53,6 +58,20 @@ pub struct State {
     pub logs: Vec<FakeLog>,
     pub script: Script,
     pub fetch_error: Option<ErrorCode>,
+    /// Whether new connections are answered at all.
+    pub greets: bool,
+    /// How many connections there were.
+    pub connections: usize,
+    /// The fetches so far.
+    pub fetches: Vec<fetch::Request>,
+    /// What ListOffsets answers, instead of the truth.
+    pub listed_offset: Option<i64>,
+    /// Whether each partition of a fetch is answered twice.
+    pub answers_twice: bool,
+    /// Whether the topic is gone.
+    pub deleted: bool,
+    /// While set, Metadata requests for a topic have no answer.
+    pub metadata_held: bool,
     /// While set, Produce requests wait.
     pub held: bool,
     pub produce_requests: usize,
@@ -82,6 +101,13 @@ impl FakeBroker {
             logs: (0..partitions).map(|_| FakeLog::default()).collect(),
             script: Box::new(|_| Fault::None),
             fetch_error: None,
+            greets: true,
+            connections: 0,
+            fetches: Vec::new(),
+            listed_offset: None,
+            answers_twice: false,
+            deleted: false,
+            metadata_held: false,
             held: false,
             produce_requests: 0,
             cluster_id: "fake",
@@ -89,18 +115,24 @@ impl FakeBroker {
             port,
         }));
         let released = Arc::new(Notify::new());
-        let (shared, notify) = (state.clone(), released.clone());
-        let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, shared.clone(), notify.clone()));
-            }
-        });
         FakeBroker {
+            task: tokio::spawn(listen(listener, state.clone(), released.clone())),
             state,
             released,
             address: format!("127.0.0.1:{port}"),
-            task,
         }
+    }
+
+    /// No connection is taken any more, and those that are open end.
+    pub async fn stop(&mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+
+    /// As it was before it was stopped.
+    pub async fn restart(&mut self) {
+        let listener = TcpListener::bind(&self.address).await.unwrap();
+        self.task = tokio::spawn(listen(listener, self.state.clone(), self.released.clone()));
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -135,6 +167,14 @@ impl FakeBroker {
     }
 }
 
+async fn listen(listener: TcpListener, state: Arc<Mutex<State>>, released: Arc<Notify>) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        state.lock().unwrap().connections += 1;
+        connections.spawn(serve(stream, state.clone(), released.clone()));
+    }
+}
+
 /// Answers one connection's requests, one after the other, but for fetches, which may wait.
 async fn serve(stream: TcpStream, state: Arc<Mutex<State>>, released: Arc<Notify>) {
     let (mut stream, writer) = stream.into_split();
@@ -163,7 +203,18 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>, released: Arc<Notify
                         Produced::HangUp => return,
                     }
                 }
+                Request::Metadata(request)
+                    if state.lock().unwrap().metadata_held
+                        && request
+                            .topics
+                            .as_ref()
+                            .is_none_or(|topics| !topics.is_empty()) =>
+                {
+                    continue
+                }
+                Request::ApiVersions(_) if !state.lock().unwrap().greets => continue,
                 Request::Fetch(request) => {
+                    state.lock().unwrap().fetches.push(request.clone());
                     let (state, writer) = (state.clone(), writer.clone());
                     tokio::spawn(async move {
                         let response = Response::Fetch(fetch(&state, request).await);
@@ -292,45 +343,81 @@ async fn fetch(state: &Mutex<State>, request: fetch::Request) -> fetch::Response
 
 fn fetch_now(state: &State, request: &fetch::Request) -> Option<fetch::Response> {
     let response = fetch_at(state, request);
-    let partitions = &response.responses[0].partitions;
+    let topics = response.responses.iter();
+    let mut partitions = topics.flat_map(|topic| &topic.partitions);
     let some = |data: &fetch::PartitionData| !data.records.0.is_empty() || !data.error_code.is_ok();
-    partitions.iter().any(some).then_some(response)
+    partitions.any(some).then_some(response)
 }
 
 fn fetch_at(state: &State, request: &fetch::Request) -> fetch::Response {
-    let topic = &request.topics[0];
-    let partitions = topic.partitions.iter().map(|wanted| {
-        let log = &state.logs[wanted.partition as usize];
-        let in_range = (log.start..=log.end).contains(&wanted.fetch_offset.0);
-        let error_code = match state.fetch_error {
-            Some(code) => code,
-            None if in_range => ErrorCode::None,
-            None => ErrorCode::OffsetOutOfRange,
-        };
-        let mut records = BytesMut::new();
-        for batch in &log.batches {
-            let full = records.len() >= wanted.partition_max_bytes as usize;
-            if batch.header().next_offset() > wanted.fetch_offset && !full && error_code.is_ok() {
-                records.extend_from_slice(batch.bytes());
-            }
-        }
-        fetch::PartitionData {
-            partition_index: wanted.partition,
-            error_code,
-            high_watermark: Offset(log.end),
-            log_start_offset: Offset(log.start),
-            records: Records(records.freeze()),
-            ..Default::default()
+    let mut bytes_left = request.max_bytes as usize;
+    let mut is_first = true;
+    let responses = request.topics.iter().map(|topic| {
+        let times = 1 + usize::from(state.answers_twice);
+        let partitions = topic.partitions.iter().cycle();
+        let partitions = partitions
+            .take(times * topic.partitions.len())
+            .map(|wanted| {
+                let data = fetch_partition(state, &topic.topic, wanted, bytes_left, is_first);
+                bytes_left = bytes_left.saturating_sub(data.records.0.len());
+                is_first &= data.records.0.is_empty();
+                data
+            });
+        fetch::FetchableTopicResponse {
+            topic: topic.topic.clone(),
+            topic_id: TopicId::NONE,
+            partitions: partitions.collect(),
         }
     });
     fetch::Response {
         error_code: ErrorCode::None,
-        responses: vec![fetch::FetchableTopicResponse {
-            topic: topic.topic.clone(),
-            topic_id: TopicId::NONE,
-            partitions: partitions.collect(),
-        }],
-        ..Default::default()
+        responses: responses.collect(),
+    }
+}
+
+/// Whole batches up to the sizes that are asked for; the first of the answer whatever its size.
+fn fetch_partition(
+    state: &State,
+    topic: &str,
+    wanted: &fetch::FetchPartition,
+    bytes_left: usize,
+    is_first: bool,
+) -> fetch::PartitionData {
+    let missing = fetch::PartitionData {
+        partition_index: wanted.partition,
+        error_code: ErrorCode::UnknownTopicOrPartition,
+        high_watermark: Offset::NONE,
+        log_start_offset: Offset::NONE,
+        records: Records::default(),
+    };
+    let log = state.logs.get(wanted.partition as usize);
+    let Some(log) = log.filter(|_| topic == TOPIC && !state.deleted) else {
+        return missing;
+    };
+    let in_range = (log.start..=log.end).contains(&wanted.fetch_offset.0);
+    let error_code = match state.fetch_error.or(log.fetch_error) {
+        Some(code) => code,
+        None if in_range => ErrorCode::None,
+        None => ErrorCode::OffsetOutOfRange,
+    };
+    let bytes_max = bytes_left.min(wanted.partition_max_bytes as usize);
+    let mut records = BytesMut::new();
+    for batch in &log.batches {
+        let fits = records.len() + batch.bytes().len() <= bytes_max;
+        let is_wanted = batch.header().next_offset() > wanted.fetch_offset && error_code.is_ok();
+        match fits || (is_first && records.is_empty()) {
+            true if is_wanted => records.extend_from_slice(batch.bytes()),
+            true => {}
+            false if is_wanted => break,
+            false => {}
+        }
+    }
+    fetch::PartitionData {
+        error_code,
+        high_watermark: Offset(log.end),
+        log_start_offset: Offset(log.start),
+        records: Records(records.freeze()),
+        ..missing
     }
 }
 
@@ -355,13 +442,17 @@ fn answer(state: &mut State, request: Request) -> Response {
                 let partitions = topic.partitions.iter().map(|wanted| {
                     let log = &state.logs[wanted.partition_index as usize];
                     let offset = match wanted.timestamp {
+                        _ if state.listed_offset.is_some() => state.listed_offset.unwrap(),
                         list_offsets::LATEST_TIMESTAMP => log.end,
                         list_offsets::EARLIEST_TIMESTAMP => log.start,
                         _ => -1,
                     };
                     list_offsets::ListOffsetsPartitionResponse {
                         partition_index: wanted.partition_index,
-                        error_code: ErrorCode::None,
+                        error_code: match state.deleted {
+                            true => ErrorCode::UnknownTopicOrPartition,
+                            false => ErrorCode::None,
+                        },
                         timestamp: Timestamp::NONE,
                         offset: Offset(offset),
                         leader_epoch: LeaderEpoch(0),
@@ -388,11 +479,15 @@ fn metadata(state: &State, request: metadata::Request) -> metadata::Response {
         Some(topics) => topics.into_iter().filter_map(|topic| topic.name).collect(),
     };
     let topics = names.into_iter().map(|name| {
-        let known = name == TOPIC;
-        let partitions = (0..state.logs.len()).map(|index| metadata::MetadataResponsePartition {
+        let known = name == TOPIC && !state.deleted;
+        let logs = state.logs.iter().enumerate();
+        let partitions = logs.map(|(index, log)| metadata::MetadataResponsePartition {
             error_code: ErrorCode::None,
             partition_index: index as i32,
-            leader_id: BrokerId(1),
+            leader_id: match log.leaderless {
+                true => BrokerId::NONE,
+                false => BrokerId(1),
+            },
             leader_epoch: LeaderEpoch(0),
             replica_nodes: vec![BrokerId(1)],
             isr_nodes: vec![BrokerId(1)],

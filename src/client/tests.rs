@@ -9,7 +9,7 @@ use crate::model::{ErrorCode, Offset};
 use crate::record::Codec;
 
 /// A client that tries again soon.
-async fn client(broker: &FakeBroker) -> Client {
+pub(super) async fn client(broker: &FakeBroker) -> Client {
     let config = ClientConfig {
         retry_backoff: Duration::from_millis(2),
         retry_backoff_max: Duration::from_millis(20),
@@ -601,7 +601,7 @@ async fn an_unknown_topic_or_broker_is_named() {
 }
 
 /// Reads until so many records are there.
-async fn read(consumer: &mut Consumer, records: usize) -> Vec<(i32, i64, String)> {
+pub(super) async fn read(consumer: &mut Consumer, records: usize) -> Vec<(i32, i64, String)> {
     let mut read = Vec::new();
     while read.len() < records {
         for batch in &consumer.poll(Duration::from_secs(10)).await.unwrap() {
@@ -614,7 +614,7 @@ async fn read(consumer: &mut Consumer, records: usize) -> Vec<(i32, i64, String)
     read
 }
 
-async fn fill(client: &Client, records: usize, codec: Codec) {
+pub(super) async fn fill(client: &Client, records: usize, codec: Codec) {
     let config = ProducerConfig {
         codec,
         ..small_batches()
@@ -802,4 +802,32 @@ async fn responses_find_their_requests_in_any_order() {
     for call in calls {
         assert_eq!(&*call.await.unwrap().unwrap().name, TOPIC);
     }
+}
+
+#[tokio::test]
+async fn those_who_wait_for_a_connection_share_its_failure() {
+    let broker = FakeBroker::start(1).await;
+    let config = ClientConfig {
+        connect_timeout: Duration::from_millis(100),
+        ..ClientConfig::from(broker.address.as_str())
+    };
+    let client = Client::connect(config).await.unwrap();
+    // From now on, whoever connects is never greeted.
+    broker.state().greets = false;
+    let broker_id = crate::model::BrokerId(1);
+    let attempts: Vec<_> = (0..50)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                let connection = client.broker(broker_id, connection::Purpose::Fetch);
+                connection.await.map(drop)
+            })
+        })
+        .collect();
+    for attempt in attempts {
+        let error = attempt.await.unwrap().unwrap_err();
+        assert!(error.is_retriable(), "{error}");
+    }
+    let connections = broker.state().connections;
+    assert!(connections <= 3, "{connections} for one that never came");
 }

@@ -248,13 +248,15 @@ impl BatchHeader {
         self.batch_length as usize + Self::LENGTH_END
     }
 
+    /// The last record's offset. Stays below the end of all offsets, whatever the header says.
     pub fn last_offset(&self) -> Offset {
-        self.base_offset + self.last_offset_delta as i64
+        let delta = i64::from(self.last_offset_delta);
+        Offset(self.base_offset.0.saturating_add(delta))
     }
 
-    /// The offset after the batch's last.
+    /// The offset after the batch's last, with the same bound.
     pub fn next_offset(&self) -> Offset {
-        self.last_offset() + 1
+        Offset(self.last_offset().0.saturating_add(1))
     }
 
     /// Compares the checksum with the bytes of the whole batch.

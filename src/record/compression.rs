@@ -145,6 +145,8 @@ pub(super) fn decompress(
     if records.len() > records_bytes_max {
         return Err(too_much(records_bytes_max));
     }
+    // They may be kept for long, and the room for what didn't come with them.
+    records.shrink_to_fit();
     Ok(records.into())
 }
 

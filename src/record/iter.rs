@@ -64,6 +64,11 @@ impl BatchRecords {
         &self.header
     }
 
+    /// How many bytes the records take, uncompressed.
+    pub fn size(&self) -> usize {
+        self.records.len()
+    }
+
     /// The records in their order. After an error nothing more comes.
     pub fn iter(&self) -> RecordIter<'_> {
         RecordIter {

@@ -392,3 +392,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_header_whose_offsets_go_beyond_the_last_is_no_overflow() {
+    let mut batch = batch(Codec::None).to_vec();
+    batch[..8].copy_from_slice(&i64::MAX.to_be_bytes());
+    let header = BatchHeader::decode(&batch).unwrap();
+    assert_eq!(header.last_offset(), Offset(i64::MAX));
+    assert_eq!(header.next_offset(), Offset(i64::MAX));
+}

@@ -79,6 +79,11 @@ impl FetchedBatch {
         self.len == 0
     }
 
+    /// How many bytes the batch's records take, uncompressed.
+    pub(super) fn size(&self) -> usize {
+        self.records.size()
+    }
+
     /// The records, without copying or allocating.
     pub fn records(&self) -> FetchedRecords<'_> {
         FetchedRecords {

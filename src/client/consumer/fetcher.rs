@@ -1,76 +1,237 @@
-//! Fetches for a consumer: decides what to fetch from whom, and takes in what comes.
+//! Fetches for a consumer: decides what to ask whom, and takes in what comes.
+//!
+//! A broker has one fetch that waits for records (a long poll) at a time, for all partitions that
+//! it leads and that need records. What comes to need records meanwhile, after a seek, say, is
+//! asked for at once by a second fetch that doesn't wait; a partition of which that brings nothing
+//! joins the next long poll. The driver itself never waits for an answer: what asks for leaders or
+//! offsets runs beside it, like the fetches.
 
+use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep_until, Instant};
 
-use super::state::{cut_batches, request, ByLeader, Wanted};
-use super::{OffsetReset, Shared};
-use crate::client::cluster::is_stale_metadata;
+use super::fetched::survey;
+use super::room::Charge;
+use super::state::{Needs, Wanted};
+use super::{ConsumerConfig, OffsetReset, Shared};
 use crate::client::connection::Purpose;
 use crate::client::ClientError;
-use crate::model::{BrokerId, ErrorCode};
+use crate::model::{BrokerId, ErrorCode, LeaderEpoch, TopicId};
 use crate::protocol::fetch;
 use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 
-/// Runs as long as the consumer lives; its fetches end with it.
+/// How many fetches a broker has at most: one of each [`Patience`].
+const FETCHES_A_BROKER_MAX: usize = 2;
+
+/// Whether a fetch waits for records that aren't there yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Patience {
+    Waits,
+    Looks,
+}
+
+/// Starts what has to be asked, and keeps an eye on it.
+struct Driver {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+    fetches: HashMap<(BrokerId, Patience), AbortHandle>,
+}
+
+/// Runs as long as the consumer lives; what it started ends with it.
 pub(super) async fn drive(shared: Arc<Shared>) {
-    let mut fetches = JoinSet::new();
+    let mut driver = Driver {
+        shared: shared.clone(),
+        tasks: JoinSet::new(),
+        fetches: HashMap::new(),
+    };
     loop {
-        let (wanted, later) = shared.state().fetchable(shared.config.buffer_bytes);
-        for (leader, wanted) in by_leader(&shared, wanted).await {
-            let mut state = shared.state();
-            wanted.iter().for_each(|wanted| state.begin_fetch(wanted));
-            drop(state);
-            fetches.spawn(fetch(shared.clone(), leader, wanted));
-        }
+        let wake_at = driver.start_what_is_due();
         let pause = async {
-            match later {
-                Some(later) => sleep_until(later).await,
+            match wake_at {
+                Some(wake_at) => sleep_until(wake_at).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             () = shared.wanted.notified() => {}
             () = pause => {}
-            Some(_) = fetches.join_next() => {}
+            Some(_) = driver.tasks.join_next() => {}
         }
     }
 }
 
-/// Groups partitions; those without a leader pause.
-async fn by_leader(shared: &Shared, wanted: Vec<Wanted>) -> ByLeader {
-    let mut groups = ByLeader::new();
-    for wanted in wanted {
-        let (topic, partition) = &wanted.key;
-        match shared.client.leader(topic, *partition).await {
-            Ok(leader) => groups.entry(leader).or_default().push(wanted),
-            Err(error) => {
-                try_again(shared, &wanted, error).await;
-                // The driver has to look again at when its pause ends.
-                shared.wanted.notify_one();
-                shared.came.notify_one();
+impl Driver {
+    /// Starts all that is due, and answers when to look again if nothing happens before.
+    fn start_what_is_due(&mut self) -> Option<Instant> {
+        while self.tasks.try_join_next().is_some() {}
+        self.fetches.retain(|_, task| !task.is_finished());
+        let due = self.shared.state().due(Instant::now());
+        let mut by_leader: Vec<(BrokerId, Vec<Wanted>)> = Vec::new();
+        let mut by_topic: HashMap<Arc<str>, (Instant, Vec<Wanted>)> = HashMap::new();
+        for wanted in due {
+            match self.next_step(&wanted) {
+                Step::Fetch(leader) => match by_leader.iter_mut().find(|it| it.0 == leader) {
+                    Some((_, group)) => group.push(wanted),
+                    None => by_leader.push((leader, vec![wanted])),
+                },
+                Step::Learn(since) => {
+                    let topic = wanted.key.0.clone();
+                    let group = by_topic.entry(topic).or_insert((since, Vec::new()));
+                    group.0 = group.0.max(since);
+                    group.1.push(wanted);
+                }
+                Step::Reset => {
+                    let resetting = reset(self.shared.clone(), wanted.clone());
+                    self.begin(&[wanted], resetting);
+                }
+                Step::Fail(error) => {
+                    self.shared.state().begin(&wanted);
+                    self.shared.failed(&wanted, error);
+                }
             }
         }
+        for (topic, (since, group)) in by_topic {
+            let learning = learn(self.shared.clone(), topic, since, group.clone());
+            self.begin(&group, learning);
+        }
+        self.fetch_from_all(by_leader);
+        let config = &self.shared.config;
+        let mut state = self.shared.state();
+        if state.tell_overdue(Instant::now(), config) {
+            self.shared.came.notify_one();
+        }
+        state.wake_at(config)
     }
-    groups
+
+    fn next_step(&self, wanted: &Wanted) -> Step {
+        let (topic, partition) = &wanted.key;
+        match wanted.needs {
+            Needs::Offset => Step::Reset,
+            Needs::Leader(since) => Step::Learn(since),
+            Needs::Records => match self.shared.client.known_leader(topic, *partition) {
+                Some(Ok(leader)) => Step::Fetch(leader),
+                Some(Err(error)) => Step::Fail(error),
+                None => Step::Learn(Instant::now()),
+            },
+        }
+    }
+
+    /// Runs what asks for these partitions beside the driver.
+    fn begin(
+        &mut self,
+        wanted: &[Wanted],
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> AbortHandle {
+        let mut state = self.shared.state();
+        wanted.iter().for_each(|wanted| state.begin(wanted));
+        drop(state);
+        self.tasks.spawn(task)
+    }
+
+    /// Starts fetches in the order of the partitions' turns, as long as there is room for what
+    /// they may bring.
+    fn fetch_from_all(&mut self, by_leader: Vec<(BrokerId, Vec<Wanted>)>) {
+        let config = &self.shared.config;
+        let mut leaders: Vec<_> = self.fetches.keys().map(|key| key.0).collect();
+        leaders.extend(by_leader.iter().map(|group| group.0));
+        leaders.sort();
+        leaders.dedup();
+        let share = self.shared.room.share(FETCHES_A_BROKER_MAX * leaders.len());
+        let bytes_max = share.min(usize::try_from(config.fetch_bytes_max).unwrap_or(1));
+        for (leader, mut group) in by_leader {
+            let is_free = |patience| !self.fetches.contains_key(&(leader, patience));
+            let patience = match is_free(Patience::Waits) {
+                true => Patience::Waits,
+                false => Patience::Looks,
+            };
+            if patience == Patience::Looks {
+                group.retain(|wanted| !wanted.is_drained);
+            }
+            if group.is_empty() || !is_free(patience) {
+                continue;
+            }
+            let Some(charge) = self.shared.room.take(bytes_max) else {
+                return;
+            };
+            let request = request(&group, patience, bytes_max, &self.shared.config);
+            let fetch = fetch(self.shared.clone(), leader, request, group.clone(), charge);
+            let task = self.begin(&group, fetch);
+            self.fetches.insert((leader, patience), task);
+        }
+    }
 }
 
-async fn fetch(shared: Arc<Shared>, leader: BrokerId, wanted: Vec<Wanted>) {
-    match ask(&shared, leader, &wanted).await {
+/// What a partition needs next.
+enum Step {
+    Fetch(BrokerId),
+    Learn(Instant),
+    Reset,
+    Fail(ClientError),
+}
+
+/// The request for these partitions, which one broker leads, in their order: the broker fills its
+/// answer with the first.
+fn request(
+    wanted: &[Wanted],
+    patience: Patience,
+    bytes_max: usize,
+    config: &ConsumerConfig,
+) -> fetch::Request {
+    let bytes_max = i32::try_from(bytes_max).unwrap_or(i32::MAX);
+    let mut topics: Vec<fetch::FetchTopic> = Vec::new();
+    for wanted in wanted {
+        let (topic, partition) = &wanted.key;
+        if topics.last().is_none_or(|last| *last.topic != **topic) {
+            topics.push(fetch::FetchTopic {
+                topic: topic.to_string(),
+                topic_id: TopicId::NONE,
+                partitions: Vec::new(),
+            });
+        }
+        let partition = fetch::FetchPartition {
+            partition: *partition,
+            current_leader_epoch: LeaderEpoch::NONE,
+            fetch_offset: wanted.from,
+            partition_max_bytes: config.partition_bytes_max.min(bytes_max),
+        };
+        if let Some(last) = topics.last_mut() {
+            last.partitions.push(partition);
+        }
+    }
+    fetch::Request {
+        max_wait_ms: match patience {
+            Patience::Waits => i32::try_from(config.max_wait.as_millis()).unwrap_or(i32::MAX),
+            Patience::Looks => 0,
+        },
+        min_bytes: 1,
+        max_bytes: bytes_max,
+        topics,
+    }
+}
+
+async fn fetch(
+    shared: Arc<Shared>,
+    leader: BrokerId,
+    request: fetch::Request,
+    wanted: Vec<Wanted>,
+    charge: Charge,
+) {
+    match ask(&shared, leader, &request).await {
         Ok(response) if response.error_code.is_ok() => {
-            take_in(&shared, &wanted, response).await;
+            take_in(&shared, wanted, response, charge);
         }
         Ok(response) => {
             for wanted in &wanted {
-                let error = partition_error(wanted, response.error_code);
-                try_again(&shared, wanted, error).await;
+                shared.failed(wanted, partition_error(wanted, response.error_code));
             }
         }
         Err(error) => {
             for wanted in &wanted {
-                try_again(&shared, wanted, error.clone()).await;
+                shared.failed(wanted, error.clone());
             }
         }
     }
@@ -80,99 +241,88 @@ async fn fetch(shared: Arc<Shared>, leader: BrokerId, wanted: Vec<Wanted>) {
 async fn ask(
     shared: &Shared,
     leader: BrokerId,
-    wanted: &[Wanted],
+    request: &fetch::Request,
 ) -> Result<fetch::Response, ClientError> {
     let connection = shared.client.broker(leader, Purpose::Fetch).await?;
-    let request = request(wanted, &shared.config);
-    connection
-        .call::<fetch::Api>(&request, shared.config.max_wait)
-        .await
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    connection.call::<fetch::Api>(request, wait).await
 }
 
-async fn take_in(shared: &Shared, wanted: &[Wanted], response: fetch::Response) {
-    for topic in &response.responses {
-        for data in &topic.partitions {
-            let asked = wanted.iter().find(|wanted| {
-                *wanted.key.0 == *topic.topic && wanted.key.1 == data.partition_index
-            });
-            if let Some(asked) = asked {
-                take_in_partition(shared, asked, data).await;
-            }
+/// Takes in what a broker answered for each of the partitions, once.
+fn take_in(shared: &Shared, wanted: Vec<Wanted>, response: fetch::Response, mut charge: Charge) {
+    let topics = response.responses.iter();
+    let all = topics.flat_map(|topic| topic.partitions.iter().map(move |data| (topic, data)));
+    charge.settle(all.clone().map(|(_, data)| data.records.0.len()).sum());
+    let charge = Arc::new(charge);
+    let mut missing: HashMap<(&str, i32), &Wanted> = wanted
+        .iter()
+        .map(|wanted| ((&*wanted.key.0, wanted.key.1), wanted))
+        .collect();
+    for (topic, data) in all {
+        if let Some(wanted) = missing.remove(&(&*topic.topic, data.partition_index)) {
+            take_in_partition(shared, wanted, data, &charge);
         }
     }
-    for wanted in wanted {
-        let answered = response.responses.iter().any(|topic| {
-            let mut partitions = topic.partitions.iter();
-            *wanted.key.0 == *topic.topic
-                && partitions.any(|data| data.partition_index == wanted.key.1)
-        });
-        if !answered {
-            let error = partition_error(wanted, ErrorCode::UnknownServerError);
-            shared.state().halt(wanted, error);
-        }
+    for wanted in missing.into_values() {
+        let error = partition_error(wanted, ErrorCode::UnknownServerError);
+        shared.failed(wanted, error);
     }
 }
 
-async fn take_in_partition(shared: &Shared, wanted: &Wanted, data: &fetch::PartitionData) {
+fn take_in_partition(
+    shared: &Shared,
+    wanted: &Wanted,
+    data: &fetch::PartitionData,
+    charge: &Arc<Charge>,
+) {
     match data.error_code {
         ErrorCode::None => {
-            let content = cut_batches(wanted, &data.records, &shared.config);
-            let content = content.map_err(|error| ClientError::Corrupt {
+            let survey = survey(&data.records.0, wanted.from);
+            let mut state = shared.state();
+            state.take_in(wanted, data.high_watermark, survey, charge);
+        }
+        ErrorCode::OffsetOutOfRange if shared.config.offset_reset == OffsetReset::Error => {
+            let error = ClientError::OffsetOutOfRange {
                 topic: wanted.key.0.to_string(),
                 partition: wanted.key.1,
                 offset: wanted.from,
-                error,
-            });
-            let bytes = data.records.0.len();
-            shared
-                .state()
-                .take_in(wanted, data.high_watermark, content, bytes);
+            };
+            shared.state().halt(wanted, error);
         }
-        ErrorCode::OffsetOutOfRange => reset_offset(shared, wanted).await,
-        code => try_again(shared, wanted, partition_error(wanted, code)).await,
+        ErrorCode::OffsetOutOfRange => shared.state().out_of_range(wanted),
+        code => shared.failed(wanted, partition_error(wanted, code)),
     }
 }
 
-async fn reset_offset(shared: &Shared, wanted: &Wanted) {
+/// Asks who leads these partitions of a topic.
+async fn learn(shared: Arc<Shared>, topic: Arc<str>, since: Instant, wanted: Vec<Wanted>) {
+    match shared.client.topic_since(&topic, since).await {
+        Ok(_) => {
+            let mut state = shared.state();
+            wanted.iter().for_each(|wanted| state.learnt(wanted));
+        }
+        Err(error) => {
+            for wanted in &wanted {
+                shared.failed(wanted, error.clone());
+            }
+        }
+    }
+    shared.came.notify_one();
+}
+
+/// Asks where a partition starts or ends whose next offset isn't there.
+async fn reset(shared: Arc<Shared>, wanted: Wanted) {
     let (topic, partition) = &wanted.key;
     let timestamp = match shared.config.offset_reset {
-        OffsetReset::Earliest => EARLIEST_TIMESTAMP,
         OffsetReset::Latest => LATEST_TIMESTAMP,
-        OffsetReset::Error => {
-            let error = ClientError::OffsetOutOfRange {
-                topic: topic.to_string(),
-                partition: *partition,
-                offset: wanted.from,
-            };
-            return shared.state().halt(wanted, error);
-        }
+        OffsetReset::Earliest | OffsetReset::Error => EARLIEST_TIMESTAMP,
     };
-    match shared
-        .client
-        .admin()
-        .list_offset(topic, *partition, timestamp)
-        .await
-    {
-        Ok(offset) => shared.state().reset(wanted, offset),
-        Err(error) => try_again(shared, wanted, error).await,
+    let admin = shared.client.admin();
+    match admin.list_offset(topic, *partition, timestamp).await {
+        Ok(offset) => shared.state().reset(&wanted, offset),
+        Err(error) => shared.failed(&wanted, error),
     }
-}
-
-/// Pauses a partition, and asks for its leader if it may be another one. An error that no retry
-/// helps is told.
-async fn try_again(shared: &Shared, wanted: &Wanted, error: ClientError) {
-    if !error.is_retriable() {
-        return shared.state().halt(wanted, error);
-    }
-    log::debug!("fetching {}-{} again: {error}", wanted.key.0, wanted.key.1);
-    let failures = shared.state().failed(wanted);
-    let since = Instant::now();
-    if error.code().is_none_or(is_stale_metadata) {
-        // If this fails, so will the next attempt.
-        let _ = shared.client.topic_since(&wanted.key.0, since).await;
-    }
-    let until = since + shared.client.config().backoff(failures);
-    shared.state().pause(wanted, until);
+    shared.came.notify_one();
 }
 
 fn partition_error(wanted: &Wanted, code: ErrorCode) -> ClientError {

@@ -1,16 +1,22 @@
 //! The consumer: reads the partitions that it is told to read, and fetches ahead of the
 //! application.
 //!
-//! A driver task watches which assigned partitions are not being fetched, groups them by leader
-//! and starts a fetch for each group: a long poll, which the broker answers when there is
-//! something. What comes waits, checked, until it is polled; when more than
-//! [`ConsumerConfig::buffer_bytes`] wait, nothing is fetched. So at most that and what is in flight
-//! is in memory. A seek changes the partition's generation, and what is still on its way for the
-//! old position is dropped when it comes.
+//! A driver task watches what each assigned partition needs, and asks for it: mostly records, of
+//! all partitions that a broker leads in one fetch, a long poll, which the broker answers when
+//! there is something. What comes waits as it is, compressed, until it is polled;
+//! [`ConsumerConfig::buffer_bytes`] bounds it together with what is on its way. A poll reads one
+//! batch after the other, of each partition in turn, up to [`ConsumerConfig::poll_bytes_max`]. A
+//! seek changes the partition's generation, and what is still on its way for the old position is
+//! dropped when it comes.
 
 mod batches;
+mod failing;
+mod fetched;
 mod fetcher;
+mod room;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,10 +27,12 @@ use tokio::time::{timeout_at, Instant};
 
 pub use batches::{Batches, FetchedBatch, FetchedRecords};
 
+use super::cluster::FOREVER;
 use super::{Client, ClientError};
 use crate::model::{ErrorCode, Offset, Timestamp};
 use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
-use state::{Key, State};
+use room::Room;
+use state::{Key, State, Turn, Wanted};
 
 /// Where reading starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,27 +61,56 @@ pub enum OffsetReset {
 #[derive(Clone, Debug)]
 pub struct ConsumerConfig {
     pub offset_reset: OffsetReset,
-    /// How long a broker waits for new records before it answers that there are none.
+    /// How long a broker waits for new records before it answers that there are none. So long it
+    /// may also take until a partition that was assigned or moved by a seek, and of which nothing
+    /// is there, is waited for together with the others.
     pub max_wait: Duration,
-    /// How many bytes a fetch brings at most, of all partitions together.
+    /// How many bytes a fetch brings at most, of all partitions together. The first batch comes
+    /// whole even if it is larger; the same holds for the next two limits.
     pub fetch_bytes_max: i32,
     /// How many bytes of one partition a fetch brings at most.
     pub partition_bytes_max: i32,
-    /// When so many bytes wait to be polled, no more is fetched.
+    /// How many bytes wait to be polled or are on their way at most, as they are sent: compressed.
+    /// A fetch may bring half of it, divided by the number of brokers.
     pub buffer_bytes: usize,
+    /// How many bytes of records a poll hands out at most, decompressed. A batch that alone has
+    /// more comes alone.
+    pub poll_bytes_max: usize,
     /// How large the records of a batch may become when they are decompressed.
     pub records_bytes_max: usize,
+    /// How long a topic or partition that the brokers don't know is asked for again before `poll`
+    /// answers that error: not every broker knows at once of one that was just made.
+    pub unknown_topic_timeout: Duration,
+    /// How long any other error is retried, if that can help it, before `poll` answers it. With a
+    /// broker that accepts a request and never answers, the first error comes after `max_wait` and
+    /// [`ClientConfig::request_timeout`](crate::client::ClientConfig::request_timeout).
+    pub retry_timeout: Duration,
 }
 
 impl Default for ConsumerConfig {
     fn default() -> Self {
         ConsumerConfig {
             offset_reset: OffsetReset::Error,
-            max_wait: Duration::from_secs(5),
+            max_wait: Duration::from_millis(500),
             fetch_bytes_max: 8 * 1024 * 1024,
             partition_bytes_max: 1024 * 1024,
             buffer_bytes: 16 * 1024 * 1024,
+            poll_bytes_max: 16 * 1024 * 1024,
             records_bytes_max: 128 * 1024 * 1024,
+            unknown_topic_timeout: Duration::from_secs(5),
+            retry_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl ConsumerConfig {
+    /// With all times short enough to reckon with.
+    fn bounded(self) -> ConsumerConfig {
+        ConsumerConfig {
+            max_wait: self.max_wait.min(FOREVER),
+            unknown_topic_timeout: self.unknown_topic_timeout.min(FOREVER),
+            retry_timeout: self.retry_timeout.min(FOREVER),
+            ..self
         }
     }
 }
@@ -90,6 +127,7 @@ struct Shared {
     client: Client,
     config: ConsumerConfig,
     state: Mutex<State>,
+    room: Arc<Room>,
     /// Wakes the driver: something can be fetched.
     wanted: Notify,
     /// Wakes the poll: something has come.
@@ -99,6 +137,57 @@ struct Shared {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was asked for could not be had.
+    fn failed(&self, wanted: &Wanted, error: ClientError) {
+        let (topic, partition) = &wanted.key;
+        log::debug!("reading {topic}-{partition} failed: {error}");
+        let mut state = self.state();
+        state.failed(wanted, error, Instant::now(), self.client.config());
+    }
+
+    /// What waits, of each partition in turn. An error comes alone.
+    fn poll(&self) -> Result<Vec<FetchedBatch>, ClientError> {
+        let mut polled: Vec<FetchedBatch> = Vec::new();
+        let mut left = self.config.poll_bytes_max;
+        while left > 0 || polled.is_empty() {
+            let Some(turn) = self.state().next_turn() else {
+                break;
+            };
+            let raw = match turn {
+                Turn::Batch(raw) => raw,
+                Turn::Error(key) if polled.is_empty() => match self.state().take_error(&key) {
+                    Some(error) => return Err(error),
+                    None => continue,
+                },
+                Turn::Error(key) => {
+                    self.state().keep_turn(key);
+                    break;
+                }
+            };
+            let bytes_max = match polled.is_empty() {
+                true => self.config.records_bytes_max,
+                false => self.config.records_bytes_max.min(left),
+            };
+            // Not under the lock: decompression takes its time.
+            match raw.read(bytes_max) {
+                Ok(batch) => {
+                    self.state().polled(&raw);
+                    if !batch.is_empty() {
+                        left = left.saturating_sub(batch.size());
+                        polled.push(batch);
+                    }
+                }
+                Err(error) if polled.is_empty() => return Err(self.state().refuse(&raw, error)),
+                // Or it is only too large for what is left.
+                Err(_) => {
+                    self.state().keep_turn(raw.key);
+                    break;
+                }
+            }
+        }
+        Ok(polled)
     }
 }
 
@@ -115,7 +204,8 @@ impl Consumer {
         Consumer {
             shared: Arc::new(Shared {
                 client,
-                config,
+                room: Room::new(config.buffer_bytes),
+                config: config.bounded(),
                 state: Mutex::default(),
                 wanted: Notify::new(),
                 came: Notify::new(),
@@ -132,11 +222,7 @@ impl Consumer {
         from: StartAt,
     ) -> Result<(), ClientError> {
         let from = self.resolve(topic, partition, from).await?;
-        self.shared.state().place((topic.into(), partition), from);
-        let shared = &self.shared;
-        self.driver
-            .get_or_insert_with(|| tokio::spawn(fetcher::drive(shared.clone())));
-        self.shared.wanted.notify_one();
+        self.place(vec![((topic.into(), partition), from)]);
         Ok(())
     }
 
@@ -146,16 +232,29 @@ impl Consumer {
         topic: &str,
         from: StartAt,
     ) -> Result<Vec<i32>, ClientError> {
-        let metadata = self
-            .shared
-            .client
-            .topic_since(topic, Instant::now())
-            .await?;
+        let client = &self.shared.client;
+        let metadata = client.topic_since(topic, Instant::now()).await?;
         let partitions: Vec<_> = metadata.partitions.iter().map(|p| p.index).collect();
+        let mut placed = Vec::with_capacity(partitions.len());
         for partition in &partitions {
-            self.assign(topic, *partition, from).await?;
+            let from = self.resolve(topic, *partition, from).await?;
+            placed.push(((topic.into(), *partition), from));
         }
+        self.place(placed);
         Ok(partitions)
+    }
+
+    /// Reads from these places on, and whatever else is read.
+    fn place(&mut self, places: Vec<(Key, Offset)>) {
+        let mut state = self.shared.state();
+        for (key, from) in places {
+            state.place(key, from);
+        }
+        drop(state);
+        let shared = &self.shared;
+        self.driver
+            .get_or_insert_with(|| tokio::spawn(fetcher::drive(shared.clone())));
+        self.shared.wanted.notify_one();
     }
 
     /// Reads this partition no more.
@@ -172,7 +271,7 @@ impl Consumer {
         to: StartAt,
     ) -> Result<(), ClientError> {
         let key: Key = (topic.into(), partition);
-        if !self.shared.state().partitions.contains_key(&key) {
+        if !self.shared.state().is_assigned(&key) {
             let message = format!("partition {topic}-{partition} isn't assigned");
             return Err(ClientError::Invalid(message));
         }
@@ -181,20 +280,21 @@ impl Consumer {
 
     /// What has been fetched, waiting up to `timeout` for something; empty if nothing comes.
     ///
-    /// An error concerns one partition; the others go on with the next poll. After one that
-    /// [can't be helped by a retry](ClientError::is_retriable) its partition isn't read until a
-    /// seek.
+    /// An error concerns one partition, and comes when all of it that was fetched before is
+    /// polled; the others go on with the next poll. After one that
+    /// [can be helped by a retry](ClientError::is_retriable) so does that partition, and `poll`
+    /// answers the error again as long as it lasts; see [`ConsumerConfig::retry_timeout`] and
+    /// [`ConsumerConfig::unknown_topic_timeout`]. After any other its partition isn't read until
+    /// a seek.
     pub async fn poll(&mut self, timeout: Duration) -> Result<Batches, ClientError> {
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + timeout.min(FOREVER);
         loop {
             let came = self.shared.came.notified();
-            let batches = self.shared.state().poll()?;
-            if !batches.is_empty() {
-                self.shared.wanted.notify_one();
-                return Ok(Batches { batches });
-            }
-            if timeout_at(deadline, came).await.is_err() {
-                let batches = self.shared.state().poll()?;
+            let polled = self.shared.poll();
+            // There is room for more.
+            self.shared.wanted.notify_one();
+            let batches = polled?;
+            if !batches.is_empty() || timeout_at(deadline, came).await.is_err() {
                 return Ok(Batches { batches });
             }
         }
@@ -202,47 +302,55 @@ impl Consumer {
 
     /// The offset of the next record that `poll` hands out.
     pub fn position(&self, topic: &str, partition: i32) -> Option<Offset> {
-        let state = self.shared.state();
-        Some(state.partitions.get(&(topic.into(), partition))?.position)
+        self.shared.state().position(&(topic.into(), partition))
     }
 
     /// The partition's high watermark, as of the last fetch: when the position has reached it,
     /// everything is read.
     pub fn high_watermark(&self, topic: &str, partition: i32) -> Option<Offset> {
-        let state = self.shared.state();
-        state
-            .partitions
-            .get(&(topic.into(), partition))?
-            .high_watermark
+        self.shared
+            .state()
+            .high_watermark(&(topic.into(), partition))
     }
 
-    /// The offset that `from` means now; tries again while the partition has no leader.
+    /// The offset that `from` means now.
     async fn resolve(
         &self,
         topic: &str,
         partition: i32,
         from: StartAt,
     ) -> Result<Offset, ClientError> {
-        let client = &self.shared.client;
         let timestamp = match from {
-            StartAt::Offset(offset) => return Ok(offset),
+            StartAt::Offset(offset) if offset >= Offset::ZERO => return Ok(offset),
+            StartAt::Offset(offset) => {
+                let message = format!("partition {topic}-{partition} can't have offset {offset}");
+                return Err(ClientError::Invalid(message));
+            }
             StartAt::Beginning => EARLIEST_TIMESTAMP,
             StartAt::End => LATEST_TIMESTAMP,
             StartAt::Time(timestamp) => timestamp,
         };
+        let offset = self.list_offset(topic, partition, timestamp).await?;
+        match offset {
+            Offset::NONE => self.list_offset(topic, partition, LATEST_TIMESTAMP).await,
+            offset => Ok(offset),
+        }
+    }
+
+    /// Asks the partition's leader; tries again while it has none.
+    async fn list_offset(
+        &self,
+        topic: &str,
+        partition: i32,
+        timestamp: Timestamp,
+    ) -> Result<Offset, ClientError> {
+        let client = &self.shared.client;
         let patience = Instant::now() + client.config().request_timeout;
         let mut failures = 0;
         loop {
             let since = Instant::now();
-            match client
-                .admin()
-                .list_offset(topic, partition, timestamp)
-                .await
-            {
-                Ok(Offset::NONE) if timestamp != LATEST_TIMESTAMP => {
-                    let admin = client.admin();
-                    return admin.list_offset(topic, partition, LATEST_TIMESTAMP).await;
-                }
+            let admin = client.admin();
+            match admin.list_offset(topic, partition, timestamp).await {
                 Ok(offset) => return Ok(offset),
                 Err(error)
                     if !error.is_retriable()
@@ -254,7 +362,8 @@ impl Consumer {
                 Err(_) => {
                     failures += 1;
                     tokio::time::sleep(client.config().backoff(failures)).await;
-                    client.topic_since(topic, since).await?;
+                    // If this fails, so will the next attempt, which then says why.
+                    let _ = client.topic_since(topic, since).await;
                 }
             }
         }

@@ -1,133 +1,177 @@
 //! What a consumer and its fetches share: the assigned partitions, how far each was fetched, and
-//! the batches that wait to be polled.
+//! what waits to be polled.
+//!
+//! Partitions take turns, as in Kafka's fetcher: one that a fetch brought something for stands
+//! behind the others in the next fetch, and a poll takes a batch of each in turn. What was fetched
+//! belongs to its partition, so that a seek, a reset or an error of one throws nothing of another
+//! away.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::batches::FetchedBatch;
+use super::failing::Failing;
+use super::fetched::{Fetched, Raw, Survey};
+use super::room::Charge;
 use super::ConsumerConfig;
-use crate::client::ClientError;
-use crate::model::{BrokerId, Offset};
-use crate::protocol::{fetch, Records};
-use crate::record::{Batch, BatchHeader, RecordError};
+use crate::client::cluster::is_stale_metadata;
+use crate::client::{ClientConfig, ClientError};
+use crate::model::Offset;
+use crate::record::RecordError;
 
 pub(super) type Key = (Arc<str>, i32);
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    pub partitions: BTreeMap<Key, Assigned>,
-    ready: VecDeque<Ready>,
-    /// The bytes of all that is in `ready`.
-    ready_bytes: usize,
+    partitions: BTreeMap<Key, Assigned>,
+    /// Partitions of which something waits to be polled, in the order of their turns; each once.
+    ready: VecDeque<Key>,
     last_generation: u64,
+    last_turn: u64,
 }
 
 /// A partition that is read.
 #[derive(Debug)]
-pub(super) struct Assigned {
+struct Assigned {
     /// Changes with each seek: what was fetched for an earlier position is thrown away.
     generation: u64,
-    /// What `poll` hands out next.
-    pub position: Offset,
     /// What is fetched next: beyond the position by what waits.
     fetch_from: Offset,
-    pub high_watermark: Option<Offset>,
+    high_watermark: Option<Offset>,
     phase: Phase,
-    /// Errors in a row.
-    failures: u32,
+    needs: Needs,
+    /// When a fetch last brought something for it: those that wait longest go first.
+    turn: u64,
+    failing: Option<Failing>,
+    fetched: VecDeque<Fetched>,
+    /// Is told when all before it is polled.
+    error: Option<ClientError>,
+    /// Whether it stands in the line of those that are ready.
+    in_line: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Idle,
-    Fetching,
+    /// Nothing is there now: only a fetch that waits for more is worth while.
+    Drained,
+    /// Something that it needs is being asked for.
+    Busy,
     /// After an error, until then.
     Pausing(Instant),
     /// After an error that no retry helps; a seek begins anew.
     Halted,
 }
 
-/// What waits to be polled.
-#[derive(Debug)]
-struct Ready {
-    key: Key,
-    generation: u64,
-    bytes: usize,
-    content: Result<Vec<FetchedBatch>, ClientError>,
+/// What a partition needs to be read on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needs {
+    Records,
+    /// Its leader, as what was known before isn't true any more.
+    Leader(Instant),
+    /// Another offset, as the next one isn't there.
+    Offset,
 }
 
-/// One partition of a fetch.
+/// A partition that something is to be asked for.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub key: Key,
     pub generation: u64,
     pub from: Offset,
+    pub needs: Needs,
+    pub is_drained: bool,
+}
+
+/// Whose turn it is to be polled.
+#[derive(Debug)]
+pub(super) enum Turn {
+    Batch(Raw),
+    Error(Key),
 }
 
 impl State {
     /// Starts to read at `from`, wherever it was before.
     pub(super) fn place(&mut self, key: Key, from: Offset) {
+        self.remove(&key);
         self.last_generation += 1;
         let assigned = Assigned {
             generation: self.last_generation,
-            position: from,
             fetch_from: from,
             high_watermark: None,
             phase: Phase::Idle,
-            failures: 0,
+            needs: Needs::Records,
+            turn: 0,
+            failing: None,
+            fetched: VecDeque::new(),
+            error: None,
+            in_line: false,
         };
         self.partitions.insert(key, assigned);
-        self.forget_stale();
     }
 
     pub(super) fn remove(&mut self, key: &Key) {
-        self.partitions.remove(key);
-        self.forget_stale();
+        if self.partitions.remove(key).is_some() {
+            self.ready.retain(|ready| ready != key);
+        }
     }
 
-    fn forget_stale(&mut self) {
-        let partitions = &self.partitions;
-        self.ready.retain(|ready| {
-            let assigned = partitions.get(&ready.key);
-            assigned.is_some_and(|assigned| assigned.generation == ready.generation)
+    pub(super) fn is_assigned(&self, key: &Key) -> bool {
+        self.partitions.contains_key(key)
+    }
+
+    pub(super) fn position(&self, key: &Key) -> Option<Offset> {
+        Some(self.partitions.get(key)?.position())
+    }
+
+    pub(super) fn high_watermark(&self, key: &Key) -> Option<Offset> {
+        self.partitions.get(key)?.high_watermark
+    }
+
+    /// The partitions that need something now, in the order of their turns.
+    pub(super) fn due(&self, now: Instant) -> Vec<Wanted> {
+        let due = self.partitions.iter().filter(|(_, it)| it.is_due(now));
+        let mut due: Vec<_> = due.collect();
+        due.sort_by_key(|(_, assigned)| assigned.turn);
+        due.into_iter()
+            .map(|(key, assigned)| Wanted {
+                key: key.clone(),
+                generation: assigned.generation,
+                from: assigned.fetch_from,
+                needs: assigned.needs,
+                is_drained: assigned.phase == Phase::Drained,
+            })
+            .collect()
+    }
+
+    /// When there is something to do although nothing happens: a pause ends, or patience does.
+    pub(super) fn wake_at(&self, config: &ConsumerConfig) -> Option<Instant> {
+        let pauses = self.partitions.values().filter_map(|it| match it.phase {
+            Phase::Pausing(until) => Some(until),
+            _ => None,
         });
-        self.ready_bytes = self.ready.iter().map(|ready| ready.bytes).sum();
+        let failing = self
+            .partitions
+            .values()
+            .filter_map(|it| it.failing.as_ref());
+        pauses
+            .chain(failing.filter_map(|failing| failing.deadline(config)))
+            .min()
     }
 
-    /// The partitions that can be fetched now, and when the next one can.
-    pub(super) fn fetchable(&self, buffer_bytes: usize) -> (Vec<Wanted>, Option<Instant>) {
-        if self.ready_bytes >= buffer_bytes {
-            return (Vec::new(), None);
-        }
-        let now = Instant::now();
-        let mut wanted = Vec::new();
-        let mut later: Option<Instant> = None;
-        for (key, assigned) in &self.partitions {
-            match assigned.phase {
-                Phase::Pausing(until) if until > now => {
-                    later = Some(later.map_or(until, |other| other.min(until)));
-                }
-                Phase::Idle | Phase::Pausing(_) => wanted.push(Wanted {
-                    key: key.clone(),
-                    generation: assigned.generation,
-                    from: assigned.fetch_from,
-                }),
-                Phase::Fetching | Phase::Halted => {}
-            }
-        }
-        (wanted, later)
-    }
-
-    fn current(&mut self, wanted: &Wanted) -> Option<&mut Assigned> {
+    /// The partition, if it waits for what was asked for.
+    fn waiting(&mut self, wanted: &Wanted) -> Option<&mut Assigned> {
         let assigned = self.partitions.get_mut(&wanted.key)?;
-        (assigned.generation == wanted.generation).then_some(assigned)
+        let is_it = assigned.generation == wanted.generation && assigned.phase == Phase::Busy;
+        is_it.then_some(assigned)
     }
 
-    pub(super) fn begin_fetch(&mut self, wanted: &Wanted) {
-        if let Some(assigned) = self.current(wanted) {
-            assigned.phase = Phase::Fetching;
+    /// What the partition needs is being asked for.
+    pub(super) fn begin(&mut self, wanted: &Wanted) {
+        let assigned = self.partitions.get_mut(&wanted.key);
+        if let Some(assigned) = assigned.filter(|it| it.generation == wanted.generation) {
+            assigned.phase = Phase::Busy;
         }
     }
 
@@ -136,177 +180,207 @@ impl State {
         &mut self,
         wanted: &Wanted,
         high_watermark: Offset,
-        content: Result<Vec<FetchedBatch>, ClientError>,
-        bytes: usize,
+        survey: Survey,
+        charge: &Arc<Charge>,
     ) {
-        let Some(assigned) = self.current(wanted) else {
+        let turn = self.last_turn + 1;
+        let Some(assigned) = self.waiting(wanted) else {
             return;
         };
-        assigned.phase = Phase::Idle;
-        assigned.failures = 0;
-        match &content {
-            Ok(batches) => {
-                assigned.high_watermark = Some(high_watermark);
-                let Some(last) = batches.last() else { return };
-                assigned.fetch_from = last.header().next_offset();
-            }
-            Err(_) => assigned.phase = Phase::Halted,
+        assigned.failing = None;
+        assigned.high_watermark = Some(high_watermark);
+        assigned.fetch_from = survey.next;
+        // A retriable error that nobody has polled yet is over.
+        assigned.error = survey
+            .error
+            .map(|error| corrupt(&wanted.key, survey.next, Offset::NONE, error));
+        let is_empty = survey.batches.is_empty();
+        assigned.phase = match (&assigned.error, is_empty) {
+            (Some(_), _) => Phase::Halted,
+            (None, true) => Phase::Drained,
+            (None, false) => Phase::Idle,
+        };
+        if !is_empty {
+            assigned.turn = turn;
+            let fetched = Fetched::new(wanted.from, survey.batches, charge.clone());
+            assigned.fetched.push_back(fetched);
+            self.last_turn = turn;
         }
-        self.push(wanted, content, bytes);
+        self.make_ready(&wanted.key);
     }
 
-    fn push(
+    /// Gives the partition its turn in a poll, if it has something to tell and no turn yet.
+    fn make_ready(&mut self, key: &Key) {
+        let Some(assigned) = self.partitions.get_mut(key) else {
+            return;
+        };
+        let has_something = !assigned.fetched.is_empty() || assigned.error.is_some();
+        if has_something && !assigned.in_line {
+            assigned.in_line = true;
+            self.ready.push_back(key.clone());
+        }
+    }
+
+    /// What was asked for could not be had. It is asked for again later if that can help; else
+    /// the partition isn't read any more.
+    pub(super) fn failed(
         &mut self,
         wanted: &Wanted,
-        content: Result<Vec<FetchedBatch>, ClientError>,
-        bytes: usize,
+        error: ClientError,
+        now: Instant,
+        config: &ClientConfig,
     ) {
-        self.ready_bytes += bytes;
-        self.ready.push_back(Ready {
-            key: wanted.key.clone(),
-            generation: wanted.generation,
-            bytes,
-            content,
-        });
+        if !error.is_retriable() {
+            return self.halt(wanted, error);
+        }
+        let Some(assigned) = self.waiting(wanted) else {
+            return;
+        };
+        if error.code().is_none_or(is_stale_metadata) {
+            assigned.needs = Needs::Leader(now);
+        }
+        let failures = match &mut assigned.failing {
+            Some(failing) => failing.again(error, now),
+            None => assigned.failing.insert(Failing::new(error, now)).failures(),
+        };
+        assigned.phase = Phase::Pausing(now + config.backoff(failures));
     }
 
-    /// A fetch failed for this partition, and will be tried again; answers how often that was.
-    pub(super) fn failed(&mut self, wanted: &Wanted) -> u32 {
-        match self.current(wanted) {
-            Some(assigned) => {
-                assigned.failures += 1;
-                assigned.failures
+    /// Tells the errors that have lasted too long. They are tried again all the same.
+    pub(super) fn tell_overdue(&mut self, now: Instant, config: &ConsumerConfig) -> bool {
+        let mut overdue = Vec::new();
+        for (key, assigned) in &mut self.partitions {
+            let failing = assigned.failing.as_mut();
+            let is_over = |failing: &Failing| failing.deadline(config).is_some_and(|at| at <= now);
+            if let Some(failing) = failing.filter(|failing| is_over(failing)) {
+                assigned.error = Some(failing.tell(now));
+                overdue.push(key.clone());
             }
-            None => 0,
         }
+        overdue.iter().for_each(|key| self.make_ready(key));
+        !overdue.is_empty()
     }
 
-    pub(super) fn pause(&mut self, wanted: &Wanted, until: Instant) {
-        if let Some(assigned) = self.current(wanted) {
-            assigned.phase = Phase::Pausing(until);
-        }
-    }
-
-    /// Stops reading this partition, and tells why.
+    /// Stops reading this partition, and tells why when all that was fetched before is polled.
     pub(super) fn halt(&mut self, wanted: &Wanted, error: ClientError) {
-        if let Some(assigned) = self.current(wanted) {
-            assigned.phase = Phase::Halted;
-            self.push(wanted, Err(error), 0);
+        if let Some(assigned) = self.waiting(wanted) {
+            assigned.halt();
+            assigned.error = Some(error);
+            self.make_ready(&wanted.key);
+        }
+    }
+
+    /// The leader was asked for.
+    pub(super) fn learnt(&mut self, wanted: &Wanted) {
+        if let Some(assigned) = self.waiting(wanted) {
+            assigned.phase = Phase::Idle;
+            assigned.needs = Needs::Records;
+        }
+    }
+
+    /// The offset that was to be fetched isn't there. What was fetched before is as good as ever.
+    pub(super) fn out_of_range(&mut self, wanted: &Wanted) {
+        if let Some(assigned) = self.waiting(wanted) {
+            assigned.phase = Phase::Idle;
+            assigned.needs = Needs::Offset;
         }
     }
 
     /// Goes on at another offset than the one that isn't there.
     pub(super) fn reset(&mut self, wanted: &Wanted, to: Offset) {
-        if self.current(wanted).is_some() {
-            self.place(wanted.key.clone(), to);
+        if let Some(assigned) = self.waiting(wanted) {
+            assigned.phase = Phase::Idle;
+            assigned.needs = Needs::Records;
+            assigned.fetch_from = to;
         }
     }
 
-    /// All that waits, and moves the positions behind it. An error comes alone.
-    pub(super) fn poll(&mut self) -> Result<Vec<FetchedBatch>, ClientError> {
-        let mut polled = Vec::new();
-        while let Some(ready) = self.ready.pop_front() {
-            match ready.content {
-                Ok(batches) => {
-                    self.ready_bytes -= ready.bytes;
-                    if let (Some(assigned), Some(last)) =
-                        (self.partitions.get_mut(&ready.key), batches.last())
-                    {
-                        assigned.position = last.header().next_offset();
-                    }
-                    polled.extend(batches);
-                }
-                Err(error) if polled.is_empty() => return Err(error),
-                Err(error) => {
-                    self.ready.push_front(Ready {
-                        content: Err(error),
-                        ..ready
-                    });
-                    break;
-                }
+    /// Who is polled next; its turn is over with this.
+    pub(super) fn next_turn(&mut self) -> Option<Turn> {
+        loop {
+            let key = self.ready.pop_front()?;
+            let Some(assigned) = self.partitions.get_mut(&key) else {
+                continue;
+            };
+            assigned.in_line = false;
+            if let Some(fetched) = assigned.fetched.front() {
+                return fetched.front(&key, assigned.generation).map(Turn::Batch);
+            }
+            if assigned.error.is_some() {
+                return Some(Turn::Error(key));
             }
         }
-        Ok(polled)
     }
-}
 
-/// Cuts the bytes of a fetch into batches, and checks each whole.
-///
-/// A last batch that is cut off is left out, as long as there is one before it: a broker may fill
-/// its answer up to the byte.
-pub(super) fn cut_batches(
-    wanted: &Wanted,
-    records: &Records,
-    config: &ConsumerConfig,
-) -> Result<Vec<FetchedBatch>, RecordError> {
-    let mut rest = records.0.clone();
-    let mut batches = Vec::new();
-    while !rest.is_empty() {
-        let size = match BatchHeader::decode(&rest) {
-            Ok(header) => header.size(),
-            Err(RecordError::TooShort { .. }) if !batches.is_empty() => break,
-            Err(error) => return Err(error),
+    /// It remains this partition's turn: what it has to tell comes alone, in the next poll.
+    pub(super) fn keep_turn(&mut self, key: Key) {
+        if let Some(assigned) = self.partitions.get_mut(&key) {
+            assigned.in_line = true;
+            self.ready.push_front(key);
+        }
+    }
+
+    /// The batch was read, and the position is behind it.
+    pub(super) fn polled(&mut self, raw: &Raw) {
+        let assigned = self.partitions.get_mut(&raw.key);
+        let Some(assigned) = assigned.filter(|it| it.generation == raw.generation) else {
+            return;
         };
-        if size > rest.len() {
-            if batches.is_empty() {
-                return Err(RecordError::Length {
-                    says: size as i64,
-                    have: rest.len(),
-                });
+        if let Some(fetched) = assigned.fetched.front_mut() {
+            fetched.take(raw);
+            if fetched.is_empty() {
+                assigned.fetched.pop_front();
             }
-            break;
         }
-        let batch = Batch::parse(rest.split_to(size))?;
-        if batch.header().next_offset() <= wanted.from {
-            continue;
-        }
-        let records = batch.records(config.records_bytes_max)?;
-        let mut len = 0;
-        for record in &records {
-            len += usize::from(record?.offset >= wanted.from);
-        }
-        batches.push(FetchedBatch {
-            topic: wanted.key.0.clone(),
-            partition: wanted.key.1,
-            records,
-            from: wanted.from,
-            len,
-        });
+        self.make_ready(&raw.key);
     }
-    Ok(batches)
-}
 
-/// The request for these partitions, which one broker leads.
-pub(super) fn request(wanted: &[Wanted], config: &ConsumerConfig) -> fetch::Request {
-    let mut topics: HashMap<&Arc<str>, Vec<fetch::FetchPartition>> = HashMap::new();
-    for wanted in wanted {
-        let (topic, partition) = &wanted.key;
-        topics
-            .entry(topic)
-            .or_default()
-            .push(fetch::FetchPartition {
-                partition: *partition,
-                current_leader_epoch: crate::model::LeaderEpoch::NONE,
-                fetch_offset: wanted.from,
-                partition_max_bytes: config.partition_bytes_max,
-                ..Default::default()
-            });
+    /// The batch can't be read: the partition stands before it until a seek.
+    pub(super) fn refuse(&mut self, raw: &Raw, error: RecordError) -> ClientError {
+        let assigned = self.partitions.get_mut(&raw.key);
+        if let Some(assigned) = assigned.filter(|it| it.generation == raw.generation) {
+            assigned.halt();
+            assigned.fetched.clear();
+            assigned.error = None;
+            assigned.fetch_from = raw.from;
+        }
+        corrupt(&raw.key, raw.from, raw.next, error)
     }
-    let topics = topics
-        .into_iter()
-        .map(|(topic, partitions)| fetch::FetchTopic {
-            topic: topic.to_string(),
-            topic_id: crate::model::TopicId::NONE,
-            partitions,
-        });
-    fetch::Request {
-        max_wait_ms: i32::try_from(config.max_wait.as_millis()).unwrap_or(i32::MAX),
-        min_bytes: 1,
-        max_bytes: config.fetch_bytes_max,
-        topics: topics.collect(),
-        ..Default::default()
+
+    /// The error of a partition, which is told once.
+    pub(super) fn take_error(&mut self, key: &Key) -> Option<ClientError> {
+        self.partitions.get_mut(key)?.error.take()
     }
 }
 
-/// Partitions by their leader.
-pub(super) type ByLeader = HashMap<BrokerId, Vec<Wanted>>;
+impl Assigned {
+    /// What `poll` hands out next.
+    fn position(&self) -> Offset {
+        let waiting = self.fetched.front();
+        waiting.map_or(self.fetch_from, |fetched| fetched.from)
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        match self.phase {
+            Phase::Idle | Phase::Drained => true,
+            Phase::Pausing(until) => until <= now,
+            Phase::Busy | Phase::Halted => false,
+        }
+    }
+
+    fn halt(&mut self) {
+        self.phase = Phase::Halted;
+        self.failing = None;
+    }
+}
+
+/// Nobody knows where a batch ends whose header can't be read: the next offset is worth a try.
+fn corrupt(key: &Key, offset: Offset, next: Offset, error: RecordError) -> ClientError {
+    ClientError::Corrupt {
+        topic: key.0.to_string(),
+        partition: key.1,
+        offset,
+        next_offset: next.max(Offset(offset.0.saturating_add(1))),
+        error,
+    }
+}

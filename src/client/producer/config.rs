@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::record::DeliveryListener;
+use crate::client::cluster::FOREVER;
 use crate::record::Codec;
 
 /// When a record counts as delivered.
@@ -87,6 +88,16 @@ impl Default for ProducerConfig {
 }
 
 impl ProducerConfig {
+    /// With all times short enough to reckon with.
+    pub(super) fn bounded(self) -> ProducerConfig {
+        ProducerConfig {
+            linger: self.linger.min(FOREVER),
+            delivery_timeout: self.delivery_timeout.min(FOREVER),
+            replication_timeout: self.replication_timeout.min(FOREVER),
+            ..self
+        }
+    }
+
     pub(super) fn is_idempotent(&self) -> bool {
         match (self.idempotence, self.acks) {
             (Idempotence::Disabled, _) | (_, Acks::None) => false,

@@ -105,7 +105,7 @@ impl Producer {
             inner: Arc::new(Inner {
                 shared: Arc::new(Shared {
                     client,
-                    config,
+                    config: config.bounded(),
                     room: Semaphore::new(room),
                     identity: OnceCell::new(),
                     counters: Counters::default(),

@@ -120,7 +120,8 @@ impl Future for DeliveryFuture {
         };
         let offset = match appended.base_offset {
             Offset::NONE => Offset::NONE,
-            base => base + self.index,
+            // As the broker says it, whatever it is.
+            base => Offset(base.0.saturating_add(self.index)),
         };
         let timestamp = match appended.log_append_time {
             Timestamp::NONE => self.timestamp,
@@ -201,5 +202,25 @@ impl Receipt {
     /// Waits for the outcome, whatever it is.
     pub(super) async fn known(&self) {
         std::future::poll_fn(|context| self.poll(context.waker()).map(drop)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_offset_that_a_broker_makes_up_is_no_overflow() {
+        let receipt = Receipt::new(0);
+        receipt.resolve(Ok(Appended {
+            base_offset: Offset(i64::MAX),
+            log_append_time: Timestamp::NONE,
+        }));
+        let delivery = DeliveryFuture {
+            receipt,
+            index: 3,
+            timestamp: Timestamp(1),
+        };
+        assert_eq!(delivery.await.unwrap().offset, Offset(i64::MAX));
     }
 }
