@@ -23,7 +23,7 @@ use crate::actors::controller::ControllerHandle;
 use crate::actors::guardian::{GuardianHandle, PartitionSettings, Wards};
 use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
-use crate::api::{ApiContext, ApiSettings, ProducerIds};
+use crate::api::{ApiContext, ApiSettings, Checkers, ProducerIds};
 use crate::config::{Config, FlushPolicy, NativeListener, TimestampType};
 use crate::engine::metadata::create_topics::NewTopicDefaults;
 use crate::engine::metadata::register_broker::{
@@ -214,6 +214,7 @@ impl Node {
             partitions,
             controller,
             producer_ids: ProducerIds::default(),
+            checkers: Checkers::start(cores())?,
             registry,
             stopping: CancellationToken::new(),
         });
@@ -391,11 +392,14 @@ async fn bind(config: &NativeListener) -> Result<Listener, NodeError> {
 
 /// As many as are asked for; 0 asks for one a core.
 fn start_arbiters(asked: usize) -> Vec<Arbiter> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let count = if asked == 0 { cores } else { asked };
+    let count = if asked == 0 { cores() } else { asked };
     (0..count)
         .map(|_| Arbiter::with_tokio_rt(runtime))
         .collect()
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Starts the guardian, and the next one whenever it ends. It is there when this returns: a broker

@@ -8,6 +8,7 @@
 //! the mailbox.
 
 mod api_versions;
+mod checkers;
 mod create_partitions;
 mod create_topics;
 mod delete_records;
@@ -40,6 +41,7 @@ use crate::engine::metadata::{BrokerDefaults, MetadataCommand, MetadataImage, Me
 use crate::model::{BrokerId, ClusterId, ErrorCode, Refusal, Timestamp, TopicName};
 use crate::protocol::{Request, Response};
 
+pub use checkers::Checkers;
 pub use init_producer_id::ProducerIds;
 
 /// A request never waits longer than this for others, whatever it asks for.
@@ -58,6 +60,7 @@ pub struct ApiContext {
     pub partitions: Partitions,
     pub controller: ControllerHandle,
     pub producer_ids: ProducerIds,
+    pub checkers: Checkers,
     pub registry: Registry,
     /// The broker is about to stop: nobody waits for more, and no new request is taken.
     pub stopping: CancellationToken,

@@ -2,13 +2,14 @@
 //! themselves.
 
 use std::io::{ErrorKind, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use klamm::model::ErrorCode;
-use klamm::protocol::{api_versions, describe_cluster, fetch, metadata};
+use klamm::protocol::{api_versions, describe_cluster, fetch, metadata, produce};
+use klamm::record::Codec;
 
-use crate::batches::noise;
-use crate::calls::{fetch_request, only_partition};
+use crate::batches::{noise, zeros};
+use crate::calls::{fetch_request, only_partition, produce_request, ACKS_ALL};
 use crate::harness::{Broker, Home};
 use crate::hostile_frames::Bystander;
 use crate::load::until;
@@ -179,4 +180,32 @@ fn who_never_reads_what_it_asked_for_is_read_from_no_more() {
         .collect();
     pour(&wire, &requests);
     bystander.is_served_during("9: 20,000 times the metadata of 1,000 partitions");
+}
+
+#[test]
+fn bombs_hold_up_nobody_else() {
+    const BOMBS: usize = 200;
+    let broker = Home::new().start();
+    let mut bystander = Bystander::of(&broker);
+    let mut wire = broker.connect();
+    wire.create_topic("orders", 1, &[]);
+    let bomb = zeros(4 * 1024 * 1024, Codec::Gzip);
+    let request = produce_request("orders", 0, ACKS_ALL, bomb);
+    let bombs: Vec<u8> = (0..BOMBS as i32)
+        .flat_map(|n| frame::<produce::Api>(n, &request))
+        .collect();
+    let began = Instant::now();
+    wire.send_bytes(&bombs).unwrap();
+    let attack = std::thread::spawn(move || {
+        wire.correlation_ids(BOMBS);
+        began.elapsed()
+    });
+    let mut longest = Duration::ZERO;
+    while !attack.is_finished() {
+        let asked = Instant::now();
+        bystander.is_served_after("25: 200 bombs");
+        longest = longest.max(asked.elapsed());
+    }
+    let attack = attack.join().unwrap();
+    assert!(longest < attack / 4, "waited {longest:?} of {attack:?}");
 }

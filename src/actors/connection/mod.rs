@@ -174,6 +174,18 @@ impl Connection {
         self.requests.insert(id, in_flight);
     }
 
+    /// Sends what is checked. The rest is checked off the arbiter, and nothing else of this
+    /// connection is taken meanwhile, so that no batch overtakes another.
+    fn append(&self, appends: Appends, actor: &mut Context<Self>) {
+        if appends.are_checked() {
+            return appends.send();
+        }
+        let context = self.context.clone();
+        // A task of its own: it goes on if the connection ends.
+        let sent = actix_rt::spawn(async move { appends.check_and_send(&context.checkers).await });
+        actor.wait(sent.into_actor(self).map(|_, _, _| ()));
+    }
+
     /// Runs a request that may wait beside the mailbox.
     fn spawn(&self, id: u64, request: Request, actor: &mut Context<Self>) -> AbortHandle {
         let context = self.context.clone();
@@ -278,7 +290,7 @@ impl StreamHandler<Arrival> for Connection {
                 for request in received {
                     self.take(request, &mut appends, actor);
                 }
-                appends.send();
+                self.append(appends, actor);
             }
             Err(Ended::ByPeer) => actor.stop(),
             Err(ended) => {
