@@ -18,7 +18,7 @@ use tokio::signal::unix::{signal, Signal, SignalKind};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::actors::connection::{ConnectionLimits, Listener, ListenerLimits};
+use crate::actors::connection::{Budget, ConnectionLimits, Listener, ListenerLimits};
 use crate::actors::controller::ControllerHandle;
 use crate::actors::guardian::{GuardianHandle, PartitionSettings, Wards};
 use crate::actors::partitions::Partitions;
@@ -177,7 +177,8 @@ impl Node {
         let mut data_dir = DataDir::open(file_system.clone(), &config.node.data_dir)?;
         let raft = start_raft(&config, &data_dir).await?;
         let cluster_id = join_cluster(&raft, &mut data_dir, config.node.id).await?;
-        let listener = bind(&config.listeners.native).await?;
+        let budget = Budget::new(config.listeners.queued_max_request_bytes);
+        let listener = bind(&config.listeners.native, budget).await?;
         let incarnation = Incarnation::random();
         register(&raft, &config, &listener, &cluster_id, incarnation).await?;
 
@@ -371,7 +372,7 @@ async fn register(
     Ok(())
 }
 
-async fn bind(config: &NativeListener) -> Result<Listener, NodeError> {
+async fn bind(config: &NativeListener, budget: Arc<Budget>) -> Result<Listener, NodeError> {
     let limits = ListenerLimits {
         connections_max: config.connections_max,
         connections_per_address_max: config.connections_per_address_max,
@@ -383,7 +384,7 @@ async fn bind(config: &NativeListener) -> Result<Listener, NodeError> {
             idle_timeout: Duration::from_millis(config.idle_timeout_ms),
         },
     };
-    let bound = Listener::bind(config.bind, limits).await;
+    let bound = Listener::bind(config.bind, limits, budget).await;
     bound.map_err(|source| NodeError::Bind {
         address: config.bind,
         source,

@@ -24,6 +24,10 @@ const MESSAGE_BYTES_MIN: usize = 128;
 const FRAME_OVERHEAD_BYTES: usize = 4096;
 /// A frame's length has 32 bits, and half of them is far too much already.
 const FRAME_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// What one connection may have in flight is counted in 32 bits.
+const IN_FLIGHT_BYTES_MAX: usize = i32::MAX as usize;
+/// A TiB. No machine that this is meant for has more memory.
+const QUEUED_BYTES_MAX: usize = 1 << 40;
 /// actix's default of 16 makes sends across threads 12 times as dear.
 const MAILBOX_CAPACITY_MIN: usize = 256;
 const MAILBOX_CAPACITY_MAX: usize = 1 << 20;
@@ -104,6 +108,22 @@ fn validate_listeners(listeners: &Listeners, log: &Log) -> Result<(), ConfigErro
         format!(
             "must be at least frame_bytes_max, {frame_bytes_max}, and is {in_flight_bytes_max}"
         ),
+    )?;
+    at_most(
+        &key("in_flight_bytes_max"),
+        *in_flight_bytes_max,
+        IN_FLIGHT_BYTES_MAX,
+    )?;
+    let queued = listeners.queued_max_request_bytes;
+    require(
+        queued >= *in_flight_bytes_max,
+        "listeners.queued_max_request_bytes",
+        format!("must be at least listeners.native.in_flight_bytes_max, {in_flight_bytes_max}, and is {queued}"),
+    )?;
+    at_most(
+        "listeners.queued_max_request_bytes",
+        queued,
+        QUEUED_BYTES_MAX,
     )?;
     timeout(&key("greeting_timeout_ms"), *greeting_timeout_ms)?;
     timeout(&key("frame_timeout_ms"), *frame_timeout_ms)?;

@@ -128,6 +128,47 @@ fn pour(wire: &Wire, bytes: &[u8]) {
     }
 }
 
+/// Writes as much of `bytes` as is taken at once.
+fn push(wire: &Wire, bytes: &[u8]) {
+    let mut socket = wire.writer();
+    socket.set_nonblocking(true).unwrap();
+    let mut written = 0;
+    while written < bytes.len() {
+        let Ok(more) = socket.write(&bytes[written..]) else {
+            break;
+        };
+        written += more;
+    }
+    socket.set_nonblocking(false).unwrap();
+}
+
+#[test]
+fn sixty_halves_of_large_frames_share_one_budget() {
+    let home = Home::new()
+        .with("listeners.queued_max_request_bytes", 32 << 20)
+        .with("listeners.native.frame_timeout_ms", 2_000);
+    let broker = home.start();
+    let mut bystander = Bystander::of(&broker);
+    let mut honest = broker.connect();
+    honest.create_topic("orders", 1, &[]);
+    let halves = crowd(&broker, 60);
+    let length = (16u32 << 20).to_be_bytes();
+    halves.iter().for_each(|wire| push(wire, &length));
+    for part in [vec![0; 1 << 20]].iter().cycle().take(8) {
+        halves.iter().for_each(|wire| push(wire, part));
+    }
+    bystander.is_served_after("60 halves of 16 MiB");
+    // Who is slow while others wait is closed, so a large frame gets its turn.
+    honest.append("orders", &[noise(1_000_000)]);
+    bystander.is_served_after("a large frame between them");
+    drop(halves);
+    // Far more than the budget holds: it comes back with each answer.
+    for _ in 0..50 {
+        honest.append("orders", &[noise(1_000_000)]);
+    }
+    bystander.is_served_after("they have left");
+}
+
 #[test]
 fn ten_thousand_requests_at_once_are_answered_one_after_the_other() {
     let broker = Home::new().start();

@@ -7,8 +7,10 @@
 //! client connects again.
 //!
 //! What a peer can make us hold is bounded: it is charged for each request until the answer is
-//! written, and is not read from while it has used up its share.
+//! written, and is not read from while it has used up its share. So is what all peers together make
+//! us hold ([`Budget`]).
 
+mod budget;
 mod listener;
 mod reader;
 mod writer;
@@ -35,17 +37,19 @@ use crate::protocol::codec::{decode_request, encode_error, encode_response};
 use crate::protocol::frame::Segments;
 use crate::protocol::{Request, Response};
 
+pub use budget::Budget;
 pub use listener::{Listener, ListenerLimits};
 pub use reader::ConnectionLimits;
 
+use budget::Account;
 use listener::Place;
-use reader::{arrivals, Arrival, Ended, Received};
+use reader::{arrivals, Arrival, Charge, Ended, Received};
 use writer::{Outbox, Outgoing};
 
 /// A request that is not answered yet.
 struct InFlight {
     correlation_id: i32,
-    charge: u32,
+    charge: Charge,
     work: Work,
 }
 
@@ -62,6 +66,8 @@ pub struct Connection {
     outbox: Outbox,
     /// How much more may be in flight.
     in_flight: Arc<Semaphore>,
+    /// What of it is held out of the budget for all.
+    account: Rc<Account>,
     /// What may be on its way to the peer.
     room: Room,
     requests: HashMap<u64, InFlight>,
@@ -82,15 +88,18 @@ enum Reading {
 }
 
 impl Connection {
-    /// Starts the actor on the present arbiter. `place` is its place among all connections.
+    /// Starts the actor on the present arbiter. `place` is its place among all connections, and
+    /// `budget` what the requests of all of them may take.
     fn start(
         socket: TcpStream,
         peer: SocketAddr,
         limits: ConnectionLimits,
         context: Arc<ApiContext>,
+        budget: Arc<Budget>,
         place: Place,
     ) {
         let in_flight = Arc::new(Semaphore::new(limits.in_flight_bytes_max));
+        let account = Rc::new(Account::new(budget));
         let room = Room::new(limits.in_flight_bytes_max);
         let greeted = Rc::new(Cell::new(false));
         let gauges = Arc::new(ConnectionGauges::default());
@@ -99,7 +108,13 @@ impl Connection {
         let (outbox, to_write) = mpsc::unbounded_channel();
         let (read_half, write_half) = socket.into_split();
         let patience = limits.idle_timeout;
-        let arrivals = arrivals(read_half, limits, greeted.clone(), in_flight.clone());
+        let arrivals = arrivals(
+            read_half,
+            limits,
+            greeted.clone(),
+            in_flight.clone(),
+            account.clone(),
+        );
         actix_rt::spawn(writer::write_all(
             write_half,
             to_write,
@@ -117,6 +132,7 @@ impl Connection {
                 peer,
                 outbox,
                 in_flight,
+                account,
                 room,
                 requests: HashMap::new(),
                 next_request: 0,
@@ -200,8 +216,10 @@ impl Connection {
         task.abort_handle()
     }
 
-    /// Closes the connection once it has nothing to read and nothing to answer.
-    fn stop_if_done(&self, actor: &mut Context<Self>) {
+    /// Requests were answered: gives back what they held, and closes the connection if it has
+    /// nothing to read and nothing to answer.
+    fn settle(&self, actor: &mut Context<Self>) {
+        self.account.settle();
         if self.reading == Reading::Nothing && self.requests.is_empty() {
             actor.stop();
         }
@@ -210,7 +228,7 @@ impl Connection {
     fn finish_produce(
         &mut self,
         correlation_id: i32,
-        charge: u32,
+        charge: Charge,
         pending: PendingProduce,
         actor: &mut Context<Self>,
     ) {
@@ -218,7 +236,10 @@ impl Connection {
             api::produce::Answer::Response(response) => {
                 self.respond(correlation_id, charge, response.into(), None)
             }
-            api::produce::Answer::Nothing => self.in_flight.add_permits(charge as usize),
+            api::produce::Answer::Nothing => {
+                self.account.release(charge.share);
+                self.in_flight.add_permits(charge.in_flight as usize);
+            }
             api::produce::Answer::Disconnect => actor.stop(),
         }
     }
@@ -226,7 +247,7 @@ impl Connection {
     fn respond(
         &self,
         correlation_id: i32,
-        charge: u32,
+        charge: Charge,
         response: Response,
         room: Option<OwnedSemaphorePermit>,
     ) {
@@ -242,10 +263,11 @@ impl Connection {
     }
 
     /// A writer that is gone means a peer that is gone: the reader notices too, and ends the actor.
-    fn send(&self, segments: Segments, charge: u32, room: Option<OwnedSemaphorePermit>) {
+    fn send(&self, segments: Segments, charge: Charge, room: Option<OwnedSemaphorePermit>) {
+        self.account.release(charge.share);
         let _ = self.outbox.send(Outgoing {
             segments,
-            charge,
+            charge: charge.in_flight,
             room,
         });
     }
@@ -258,7 +280,7 @@ impl Actor for Connection {
         let stopping = self.context.stopping.clone().cancelled_owned();
         actor.spawn(stopping.into_actor(self).map(|(), connection, actor| {
             connection.reading = Reading::Nothing;
-            connection.stop_if_done(actor);
+            connection.settle(actor);
         }));
     }
 
@@ -291,6 +313,7 @@ impl StreamHandler<Arrival> for Connection {
                     self.take(request, &mut appends, actor);
                 }
                 self.append(appends, actor);
+                self.account.settle();
             }
             Err(Ended::ByPeer) => actor.stop(),
             Err(ended) => {
@@ -336,7 +359,7 @@ impl Handler<Appended> for Connection {
                 self.finish_produce(correlation_id, charge, pending, actor);
             }
         }
-        self.stop_if_done(actor);
+        self.settle(actor);
     }
 }
 
@@ -376,7 +399,7 @@ impl Handler<Answered> for Connection {
                 answered.room,
             );
         }
-        self.stop_if_done(actor);
+        self.settle(actor);
     }
 }
 
