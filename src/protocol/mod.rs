@@ -9,6 +9,7 @@ pub mod api;
 pub mod codec;
 pub mod frame;
 mod path;
+mod pieces;
 mod records;
 pub mod scan;
 
@@ -42,4 +43,5 @@ pub use codec::{
     RequestHeader,
 };
 pub use frame::{split_frame, FrameError, Segments, FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNGREETED};
+pub use pieces::Pieces;
 pub use records::Records;

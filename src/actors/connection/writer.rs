@@ -1,20 +1,15 @@
 //! The writing half of a connection: responses in, as few system calls as possible out.
 
-use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::listener::Place;
-use crate::protocol::frame::Segments;
+use crate::protocol::{Pieces, Segments};
 
-/// The most pieces that one system call takes (Linux's `UIO_MAXIOV` is 1024).
-const PIECES_MAX: usize = 256;
 /// Stop collecting responses for one write here.
 const WRITE_BYTES_MAX: usize = 1024 * 1024;
 
@@ -40,7 +35,7 @@ pub async fn write_all(
     patience: Duration,
     _place: Place,
 ) {
-    let mut pieces: Vec<Bytes> = Vec::new();
+    let mut pieces = Pieces::default();
     while let Some(first) = outbox.recv().await {
         let mut charge = 0;
         let mut rooms = Vec::new();
@@ -50,14 +45,14 @@ pub async fn write_all(
             charge += outgoing.charge as usize;
             rooms.extend(outgoing.room);
             bytes += outgoing.segments.len();
-            pieces.extend(outgoing.segments);
+            pieces.push(outgoing.segments);
             next = if bytes < WRITE_BYTES_MAX {
                 outbox.try_recv().ok()
             } else {
                 None
             };
         }
-        let written = tokio::time::timeout(patience, write_pieces(&mut socket, &mut pieces)).await;
+        let written = tokio::time::timeout(patience, pieces.write_all(&mut socket)).await;
         match written {
             Ok(Ok(())) => in_flight.add_permits(charge),
             Ok(Err(error)) => {
@@ -72,31 +67,4 @@ pub async fn write_all(
     }
     // Whoever waits for room in a connection that is gone need not wait longer.
     in_flight.close();
-}
-
-async fn write_pieces(socket: &mut OwnedWriteHalf, pieces: &mut Vec<Bytes>) -> io::Result<()> {
-    let mut from = 0;
-    while from < pieces.len() {
-        let slices: Vec<IoSlice> = pieces[from..]
-            .iter()
-            .take(PIECES_MAX)
-            .map(|piece| IoSlice::new(piece))
-            .collect();
-        let mut written = socket.write_vectored(&slices).await?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        while written > 0 {
-            let piece = &mut pieces[from];
-            if written >= piece.len() {
-                written -= piece.len();
-                from += 1;
-            } else {
-                piece.advance(written);
-                written = 0;
-            }
-        }
-    }
-    pieces.clear();
-    Ok(())
 }
