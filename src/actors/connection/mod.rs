@@ -107,16 +107,18 @@ impl Connection {
         let registration = context.registry.register(vitals.clone());
         let (outbox, to_write) = mpsc::unbounded_channel();
         let (read_half, write_half) = socket.into_split();
+        let read_half = Rc::new(read_half);
         let patience = limits.idle_timeout;
         let arrivals = arrivals(
-            read_half,
+            read_half.clone(),
             limits,
             greeted.clone(),
             in_flight.clone(),
             account.clone(),
         );
-        actix_rt::spawn(writer::write_all(
+        actix_rt::spawn(writer::write_and_close(
             write_half,
+            read_half,
             to_write,
             in_flight.clone(),
             patience,

@@ -97,7 +97,7 @@ pub type Arrival = Result<Vec<Received>, Ended>;
 
 /// Reads frames until the connection ends; the last item is the end.
 pub fn arrivals(
-    socket: OwnedReadHalf,
+    socket: Rc<OwnedReadHalf>,
     limits: ConnectionLimits,
     greeted: Rc<Cell<bool>>,
     in_flight: Arc<Semaphore>,
@@ -125,7 +125,7 @@ pub fn arrivals(
 }
 
 struct Reader {
-    socket: OwnedReadHalf,
+    socket: Rc<OwnedReadHalf>,
     limits: ConnectionLimits,
     greeting_deadline: Instant,
     greeted: Rc<Cell<bool>>,
@@ -143,10 +143,12 @@ impl Reader {
     async fn next(&mut self) -> Result<Vec<Received>, Ended> {
         let mut frame_begun = None;
         loop {
-            self.split()?;
+            let split = self.split();
             if !self.whole.is_empty() {
+                // What can't be a frame is found again when those before it are handed out.
                 return self.hand_out().await;
             }
+            split?;
             if self.admitted.is_none() && self.begun_bytes() > OWN_BYTES {
                 self.admit().await?;
                 // Its peer had no part in the waiting.
