@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use klamm::model::ErrorCode;
 use klamm::protocol::{api_versions, describe_cluster, fetch, metadata, produce};
 use klamm::record::Codec;
+use rustix::process::{getrlimit, setrlimit, Resource};
 
 use crate::batches::{noise, zeros};
 use crate::calls::{fetch_request, only_partition, produce_request, ACKS_ALL};
@@ -88,21 +89,44 @@ fn no_more_connections_than_allowed_are_served() {
     }
 }
 
+/// How many connections this process and the broker can have, of those that are wanted.
+fn possible(connections: usize) -> usize {
+    // What the broker and the other tests of this process may have open beside them.
+    const OTHERS: u64 = 1_000;
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let limit = limit.maximum.unwrap_or(u64::MAX);
+    connections.min(limit.saturating_sub(OTHERS) as usize)
+}
+
 #[test]
-fn two_thousand_connections_cost_little() {
-    let broker = Home::new().start();
+fn ten_thousand_connections_cost_little_and_no_more_are_served() {
+    let count = possible(10_000);
+    let count_here = count / 10 * 6;
+    let count_there = count - count_here;
+    let home = Home::new()
+        .with("listeners.native.connections_max", count)
+        .with("listeners.native.connections_per_address_max", count_here);
+    let broker = home.start();
     let before = broker.resident_bytes();
-    let mut wires = crowd(&broker, 2_000);
-    assert_eq!(wires.len(), 2_000, "8");
-    let each = (broker.resident_bytes() - before) / 2_000;
+    let crowd = |address: [u8; 4], count| -> Vec<Wire> {
+        let wires = (0..count).map(|_| Wire::connect_from(address.into(), broker.address));
+        wires.filter_map(Result::ok).collect()
+    };
+    let mut here = crowd([127, 0, 0, 1], count_here + 20);
+    assert_eq!(here.len(), count_here, "8: of one address");
+    let mut there = crowd([127, 0, 0, 2], count_there + 20);
+    assert_eq!(there.len(), count_there, "8: in all");
+    let each = (broker.resident_bytes() - before) / count as u64;
     assert!(each < 50 * 1024, "8: {each} bytes for each connection");
-    for wire in wires.iter_mut().step_by(100) {
+    for wire in here.iter_mut().chain(&mut there).step_by(100) {
         wire.call::<describe_cluster::Api>(&describe_cluster::Request {});
     }
-    drop(wires);
-    let mut wire = broker.connect();
+    drop((here, there));
     until("they are forgotten", || {
-        wire.actors(Some("connection")).len() == 1
+        let wire = Wire::connect(broker.address);
+        wire.is_ok_and(|mut wire| wire.actors(Some("connection")).len() == 1)
     });
 }
 

@@ -1,7 +1,7 @@
 //! The client's end of a connection, down to the bytes.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 
 use bytes::{Bytes, BytesMut};
 use klamm::protocol::codec::{
@@ -9,6 +9,7 @@ use klamm::protocol::codec::{
 };
 use klamm::protocol::frame::{split_frame, FRAME_BYTES_MAX};
 use klamm::protocol::{api_versions, Api, Request};
+use tokio::net::TcpSocket;
 
 use crate::harness::WAIT_MAX;
 
@@ -28,7 +29,10 @@ pub struct Wire {
 impl Wire {
     /// A connection on which nothing was said yet.
     pub fn silent(address: SocketAddr) -> io::Result<Wire> {
-        let stream = TcpStream::connect(address)?;
+        Wire::over(TcpStream::connect(address)?)
+    }
+
+    fn over(stream: TcpStream) -> io::Result<Wire> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(WAIT_MAX))?;
         stream.set_write_timeout(Some(WAIT_MAX))?;
@@ -41,9 +45,26 @@ impl Wire {
 
     /// A connection that has greeted.
     pub fn connect(address: SocketAddr) -> io::Result<Wire> {
-        let mut wire = Wire::silent(address)?;
-        wire.ask::<api_versions::Api>(&greeting())?;
-        Ok(wire)
+        Wire::silent(address)?.greeted()
+    }
+
+    /// The same from one of this machine's other addresses.
+    pub fn connect_from(from: IpAddr, address: SocketAddr) -> io::Result<Wire> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()?;
+        let stream = runtime.block_on(async {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind((from, 0).into())?;
+            socket.connect(address).await?.into_std()
+        })?;
+        stream.set_nonblocking(false)?;
+        Wire::over(stream)?.greeted()
+    }
+
+    fn greeted(mut self) -> io::Result<Wire> {
+        self.ask::<api_versions::Api>(&greeting())?;
+        Ok(self)
     }
 
     /// The address by which the broker knows this connection.
