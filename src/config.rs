@@ -62,8 +62,11 @@ section! {
 }
 
 section! {
-    /// `[listeners]`: one section for each way in.
+    /// `[listeners]`: one section for each way in, and what they share.
     Listeners {
+        /// Kafka's `queued.max.request.bytes`: what the requests of all connections may take until
+        /// they are answered. Beyond it only small ones are read.
+        queued_max_request_bytes: usize = 256 * 1024 * 1024,
         native: Listener = Listener::on_port(7070),
         kafka: Listener = Listener::on_port(9092),
     }

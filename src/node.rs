@@ -21,11 +21,12 @@ use tokio::signal::unix::{signal, Signal, SignalKind};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::actors::connection::Budget;
 use crate::actors::controller::ControllerHandle;
 use crate::actors::guardian::{GuardianHandle, PartitionSettings, Wards};
 use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
-use crate::api::{ApiSettings, ProducerIds, Shared};
+use crate::api::{ApiSettings, Checkers, ProducerIds, Shared};
 use crate::config::{Config, FlushPolicy, TimestampType};
 use crate::engine::metadata::create_topics::NewTopicDefaults;
 use crate::engine::metadata::register_broker::{
@@ -180,7 +181,8 @@ impl Node {
         let mut data_dir = DataDir::open(file_system.clone(), &config.node.data_dir)?;
         let raft = start_raft(&config, &data_dir).await?;
         let cluster_id = join_cluster(&raft, &mut data_dir, config.node.id).await?;
-        let bound = Bound::all(&config.listeners).await?;
+        let budget = Budget::new(config.listeners.queued_max_request_bytes);
+        let bound = Bound::all(&config.listeners, &budget).await?;
         let incarnation = Incarnation::random();
         register(&raft, &config, &bound, &cluster_id, incarnation).await?;
 
@@ -217,6 +219,7 @@ impl Node {
             partitions,
             controller,
             producer_ids: ProducerIds::default(),
+            checkers: Checkers::start(cores())?,
             registry,
             stopping: CancellationToken::new(),
         });
@@ -381,11 +384,14 @@ async fn register(
 
 /// As many as are asked for; 0 asks for one a core.
 fn start_arbiters(asked: usize) -> Vec<Arbiter> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let count = if asked == 0 { cores } else { asked };
+    let count = if asked == 0 { cores() } else { asked };
     (0..count)
         .map(|_| Arbiter::with_tokio_rt(runtime))
         .collect()
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Starts the guardian, and the next one whenever it ends. It is there when this returns: a broker

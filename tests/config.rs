@@ -164,6 +164,21 @@ fn an_impossible_value_is_refused_with_its_path_and_the_reason() {
             "frame_bytes_max",
         ),
         (
+            "[listeners.native]\nin_flight_bytes_max = 4294967296",
+            "listeners.native.in_flight_bytes_max",
+            "at most",
+        ),
+        (
+            "[listeners]\nqueued_max_request_bytes = 16777215",
+            "listeners.queued_max_request_bytes",
+            "in_flight_bytes_max, 16777216",
+        ),
+        (
+            "[listeners]\nqueued_max_request_bytes = 2199023255552",
+            "listeners.queued_max_request_bytes",
+            "at most",
+        ),
+        (
             "[listeners.native]\nidle_timeout_ms = 0",
             "listeners.native.idle_timeout_ms",
             "at least 1",

@@ -10,6 +10,7 @@
 mod alter_configs;
 mod api_versions;
 mod authorized_operations;
+mod checkers;
 mod create_partitions;
 mod create_topics;
 mod delete_records;
@@ -47,6 +48,7 @@ use crate::engine::metadata::{BrokerDefaults, MetadataCommand, MetadataImage, Me
 use crate::model::{BrokerId, ClusterId, ErrorCode, Refusal, Timestamp, TopicId, TopicName};
 use crate::protocol::{Encoding, Request, Response};
 
+pub use checkers::Checkers;
 pub use init_producer_id::ProducerIds;
 
 /// A request never waits longer than this for others, whatever it asks for.
@@ -89,6 +91,7 @@ pub struct Shared {
     pub partitions: Partitions,
     pub controller: ControllerHandle,
     pub producer_ids: ProducerIds,
+    pub checkers: Checkers,
     pub registry: Registry,
     /// The broker is about to stop: nobody waits for more, and no new request is taken.
     pub stopping: CancellationToken,

@@ -1,9 +1,14 @@
 //! Produce: check the batches, hand them to their partitions, and collect what becomes of them.
+//!
+//! Little of what is compressed is checked at once, since it may become very much. The rest goes
+//! through the [`Checkers`], and all that the same read of the connection brought waits for it: a
+//! partition gets the batches of a connection in the order in which they came.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::{patience, ApiContext};
+use super::{patience, ApiContext, Checkers};
 use crate::actors::partition_leader::{
     AppendItem, AppendKey, AppendReplies, AppendResult, AppendTicket, PartitionHandle,
 };
@@ -14,29 +19,125 @@ use crate::model::{ErrorCode, Offset, PartitionId, Refusal, Timestamp, TopicId};
 use crate::protocol::produce::{
     PartitionProduceData, PartitionProduceResponse, Request, Response, TopicProduceResponse,
 };
-use crate::record::{self, Limits, TimestampRule};
+use crate::record::{self, Checked, Limits, RecordError, TimestampRule};
+
+/// What one read of a connection may decompress on its arbiter: well below a millisecond. A hop to
+/// another thread costs less than a larger batch.
+const DECOMPRESSED_INLINE_BYTES_MAX: usize = 128 * 1024;
+/// How long a connection's batches are checked before another connection has its turn.
+const CHECK_TURN: Duration = Duration::from_millis(20);
 
 /// The appends of all requests of one read, by partition, in the order in which they came.
-#[derive(Default)]
 pub struct Appends {
-    partitions: HashMap<PartitionId, (PartitionHandle, Vec<AppendItem>)>,
+    partitions: HashMap<PartitionId, (PartitionHandle, Vec<Item>)>,
+    /// The places of what isn't checked yet.
+    unread: VecDeque<(PartitionId, usize)>,
+    inline_bytes_left: usize,
+}
+
+/// A batch, and what its [`AppendItem`] will say.
+struct Item {
+    batch: Result<Checked, RecordError>,
+    acks: Acks,
+    deadline: Timestamp,
+    ticket: AppendTicket,
+}
+
+impl Default for Appends {
+    fn default() -> Appends {
+        Appends {
+            partitions: HashMap::new(),
+            unread: VecDeque::new(),
+            inline_bytes_left: DECOMPRESSED_INLINE_BYTES_MAX,
+        }
+    }
 }
 
 impl Appends {
-    fn push(&mut self, partition: &PartitionHandle, item: AppendItem) {
+    fn push(&mut self, partition: &PartitionHandle, item: Item) {
         let (_, items) = self
             .partitions
             .entry(partition.id())
             .or_insert_with(|| (partition.clone(), Vec::new()));
+        if let Ok(Checked::Unread(_)) = item.batch {
+            self.unread.push_back((partition.id(), items.len()));
+        }
         items.push(item);
+    }
+
+    /// Whether they may be sent as they are.
+    pub fn are_checked(&self) -> bool {
+        self.unread.is_empty()
+    }
+
+    /// Checks one batch after the other until the time is over, and one at least.
+    fn check_for(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while let Some((partition, place)) = self.unread.pop_front() {
+            let items = self.partitions.get_mut(&partition);
+            if let Some(item) = items.and_then(|(_, items)| items.get_mut(place)) {
+                item.check();
+            }
+            if Instant::now() >= end {
+                return;
+            }
+        }
     }
 
     /// Gives each partition its appends, in one message.
     pub fn send(self) {
         for (partition, items) in self.partitions.into_values() {
-            partition.append(items);
+            partition.append(items.into_iter().filter_map(Item::checked).collect());
         }
     }
+
+    /// Checks what isn't checked yet, off the arbiter, and sends all of it.
+    pub async fn check_and_send(mut self, checkers: &Checkers) {
+        while !self.are_checked() {
+            let turn = checkers.run(move || {
+                self.check_for(CHECK_TURN);
+                self
+            });
+            match turn.await {
+                Some(checked) => self = checked,
+                // Dropped tickets have answered.
+                None => return,
+            }
+        }
+        self.send();
+    }
+}
+
+impl Item {
+    fn check(&mut self) {
+        if let Ok(Checked::Unread(unread)) = &self.batch {
+            self.batch = unread.clone().check().map(Checked::Valid);
+        }
+    }
+
+    /// What the partition is given. A batch that is wrong is answered here.
+    fn checked(self) -> Option<AppendItem> {
+        let batch = self.batch.and_then(|checked| match checked {
+            Checked::Valid(batch) => Ok(batch),
+            Checked::Unread(unread) => unread.check(),
+        });
+        match batch {
+            Ok(batch) => Some(AppendItem {
+                batch,
+                acks: self.acks,
+                deadline: self.deadline,
+                ticket: self.ticket,
+            }),
+            Err(error) => {
+                AppendTicket::answer_all([(self.ticket, Err(refusal(&error)))]);
+                None
+            }
+        }
+    }
+}
+
+fn refusal(error: &RecordError) -> Refusal {
+    Refusal::new(error.code(), error.to_string())
 }
 
 /// A Produce request whose batches are on their way.
@@ -88,11 +189,12 @@ pub fn begin(
                 request: id,
                 batch: pending.begin_batch(data.index),
             };
-            match prepare(context, &pending, &target, data) {
+            let budget = &mut appends.inline_bytes_left;
+            match prepare(context, &pending, &target, data, budget) {
                 Ok((partition, batch, acks)) => appends.push(
                     partition,
-                    AppendItem {
-                        batch,
+                    Item {
+                        batch: Ok(batch),
                         acks,
                         deadline,
                         ticket: AppendTicket::new(replies.clone(), key),
@@ -127,20 +229,21 @@ impl Target<'_> {
     }
 }
 
-/// The partition and the checked batch, if the batch may be appended.
+/// The partition and the batch, if nothing was found that is wrong with it.
 fn prepare<'a>(
     context: &ApiContext,
     pending: &PendingProduce,
     target: &Result<Target<'a>, Refusal>,
     data: PartitionProduceData,
-) -> Result<(&'a PartitionHandle, record::Batch, Acks), Refusal> {
+    inline_bytes_left: &mut usize,
+) -> Result<(&'a PartitionHandle, Checked, Acks), Refusal> {
     let acks = pending.acks?;
     let Target { name, here } = target.as_ref().map_err(Clone::clone)?;
     let no_leader = || context.no_leader(name, data.index);
     let (local, limits) = here.as_ref().ok_or_else(no_leader)?;
     let partition = local.partitions.get(&data.index).ok_or_else(no_leader)?;
-    let batch = record::validate(data.records.0, limits)
-        .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    let batch = record::validate_within(data.records.0, limits, inline_bytes_left)
+        .map_err(|error| refusal(&error))?;
     Ok((partition, batch, acks))
 }
 

@@ -5,14 +5,14 @@
 //! pool opens another one. A request that isn't answered in time fails its whole connection,
 //! since a broker that hangs answers nothing else either; also when the one who asked has gone.
 
-use std::collections::{HashMap, VecDeque};
-use std::io::{self, IoSlice};
+use std::collections::HashMap;
+use std::io;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncReadExt;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, Notify, OwnedSemaphorePermit, Semaphore};
@@ -21,11 +21,9 @@ use tokio::time::{sleep, timeout, timeout_at, Instant};
 use super::{ClientConfig, ClientError};
 use crate::protocol::{
     api_versions, decode_response, encode_request, response_correlation_id, split_frame, Api,
-    ApiKey, RequestHeader, Segments, FRAME_BYTES_MAX,
+    ApiKey, Pieces, RequestHeader, Segments, FRAME_BYTES_MAX,
 };
 
-/// How many pieces go into one vectored write.
-const PIECES_MAX: usize = 64;
 /// How many requests are taken from the queue at once.
 const REQUESTS_AT_ONCE_MAX: usize = 64;
 /// How often the connection looks for requests whose time is over, and how much later than the
@@ -400,39 +398,16 @@ async fn write_requests(
     mut requests: mpsc::UnboundedReceiver<Outgoing>,
 ) -> io::Result<()> {
     let mut taken = Vec::new();
-    let mut pieces = VecDeque::new();
+    let mut pieces = Pieces::default();
     let mut told = Vec::new();
     while requests.recv_many(&mut taken, REQUESTS_AT_ONCE_MAX).await > 0 {
         for request in taken.drain(..) {
-            pieces.extend(request.segments);
+            pieces.push(request.segments);
             told.extend(request.written);
         }
-        write_pieces(&mut stream, &mut pieces).await?;
+        pieces.write_all(&mut stream).await?;
         for written in told.drain(..) {
             let _ = written.send(());
-        }
-    }
-    Ok(())
-}
-
-async fn write_pieces(stream: &mut WriteHalf<'_>, pieces: &mut VecDeque<Bytes>) -> io::Result<()> {
-    while !pieces.is_empty() {
-        let mut slices = [IoSlice::new(&[]); PIECES_MAX];
-        for (slice, piece) in slices.iter_mut().zip(pieces.iter()) {
-            *slice = IoSlice::new(piece);
-        }
-        let filled = pieces.len().min(PIECES_MAX);
-        let mut written = stream.write_vectored(&slices[..filled]).await?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        while let Some(piece) = pieces.front_mut() {
-            if written < piece.len() {
-                piece.advance(written);
-                break;
-            }
-            written -= piece.len();
-            pieces.pop_front();
         }
     }
     Ok(())

@@ -372,6 +372,7 @@ fn fetch_at(state: &State, request: &fetch::Request) -> fetch::Response {
     fetch::Response {
         error_code: ErrorCode::None,
         responses: responses.collect(),
+        ..Default::default()
     }
 }
 
@@ -389,6 +390,7 @@ fn fetch_partition(
         high_watermark: Offset::NONE,
         log_start_offset: Offset::NONE,
         records: Records::default(),
+        ..Default::default()
     };
     let log = state.logs.get(wanted.partition as usize);
     let Some(log) = log.filter(|_| topic == TOPIC && !state.deleted) else {

@@ -24,6 +24,10 @@ const MESSAGE_BYTES_MIN: usize = 128;
 const FRAME_OVERHEAD_BYTES: usize = 4096;
 /// A frame's length has 32 bits, and half of them is far too much already.
 const FRAME_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// What one connection may have in flight is counted in 32 bits.
+const IN_FLIGHT_BYTES_MAX: usize = i32::MAX as usize;
+/// A TiB. No machine that this is meant for has more memory.
+const QUEUED_BYTES_MAX: usize = 1 << 40;
 /// actix's default of 16 makes sends across threads 12 times as dear.
 const MAILBOX_CAPACITY_MIN: usize = 256;
 const MAILBOX_CAPACITY_MAX: usize = 1 << 20;
@@ -60,14 +64,32 @@ fn validate_node(node: &Node) -> Result<(), ConfigError> {
 }
 
 fn validate_listeners(listeners: &Listeners, log: &Log) -> Result<(), ConfigError> {
-    let Listeners { native, kafka } = listeners;
+    let Listeners {
+        queued_max_request_bytes: queued,
+        native,
+        kafka,
+    } = listeners;
     require(
         native.enabled || kafka.enabled,
         "listeners.native.enabled",
         "and listeners.kafka.enabled can't both be false: nobody could reach the broker",
     )?;
-    validate_listener("native", native, log)?;
-    validate_listener("kafka", kafka, log)
+    for (name, listener) in [("native", native), ("kafka", kafka)] {
+        validate_listener(name, listener, log)?;
+        let in_flight = listener.in_flight_bytes_max;
+        require(
+            *queued >= in_flight,
+            "listeners.queued_max_request_bytes",
+            format!(
+                "must be at least listeners.{name}.in_flight_bytes_max, {in_flight}, and is {queued}"
+            ),
+        )?;
+    }
+    at_most(
+        "listeners.queued_max_request_bytes",
+        *queued,
+        QUEUED_BYTES_MAX,
+    )
 }
 
 fn validate_listener(name: &str, listener: &Listener, log: &Log) -> Result<(), ConfigError> {
@@ -116,6 +138,11 @@ fn validate_listener(name: &str, listener: &Listener, log: &Log) -> Result<(), C
         format!(
             "must be at least frame_bytes_max, {frame_bytes_max}, and is {in_flight_bytes_max}"
         ),
+    )?;
+    at_most(
+        &key("in_flight_bytes_max"),
+        *in_flight_bytes_max,
+        IN_FLIGHT_BYTES_MAX,
     )?;
     timeout(&key("greeting_timeout_ms"), *greeting_timeout_ms)?;
     timeout(&key("frame_timeout_ms"), *frame_timeout_ms)?;

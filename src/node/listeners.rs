@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix::ArbiterHandle;
 
 use super::NodeError;
-use crate::actors::connection::{ConnectionLimits, Listener, ListenerLimits};
+use crate::actors::connection::{Budget, ConnectionLimits, Listener, ListenerLimits};
 use crate::api::{ApiContext, ListenerSettings, Shared};
 use crate::config;
 use crate::engine::metadata::Endpoint;
@@ -29,7 +29,11 @@ pub struct WayIn {
 }
 
 impl Bound {
-    pub async fn all(listeners: &config::Listeners) -> Result<Vec<Bound>, NodeError> {
+    /// All listeners share the budget.
+    pub async fn all(
+        listeners: &config::Listeners,
+        budget: &Arc<Budget>,
+    ) -> Result<Vec<Bound>, NodeError> {
         let ways = [
             ("native", Encoding::MessagePack, &listeners.native),
             ("kafka", Encoding::Kafka, &listeners.kafka),
@@ -37,7 +41,7 @@ impl Bound {
         let mut all = Vec::new();
         for (name, encoding, config) in ways {
             if config.enabled {
-                all.push(Bound::one(name, encoding, config).await?);
+                all.push(Bound::one(name, encoding, config, budget.clone()).await?);
             }
         }
         Ok(all)
@@ -47,8 +51,9 @@ impl Bound {
         name: &'static str,
         encoding: Encoding,
         config: &config::Listener,
+        budget: Arc<Budget>,
     ) -> Result<Bound, NodeError> {
-        let bound = Listener::bind(config.bind, limits(config)).await;
+        let bound = Listener::bind(config.bind, limits(config), budget).await;
         let listener = bound.map_err(|source| NodeError::Bind {
             listener: name,
             address: config.bind,

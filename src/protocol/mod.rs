@@ -11,6 +11,7 @@ pub mod encoding;
 pub mod frame;
 pub mod kafka;
 mod path;
+mod pieces;
 mod records;
 pub mod scan;
 mod sink;
@@ -52,4 +53,5 @@ pub use codec::{
 };
 pub use encoding::{Encoding, Envelope, Refused};
 pub use frame::{split_frame, FrameError, Segments, FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNGREETED};
+pub use pieces::Pieces;
 pub use records::Records;

@@ -19,4 +19,4 @@ mod tests;
 pub use batch::{Attributes, Batch, BatchHeader, Codec, RecordError, TimestampType};
 pub use builder::{restamp, BatchBuilder, Header, ProducerStamp};
 pub use iter::{BatchRecords, Headers, RecordIter, RecordView};
-pub use validate::{validate, Limits, TimestampRule};
+pub use validate::{validate, validate_within, Checked, Limits, TimestampRule, Unread};

@@ -71,6 +71,39 @@ fn refused(batch: Bytes) -> RecordError {
     validate(batch, &limits()).expect_err("the batch is bad")
 }
 
+#[test]
+fn within_a_budget_only_so_much_is_decompressed() {
+    let checked =
+        |batch: &Bytes, budget: &mut usize| validate_within(batch.clone(), &limits(), budget);
+    for codec in CODECS.into_iter().filter(|codec| *codec != Codec::None) {
+        let good = batch(codec);
+        let mut budget = 1000;
+        for _ in 0..2 {
+            let valid = checked(&good, &mut budget);
+            assert!(matches!(valid, Ok(Checked::Valid(_))), "{codec:?}");
+        }
+        assert!((1..400).contains(&budget), "{codec:?}: {budget}");
+        let Ok(Checked::Unread(unread)) = checked(&good, &mut budget) else {
+            panic!("{codec:?}: the budget had {budget} bytes left");
+        };
+        assert_eq!(budget, 0, "{codec:?}");
+        assert!(unread.check().is_ok(), "{codec:?}");
+
+        let rotten = with_records(b"rotten", 1, codec);
+        let Ok(Checked::Unread(unread)) = checked(&rotten, &mut 1000) else {
+            panic!("{codec:?}");
+        };
+        assert_eq!(unread.check().unwrap_err(), refused(rotten), "{codec:?}");
+    }
+    let uncompressed = checked(&batch(Codec::None), &mut 0);
+    assert!(matches!(uncompressed, Ok(Checked::Valid(_))));
+    let lying = changed(57, &2i32.to_be_bytes());
+    assert!(
+        checked(&lying, &mut 1000).is_err(),
+        "the header is looked at"
+    );
+}
+
 /// Written byte by byte from the specification of the format (KIP-98), not by our builder.
 #[test]
 fn the_bytes_are_those_of_the_specification() {

@@ -5,6 +5,9 @@
 //! records are walked: their lengths, positions and timestamps, never their content. An
 //! uncompressed batch is walked in place, at a few nanoseconds a record; a compressed one is
 //! decompressed a chunk at a time and thrown away.
+//!
+//! A few bytes can decompress to very many. Whoever may not be held up gives a budget to
+//! [`validate_within`], and gets back what is over it, to be checked elsewhere.
 
 use bytes::Bytes;
 
@@ -63,30 +66,114 @@ impl TimestampRule {
 /// Its base offset and leader epoch may be anything: the leader stamps them. Whether the
 /// producer's sequence fits is up to the partition's producer state.
 pub fn validate(bytes: Bytes, limits: &Limits) -> Result<Batch, RecordError> {
-    if bytes.len() > limits.batch_bytes_max {
-        return Err(RecordError::TooLarge {
-            size: bytes.len(),
-            size_max: limits.batch_bytes_max,
-        });
+    Unread::new(bytes, limits)?.check()
+}
+
+/// What [`validate_within`] has come to.
+#[derive(Clone, Debug)]
+pub enum Checked {
+    Valid(Batch),
+    /// Its header is right. Its records are too many for the budget, or wrong.
+    Unread(Unread),
+}
+
+/// [`validate`], without decompressing more than `budget` bytes. What is decompressed is taken off
+/// the budget, and all of it once something was too much.
+///
+/// What is wrong with compressed records is found when the rest is checked.
+pub fn validate_within(
+    bytes: Bytes,
+    limits: &Limits,
+    budget: &mut usize,
+) -> Result<Checked, RecordError> {
+    let unread = Unread::new(bytes, limits)?;
+    if unread.codec()? == Codec::None {
+        return unread.check().map(Checked::Valid);
     }
-    let batch = Batch::parse(bytes)?;
-    let header = batch.header();
-    check_header(header)?;
-    let payload = &batch.bytes()[BatchHeader::LEN..];
-    let codec = header.attributes.codec()?;
-    let span = match codec {
-        Codec::None => match walk_in_place(payload, header.record_count) {
-            Some(span) => span,
+    if unread.payload().len() > *budget {
+        *budget = 0;
+        return Ok(Checked::Unread(unread));
+    }
+    let bytes_max = limits.records_bytes_max.min(*budget);
+    match unread.walk_compressed(bytes_max) {
+        Ok((span, taken)) => {
+            *budget -= taken;
+            unread.finish(span).map(Checked::Valid)
+        }
+        Err(_) => {
+            *budget = 0;
+            Ok(Checked::Unread(unread))
+        }
+    }
+}
+
+/// A batch whose header is right, and whose records nobody has looked at.
+#[derive(Clone, Debug)]
+pub struct Unread {
+    batch: Batch,
+    limits: Limits,
+}
+
+impl Unread {
+    fn new(bytes: Bytes, limits: &Limits) -> Result<Unread, RecordError> {
+        if bytes.len() > limits.batch_bytes_max {
+            return Err(RecordError::TooLarge {
+                size: bytes.len(),
+                size_max: limits.batch_bytes_max,
+            });
+        }
+        let batch = Batch::parse(bytes)?;
+        check_header(batch.header())?;
+        Ok(Unread {
+            batch,
+            limits: *limits,
+        })
+    }
+
+    /// Looks at the records, all of them.
+    pub fn check(self) -> Result<Batch, RecordError> {
+        let span = match self.codec()? {
+            Codec::None => self.walk_uncompressed()?,
+            _ => self.walk_compressed(self.limits.records_bytes_max)?.0,
+        };
+        self.finish(span)
+    }
+
+    fn codec(&self) -> Result<Codec, RecordError> {
+        self.batch.header().attributes.codec()
+    }
+
+    fn payload(&self) -> &[u8] {
+        &self.batch.bytes()[BatchHeader::LEN..]
+    }
+
+    fn walk_uncompressed(&self) -> Result<DeltaSpan, RecordError> {
+        let count = self.batch.header().record_count;
+        match walk_in_place(self.payload(), count) {
+            Some(span) => Ok(span),
             // Once more, to say what is wrong.
-            None => walk(&mut InPlace { rest: payload }, header.record_count)?,
-        },
-        codec => with_reader(codec, payload, limits.records_bytes_max, |reader| {
-            let chunks = Chunks::new(reader, limits.records_bytes_max);
-            walk(&mut Streamed { chunks }, header.record_count)
-        })?,
-    };
-    check_timestamps(header, span, limits.timestamps)?;
-    Ok(batch)
+            None => {
+                let rest = self.payload();
+                walk(&mut InPlace { rest }, count)
+            }
+        }
+    }
+
+    /// Also says how many bytes came out.
+    fn walk_compressed(&self, bytes_max: usize) -> Result<(DeltaSpan, usize), RecordError> {
+        let count = self.batch.header().record_count;
+        with_reader(self.codec()?, self.payload(), bytes_max, |reader| {
+            let chunks = Chunks::new(reader, bytes_max);
+            let mut records = Streamed { chunks };
+            let span = walk(&mut records, count)?;
+            Ok((span, records.position()))
+        })
+    }
+
+    fn finish(self, span: DeltaSpan) -> Result<Batch, RecordError> {
+        check_timestamps(self.batch.header(), span, self.limits.timestamps)?;
+        Ok(self.batch)
+    }
 }
 
 fn invalid<T>(what: String) -> Result<T, RecordError> {

@@ -14,12 +14,16 @@ pub fn batch<V: AsRef<[u8]>>(values: &[V]) -> Bytes {
 
 /// A batch of an idempotent producer.
 pub fn stamped<V: AsRef<[u8]>>(values: &[V], stamp: ProducerStamp) -> Bytes {
+    compressed(values, Codec::None, stamp)
+}
+
+pub fn compressed<V: AsRef<[u8]>>(values: &[V], codec: Codec, stamp: ProducerStamp) -> Bytes {
     let now = Timestamp::now();
     let mut builder = BatchBuilder::default();
     for value in values {
         builder.append(now, None, Some(value.as_ref()), &[]);
     }
-    builder.build(Codec::None, stamp).unwrap()
+    builder.build(codec, stamp).unwrap()
 }
 
 /// A batch whose records have these times.

@@ -3,6 +3,7 @@
 //!
 //! The numbers are those of the forty hostile inputs in the project's notes on reliability.
 
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 use klamm::model::ErrorCode;
@@ -190,6 +191,26 @@ fn what_can_not_be_a_body_is_an_invalid_request() {
         wire.call::<describe_cluster::Api>(&describe_cluster::Request::default());
         bystander.is_served_after(what);
     }
+}
+
+#[test]
+fn the_last_answer_arrives_although_its_peer_goes_on_sending() {
+    let broker = Home::new().start();
+    let mut wire = broker.connect();
+    let refused = metadata_request(&[NIL]);
+    let no_frame = vec![0; 4 * 1024 * 1024];
+    wire.send_bytes(&[refused, no_frame].concat())
+        .expect("the broker listens to all of it");
+    let mut heard = Vec::new();
+    wire.writer()
+        .read_to_end(&mut heard)
+        .expect("an end in good order");
+    let answer = klamm::protocol::split_frame(&mut heard[..].into(), heard.len());
+    let (id, answer) = decode_response::<metadata::Api>(&answer.unwrap().unwrap()).unwrap();
+    assert_eq!(
+        (id, answer.unwrap_err().code),
+        (7, ErrorCode::InvalidRequest)
+    );
 }
 
 #[test]

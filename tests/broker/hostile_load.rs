@@ -2,13 +2,15 @@
 //! themselves.
 
 use std::io::{ErrorKind, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use klamm::model::ErrorCode;
-use klamm::protocol::{api_versions, describe_cluster, fetch, metadata};
+use klamm::protocol::{api_versions, describe_cluster, fetch, metadata, produce};
+use klamm::record::Codec;
+use rustix::process::{getrlimit, setrlimit, Resource};
 
-use crate::batches::noise;
-use crate::calls::{fetch_request, only_partition};
+use crate::batches::{noise, zeros};
+use crate::calls::{fetch_request, only_partition, produce_request, ACKS_ALL};
 use crate::harness::{Broker, Home};
 use crate::hostile_frames::Bystander;
 use crate::load::until;
@@ -87,21 +89,44 @@ fn no_more_connections_than_allowed_are_served() {
     }
 }
 
+/// How many connections this process and the broker can have, of those that are wanted.
+fn possible(connections: usize) -> usize {
+    // What the broker and the other tests of this process may have open beside them.
+    const OTHERS: u64 = 1_000;
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let limit = limit.maximum.unwrap_or(u64::MAX);
+    connections.min(limit.saturating_sub(OTHERS) as usize)
+}
+
 #[test]
-fn two_thousand_connections_cost_little() {
-    let broker = Home::new().start();
+fn ten_thousand_connections_cost_little_and_no_more_are_served() {
+    let count = possible(10_000);
+    let count_here = count / 10 * 6;
+    let count_there = count - count_here;
+    let home = Home::new()
+        .with("listeners.native.connections_max", count)
+        .with("listeners.native.connections_per_address_max", count_here);
+    let broker = home.start();
     let before = broker.resident_bytes();
-    let mut wires = crowd(&broker, 2_000);
-    assert_eq!(wires.len(), 2_000, "8");
-    let each = (broker.resident_bytes() - before) / 2_000;
+    let crowd = |address: [u8; 4], count| -> Vec<Wire> {
+        let wires = (0..count).map(|_| Wire::connect_from(address.into(), broker.address));
+        wires.filter_map(Result::ok).collect()
+    };
+    let mut here = crowd([127, 0, 0, 1], count_here + 20);
+    assert_eq!(here.len(), count_here, "8: of one address");
+    let mut there = crowd([127, 0, 0, 2], count_there + 20);
+    assert_eq!(there.len(), count_there, "8: in all");
+    let each = (broker.resident_bytes() - before) / count as u64;
     assert!(each < 50 * 1024, "8: {each} bytes for each connection");
-    for wire in wires.iter_mut().step_by(100) {
+    for wire in here.iter_mut().chain(&mut there).step_by(100) {
         wire.call::<describe_cluster::Api>(&describe_cluster::Request::default());
     }
-    drop(wires);
-    let mut wire = broker.connect();
+    drop((here, there));
     until("they are forgotten", || {
-        wire.actors(Some("connection")).len() == 1
+        let wire = Wire::connect(broker.address);
+        wire.is_ok_and(|mut wire| wire.actors(Some("connection")).len() == 1)
     });
 }
 
@@ -125,6 +150,47 @@ fn pour(wire: &Wire, bytes: &[u8]) {
             }
         }
     }
+}
+
+/// Writes as much of `bytes` as is taken at once.
+fn push(wire: &Wire, bytes: &[u8]) {
+    let mut socket = wire.writer();
+    socket.set_nonblocking(true).unwrap();
+    let mut written = 0;
+    while written < bytes.len() {
+        let Ok(more) = socket.write(&bytes[written..]) else {
+            break;
+        };
+        written += more;
+    }
+    socket.set_nonblocking(false).unwrap();
+}
+
+#[test]
+fn sixty_halves_of_large_frames_share_one_budget() {
+    let home = Home::new()
+        .with("listeners.queued_max_request_bytes", 32 << 20)
+        .with("listeners.native.frame_timeout_ms", 2_000);
+    let broker = home.start();
+    let mut bystander = Bystander::of(&broker);
+    let mut honest = broker.connect();
+    honest.create_topic("orders", 1, &[]);
+    let halves = crowd(&broker, 60);
+    let length = (16u32 << 20).to_be_bytes();
+    halves.iter().for_each(|wire| push(wire, &length));
+    for part in [vec![0; 1 << 20]].iter().cycle().take(8) {
+        halves.iter().for_each(|wire| push(wire, part));
+    }
+    bystander.is_served_after("60 halves of 16 MiB");
+    // Who is slow while others wait is closed, so a large frame gets its turn.
+    honest.append("orders", &[noise(1_000_000)]);
+    bystander.is_served_after("a large frame between them");
+    drop(halves);
+    // Far more than the budget holds: it comes back with each answer.
+    for _ in 0..50 {
+        honest.append("orders", &[noise(1_000_000)]);
+    }
+    bystander.is_served_after("they have left");
 }
 
 #[test]
@@ -180,4 +246,32 @@ fn who_never_reads_what_it_asked_for_is_read_from_no_more() {
         .collect();
     pour(&wire, &requests);
     bystander.is_served_during("9: 20,000 times the metadata of 1,000 partitions");
+}
+
+#[test]
+fn bombs_hold_up_nobody_else() {
+    const BOMBS: usize = 200;
+    let broker = Home::new().start();
+    let mut bystander = Bystander::of(&broker);
+    let mut wire = broker.connect();
+    wire.create_topic("orders", 1, &[]);
+    let bomb = zeros(4 * 1024 * 1024, Codec::Gzip);
+    let request = produce_request("orders", 0, ACKS_ALL, bomb);
+    let bombs: Vec<u8> = (0..BOMBS as i32)
+        .flat_map(|n| frame::<produce::Api>(n, &request))
+        .collect();
+    let began = Instant::now();
+    wire.send_bytes(&bombs).unwrap();
+    let attack = std::thread::spawn(move || {
+        wire.correlation_ids(BOMBS);
+        began.elapsed()
+    });
+    let mut longest = Duration::ZERO;
+    while !attack.is_finished() {
+        let asked = Instant::now();
+        bystander.is_served_after("25: 200 bombs");
+        longest = longest.max(asked.elapsed());
+    }
+    let attack = attack.join().unwrap();
+    assert!(longest < attack / 4, "waited {longest:?} of {attack:?}");
 }

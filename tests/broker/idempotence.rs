@@ -1,14 +1,17 @@
 //! An idempotent producer's batches are appended once and in order, also across the death of the
 //! broker (KIP-98).
 
+use std::io::Write;
+
 use klamm::model::{ErrorCode, Offset};
 use klamm::protocol::init_producer_id::{Api, Request};
-use klamm::record::ProducerStamp;
+use klamm::protocol::produce;
+use klamm::record::{Codec, ProducerStamp};
 
-use crate::batches::stamped;
-use crate::calls::ACKS_ALL;
+use crate::batches::{compressed, noise, stamped};
+use crate::calls::{only_result, produce_request, ACKS_ALL};
 use crate::harness::Home;
-use crate::wire::Wire;
+use crate::wire::{frame, Wire};
 
 fn producer_id(wire: &mut Wire) -> i64 {
     let response = wire.call::<Api>(&Request {
@@ -100,4 +103,44 @@ fn a_gap_and_a_stale_epoch_are_refused_before_and_after_a_kill() {
     refused(&mut wire);
     assert_eq!(send(&mut wire, id, 1, 2), (ErrorCode::None, Offset(2)));
     assert_eq!(wire.read_all("orders", 0).len(), 4);
+}
+
+#[test]
+fn batches_in_flight_keep_their_order_whether_they_are_dear_or_cheap_to_check() {
+    let broker = Home::new().start();
+    let mut wire = broker.connect();
+    wire.create_topic("orders", 1, &[]);
+    let id = producer_id(&mut wire);
+    // Dear ones are checked off the arbiter. Together they are several reads of the broker's.
+    let dear = noise(300_000);
+    let kinds = [
+        (&dear[..], Codec::Zstd),
+        (b"cheap", Codec::None),
+        (&dear, Codec::Gzip),
+        (b"cheap", Codec::Lz4),
+        (&dear, Codec::None),
+    ];
+    let mut requests = Vec::new();
+    for (sequence, (value, codec)) in kinds.into_iter().cycle().take(40).enumerate() {
+        let stamp = ProducerStamp {
+            producer_id: id,
+            producer_epoch: 0,
+            base_sequence: sequence as i32,
+        };
+        let batch = compressed(&[value], codec, stamp);
+        let request = produce_request("orders", 0, ACKS_ALL, batch);
+        requests.extend(frame::<produce::Api>(sequence as i32, &request));
+    }
+    let mut socket = wire.writer();
+    let pouring = std::thread::spawn(move || socket.write_all(&requests));
+    for _ in 0..40 {
+        let (sequence, answer) = wire.receive::<produce::Api>().unwrap();
+        let result = only_result(answer.unwrap());
+        let offset = Offset(sequence.into());
+        assert_eq!(
+            (result.error_code, result.base_offset),
+            (ErrorCode::None, offset)
+        );
+    }
+    pouring.join().unwrap().unwrap();
 }

@@ -1,7 +1,7 @@
 //! The client's end of a connection, down to the bytes.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 
 use bytes::{Bytes, BytesMut};
 use klamm::protocol::codec::{
@@ -10,6 +10,7 @@ use klamm::protocol::codec::{
 use klamm::protocol::frame::{split_frame, FRAME_BYTES_MAX};
 use klamm::protocol::kafka::{Decoder, Encoder, Field, Tag};
 use klamm::protocol::{api_versions, Api, ApiKey, Encoding, Request};
+use tokio::net::TcpSocket;
 
 use crate::harness::WAIT_MAX;
 
@@ -30,16 +31,15 @@ pub struct Wire {
 impl Wire {
     /// A connection on which nothing was said yet, to the native listener.
     pub fn silent(address: SocketAddr) -> io::Result<Wire> {
-        Wire::open(address, Encoding::MessagePack)
+        Wire::over(TcpStream::connect(address)?, Encoding::MessagePack)
     }
 
     /// A connection to the Kafka listener.
     pub fn kafka(address: SocketAddr) -> io::Result<Wire> {
-        Wire::open(address, Encoding::Kafka)
+        Wire::over(TcpStream::connect(address)?, Encoding::Kafka)
     }
 
-    fn open(address: SocketAddr, encoding: Encoding) -> io::Result<Wire> {
-        let stream = TcpStream::connect(address)?;
+    fn over(stream: TcpStream, encoding: Encoding) -> io::Result<Wire> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(WAIT_MAX))?;
         stream.set_write_timeout(Some(WAIT_MAX))?;
@@ -53,9 +53,26 @@ impl Wire {
 
     /// A connection that has greeted.
     pub fn connect(address: SocketAddr) -> io::Result<Wire> {
-        let mut wire = Wire::silent(address)?;
-        wire.ask::<api_versions::Api>(&greeting())?;
-        Ok(wire)
+        Wire::silent(address)?.greeted()
+    }
+
+    /// The same from one of this machine's other addresses.
+    pub fn connect_from(from: IpAddr, address: SocketAddr) -> io::Result<Wire> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()?;
+        let stream = runtime.block_on(async {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind((from, 0).into())?;
+            socket.connect(address).await?.into_std()
+        })?;
+        stream.set_nonblocking(false)?;
+        Wire::over(stream, Encoding::MessagePack)?.greeted()
+    }
+
+    fn greeted(mut self) -> io::Result<Wire> {
+        self.ask::<api_versions::Api>(&greeting())?;
+        Ok(self)
     }
 
     /// The address by which the broker knows this connection.

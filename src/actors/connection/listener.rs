@@ -10,7 +10,7 @@ use actix::prelude::*;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Connection, ConnectionLimits};
+use super::{Budget, Connection, ConnectionLimits};
 use crate::api::ApiContext;
 
 /// How long accepting rests after an error that will not go away at once: no free descriptors.
@@ -28,17 +28,23 @@ pub struct ListenerLimits {
 pub struct Listener {
     socket: TcpListener,
     limits: ListenerLimits,
+    budget: Arc<Budget>,
     places: Arc<Semaphore>,
     addresses: Addresses,
 }
 
 impl Listener {
-    pub async fn bind(address: SocketAddr, limits: ListenerLimits) -> io::Result<Listener> {
+    pub async fn bind(
+        address: SocketAddr,
+        limits: ListenerLimits,
+        budget: Arc<Budget>,
+    ) -> io::Result<Listener> {
         Ok(Listener {
             socket: TcpListener::bind(address).await?,
             places: Arc::new(Semaphore::new(limits.connections_max)),
             addresses: Addresses::default(),
             limits,
+            budget,
         })
     }
 
@@ -66,8 +72,9 @@ impl Listener {
             };
             let context = context.clone();
             let limits = self.limits.connection.clone();
+            let budget = self.budget.clone();
             arbiter.spawn_fn(move || match TcpStream::from_std(socket) {
-                Ok(socket) => Connection::start(socket, peer, limits, context, place),
+                Ok(socket) => Connection::start(socket, peer, limits, context, budget, place),
                 Err(error) => log::error!("{peer}: {error}"),
             });
         }

@@ -10,8 +10,10 @@
 //! ([`turns`]).
 //!
 //! What a peer can make us hold is bounded: it is charged for each request until the answer is
-//! written, and is not read from while it has used up its share.
+//! written, and is not read from while it has used up its share. So is what all peers together make
+//! us hold ([`Budget`]).
 
+mod budget;
 mod listener;
 mod reader;
 mod turns;
@@ -36,11 +38,13 @@ use crate::api::produce::{Appends, PendingProduce};
 use crate::api::{self, ApiContext, Room};
 use crate::protocol::{produce, Encoding, Envelope, Refused, Request, Response};
 
+pub use budget::Budget;
 pub use listener::{Listener, ListenerLimits};
 pub use reader::ConnectionLimits;
 
+use budget::Account;
 use listener::Place;
-use reader::{arrivals, Arrival, Ended, Received};
+use reader::{arrivals, Arrival, Charge, Ended, Received};
 use turns::{Due, Turns};
 use writer::{Outbox, Outgoing};
 
@@ -62,7 +66,7 @@ struct Ticket {
     /// Counts the connection's requests.
     number: u64,
     envelope: Envelope,
-    charge: u32,
+    charge: Charge,
 }
 
 enum Work {
@@ -79,6 +83,8 @@ pub struct Connection {
     outbox: Outbox,
     /// How much more may be in flight.
     in_flight: Arc<Semaphore>,
+    /// What of it is held out of the budget for all.
+    account: Rc<Account>,
     /// What may be on its way to the peer.
     room: Room,
     requests: HashMap<u64, InFlight>,
@@ -99,16 +105,19 @@ enum Reading {
 }
 
 impl Connection {
-    /// Starts the actor on the present arbiter. `place` is its place among all connections.
+    /// Starts the actor on the present arbiter. `place` is its place among all connections, and
+    /// `budget` what the requests of all of them may take.
     fn start(
         socket: TcpStream,
         peer: SocketAddr,
         limits: ConnectionLimits,
         context: Arc<ApiContext>,
+        budget: Arc<Budget>,
         place: Place,
     ) {
         let encoding = context.listener.encoding;
         let in_flight = Arc::new(Semaphore::new(limits.in_flight_bytes_max));
+        let account = Rc::new(Account::new(budget));
         let room = Room::new(limits.in_flight_bytes_max);
         let greeted = Rc::new(Cell::new(false));
         let gauges = Arc::new(ConnectionGauges::default());
@@ -116,10 +125,18 @@ impl Connection {
         let registration = context.registry.register(vitals.clone());
         let (outbox, to_write) = mpsc::unbounded_channel();
         let (read_half, write_half) = socket.into_split();
+        let read_half = Rc::new(read_half);
         let patience = limits.idle_timeout;
-        let arrivals = arrivals(read_half, limits, greeted.clone(), in_flight.clone());
-        actix_rt::spawn(writer::write_all(
+        let arrivals = arrivals(
+            read_half.clone(),
+            limits,
+            greeted.clone(),
+            in_flight.clone(),
+            account.clone(),
+        );
+        actix_rt::spawn(writer::write_and_close(
             write_half,
+            read_half,
             to_write,
             in_flight.clone(),
             patience,
@@ -137,6 +154,7 @@ impl Connection {
                 peer,
                 outbox,
                 in_flight,
+                account,
                 room,
                 requests: HashMap::new(),
                 greeted,
@@ -180,15 +198,16 @@ impl Connection {
         }
     }
 
-    fn refuse(&mut self, refused: Refused, charge: u32, actor: &mut Context<Self>) {
+    fn refuse(&mut self, refused: Refused, charge: Charge, actor: &mut Context<Self>) {
         log::debug!("{}: a request was refused: {}", self.peer, refused.reason);
         let Some(segments) = refused.answer else {
             return actor.stop();
         };
+        self.account.release(charge.share);
         let number = self.turns.begin();
         let outgoing = Outgoing {
             segments,
-            charge,
+            charge: charge.in_flight,
             room: None,
         };
         let due = self.turns.done(number, Some(outgoing));
@@ -237,6 +256,18 @@ impl Connection {
         }
     }
 
+    /// Sends what is checked. The rest is checked off the arbiter, and nothing else of this
+    /// connection is taken meanwhile, so that no batch overtakes another.
+    fn append(&self, appends: Appends, actor: &mut Context<Self>) {
+        if appends.are_checked() {
+            return appends.send();
+        }
+        let context = self.context.clone();
+        // A task of its own: it goes on if the connection ends.
+        let sent = actix_rt::spawn(async move { appends.check_and_send(&context.checkers).await });
+        actor.wait(sent.into_actor(self).map(|_, _, _| ()));
+    }
+
     /// Runs a request that may wait beside the mailbox.
     fn spawn(&self, id: u64, request: Request, actor: &mut Context<Self>) -> AbortHandle {
         let context = self.context.clone();
@@ -251,8 +282,10 @@ impl Connection {
         task.abort_handle()
     }
 
-    /// Closes the connection once it has nothing to read and nothing to answer.
-    fn stop_if_done(&self, actor: &mut Context<Self>) {
+    /// Requests were answered: gives back what they held, and closes the connection if it has
+    /// nothing to read and nothing to answer.
+    fn settle(&self, actor: &mut Context<Self>) {
+        self.account.settle();
         if self.reading == Reading::Nothing && self.requests.is_empty() {
             actor.stop();
         }
@@ -269,7 +302,8 @@ impl Connection {
                 self.respond(ticket, response.into(), None, actor);
             }
             api::produce::Answer::Nothing => {
-                self.in_flight.add_permits(ticket.charge as usize);
+                self.account.release(ticket.charge.share);
+                self.in_flight.add_permits(ticket.charge.in_flight as usize);
                 let due = self.turns.done(ticket.number, None);
                 self.carry_out(due, actor);
             }
@@ -291,9 +325,10 @@ impl Connection {
                 return actor.stop();
             }
         };
+        self.account.release(ticket.charge.share);
         let outgoing = Outgoing {
             segments,
-            charge: ticket.charge,
+            charge: ticket.charge.in_flight,
             room,
         };
         let due = self.turns.done(ticket.number, Some(outgoing));
@@ -308,7 +343,7 @@ impl Actor for Connection {
         let stopping = self.context.stopping.clone().cancelled_owned();
         actor.spawn(stopping.into_actor(self).map(|(), connection, actor| {
             connection.reading = Reading::Nothing;
-            connection.stop_if_done(actor);
+            connection.settle(actor);
         }));
     }
 
@@ -340,7 +375,8 @@ impl StreamHandler<Arrival> for Connection {
                 for request in received {
                     self.take(request, &mut appends, actor);
                 }
-                appends.send();
+                self.append(appends, actor);
+                self.account.settle();
             }
             Err(Ended::ByPeer) => actor.stop(),
             Err(ended) => {
@@ -385,7 +421,7 @@ impl Handler<Appended> for Connection {
                 self.finish_produce(ticket, pending, actor);
             }
         }
-        self.stop_if_done(actor);
+        self.settle(actor);
     }
 }
 
@@ -420,7 +456,7 @@ impl Handler<Answered> for Connection {
         if let Some(request) = self.requests.remove(&answered.id) {
             self.respond(request.ticket, answered.response, answered.room, actor);
         }
-        self.stop_if_done(actor);
+        self.settle(actor);
     }
 }
 

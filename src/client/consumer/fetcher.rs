@@ -197,6 +197,7 @@ fn request(
             current_leader_epoch: LeaderEpoch::NONE,
             fetch_offset: wanted.from,
             partition_max_bytes: config.partition_bytes_max.min(bytes_max),
+            ..Default::default()
         };
         if let Some(last) = topics.last_mut() {
             last.partitions.push(partition);
@@ -210,6 +211,7 @@ fn request(
         min_bytes: 1,
         max_bytes: bytes_max,
         topics,
+        ..Default::default()
     }
 }
 

@@ -33,19 +33,21 @@ impl Lock for RealLock {}
 impl File for RealFile {
     fn write_vectored_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
         let mut position = position;
-        for parts in parts.chunks(SLICES_A_WRITE_MAX) {
-            let all: usize = parts.iter().map(|part| part.len()).sum();
-            let mut written = 0;
-            while written < all {
-                let rest = after(parts, written);
-                match rustix::io::pwritev(&self.0, &rest, position + written as u64) {
-                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                    Ok(n) => written += n,
-                    Err(Errno::INTR) => {}
-                    Err(e) => return Err(e.into()),
+        let mut parts = parts.to_vec();
+        let mut rest = &mut parts[..];
+        // Drops what is empty at the start, which would look like a write that wrote nothing.
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            let slices = &rest[..rest.len().min(SLICES_A_WRITE_MAX)];
+            match rustix::io::pwritev(&self.0, slices, position) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    position += written as u64;
+                    IoSlice::advance_slices(&mut rest, written);
                 }
+                Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
             }
-            position += all as u64;
         }
         Ok(())
     }
@@ -99,20 +101,6 @@ impl File for RealFile {
         let ms = since_epoch.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
         Ok(Timestamp(ms))
     }
-}
-
-/// What of `parts` comes after their first `skipped` bytes.
-fn after<'a>(parts: &'a [IoSlice<'_>], skipped: usize) -> Vec<IoSlice<'a>> {
-    let mut skip = skipped;
-    let mut rest = Vec::with_capacity(parts.len());
-    for part in parts {
-        let from = skip.min(part.len());
-        skip -= from;
-        if from < part.len() {
-            rest.push(IoSlice::new(&part[from..]));
-        }
-    }
-    rest
 }
 
 impl FileSystem for RealFs {
@@ -186,5 +174,24 @@ impl FileSystem for RealFs {
             Err(e) => return Err(e),
         }
         Ok(Some(Box::new(RealLock { _file: lock })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_slices_than_one_write_takes_are_written_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealFs.create(&dir.path().join("file")).unwrap();
+        let parts: Vec<Vec<u8>> = (0..5_000).map(|n| vec![n as u8; n % 3]).collect();
+        let slices: Vec<IoSlice> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        file.write_vectored_at(&slices, 7).unwrap();
+        file.write_vectored_at(&[IoSlice::new(b"")], 0).unwrap();
+        let expected = [vec![0; 7], parts.concat()].concat();
+        let mut read = vec![1; expected.len() + 1];
+        assert_eq!(file.read_at(&mut read, 0).unwrap(), expected.len());
+        assert!(read[..expected.len()] == expected);
     }
 }
