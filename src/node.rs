@@ -219,6 +219,7 @@ impl Node {
             partitions,
             controller,
             producer_ids: ProducerIds::default(),
+            fetch_sessions: Arc::default(),
             checkers: Checkers::start(cores())?,
             registry,
             stopping: CancellationToken::new(),

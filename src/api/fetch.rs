@@ -4,26 +4,26 @@
 //! enough is there or the time is over. Only then is anything read: from memory at once, and from
 //! the disk off the arbiter.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{sleep_until, Instant};
 
-use super::{patience, ApiContext, Named, Room};
+use super::{patience, ApiContext, Named, Peer};
 use crate::actors::partition_leader::{FirstBatch, PlannedRead, Read, ReadReply, Reader};
-use crate::model::{BrokerId, ErrorCode, Offset, Refusal};
-use crate::protocol::fetch::{
-    FetchPartition, FetchableTopicResponse, PartitionData, Request, Response,
-};
+use crate::engine::fetch_session::{FetchAsk, FetchKey, SessionRequest, Told};
+use crate::model::{BrokerId, ErrorCode, Offset, Refusal, TopicId};
+use crate::protocol::fetch::{FetchableTopicResponse, PartitionData, Request, Response};
 use crate::protocol::Records;
 
-/// One partition of the request, in the request's order.
+/// One partition that is wanted.
 struct Wanted {
-    /// Its topic's place in the request.
-    topic: usize,
+    key: FetchKey,
+    ask: FetchAsk,
+    /// Its topic, if there is one that it names.
     name: Result<Arc<str>, Refusal>,
-    partition: FetchPartition,
 }
 
 /// What can be read of a partition now.
@@ -31,40 +31,33 @@ type Found = Result<ReadReply, Refusal>;
 
 pub async fn answer(
     context: &ApiContext,
-    request: Request,
-    room: &Room,
+    mut request: Request,
+    peer: &Peer,
 ) -> (Response, Option<OwnedSemaphorePermit>) {
-    if let Err(code) = check(context, &request) {
-        let response = Response {
-            error_code: code,
-            ..Default::default()
-        };
-        return (response, None);
-    }
-    let isolation = Isolation::from_level(request.isolation_level);
-    let deadline = Instant::now() + patience(request.max_wait_ms);
-    let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0);
-    let bytes_max = bytes_max.min(context.listener.fetch_bytes_max);
-    let bytes_min = usize::try_from(request.min_bytes)
-        .unwrap_or(0)
-        .min(bytes_max);
-    let (mut response, wanted) = resolve(context, request);
-    let found = loop {
-        let more = Arc::new(Notify::new());
-        let found = look(context, &wanted, &more).await;
-        if is_enough(&found, bytes_min) {
-            break found;
-        }
-        tokio::select! {
-            () = more.notified() => {}
-            () = sleep_until(deadline) => break found,
-            () = context.stopping.cancelled() => break found,
+    let begun = check(context, &request)
+        .and_then(|()| peer.fetch_session.begin(session_request(&mut request)));
+    let fetching = match begun {
+        Ok(fetching) => fetching,
+        Err(error_code) => {
+            let response = Response {
+                error_code,
+                ..Default::default()
+            };
+            return (response, None);
         }
     };
+    let session = (fetching.session_id, fetching.extent);
+    let isolation = Isolation::from_level(request.isolation_level);
+    let bytes_max = usize::try_from(request.max_bytes).unwrap_or(0);
+    let bytes_max = bytes_max.min(context.listener.fetch_bytes_max);
+    let wanted = resolve(context, fetching.wanted);
+    let found = wait(context, &request, &wanted, bytes_max).await;
+
+    let mut answer = Answer::default();
     let planned = found.iter().flatten().map(planned).sum::<usize>();
-    let Some(room) = room.for_records(planned.min(bytes_max)).await else {
+    let Some(room) = peer.room.for_records(planned.min(bytes_max)).await else {
         // The connection is gone, and nobody reads the answer.
-        return (response, None);
+        return (answer.into_response(session.0), None);
     };
     let mut share = Share {
         bytes_left: bytes_max,
@@ -73,11 +66,113 @@ pub async fn answer(
     for (wanted, found) in wanted.iter().zip(found) {
         let data = match found {
             Ok(reply) => read(wanted, reply, isolation, &mut share).await,
-            Err(refusal) => refused(&wanted.partition, refusal.code),
+            Err(refusal) => refused(wanted.key.partition, refusal.code),
         };
-        response.responses[wanted.topic].partitions.push(data);
+        if peer.fetch_session.tell(session, &wanted.key, told(&data)) {
+            answer.push(&wanted.key, data);
+        }
     }
-    (response, Some(room))
+    (answer.into_response(session.0), Some(room))
+}
+
+/// Waits until there is enough to read, or the time is over.
+async fn wait(
+    context: &ApiContext,
+    request: &Request,
+    wanted: &[Wanted],
+    bytes_max: usize,
+) -> Vec<Found> {
+    let deadline = Instant::now() + patience(request.max_wait_ms);
+    let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0);
+    let bytes_min = bytes_min.min(bytes_max);
+    loop {
+        let more = Arc::new(Notify::new());
+        let found = look(context, wanted, &more).await;
+        if is_enough(&found, bytes_min) {
+            return found;
+        }
+        tokio::select! {
+            () = more.notified() => {}
+            () = sleep_until(deadline) => return found,
+            () = context.stopping.cancelled() => return found,
+        }
+    }
+}
+
+/// What the request says of its session; its topics go there.
+fn session_request(request: &mut Request) -> SessionRequest {
+    let mut wanted = Vec::new();
+    for topic in std::mem::take(&mut request.topics) {
+        let name: Arc<str> = topic.topic.into();
+        wanted.extend(topic.partitions.into_iter().map(|partition| {
+            let key = FetchKey {
+                topic: name.clone(),
+                topic_id: topic.topic_id,
+                partition: partition.partition,
+            };
+            let ask = FetchAsk {
+                current_leader_epoch: partition.current_leader_epoch,
+                fetch_offset: partition.fetch_offset,
+                partition_max_bytes: partition.partition_max_bytes,
+            };
+            (key, ask)
+        }));
+    }
+    let mut forgotten = Vec::new();
+    for topic in std::mem::take(&mut request.forgotten_topics_data) {
+        let name: Arc<str> = topic.topic.into();
+        forgotten.extend(topic.partitions.into_iter().map(|partition| FetchKey {
+            topic: name.clone(),
+            topic_id: topic.topic_id,
+            partition,
+        }));
+    }
+    SessionRequest {
+        session_id: request.session_id,
+        session_epoch: request.session_epoch,
+        wanted,
+        forgotten,
+    }
+}
+
+/// The topics of the response, in the order in which they come.
+#[derive(Default)]
+struct Answer {
+    topics: Vec<FetchableTopicResponse>,
+    places: HashMap<(Arc<str>, TopicId), usize>,
+}
+
+impl Answer {
+    fn push(&mut self, key: &FetchKey, data: PartitionData) {
+        let topics = &mut self.topics;
+        let place = self.places.entry((key.topic.clone(), key.topic_id));
+        let place = *place.or_insert_with(|| {
+            topics.push(FetchableTopicResponse {
+                topic: key.topic.to_string(),
+                topic_id: key.topic_id,
+                partitions: Vec::new(),
+            });
+            topics.len() - 1
+        });
+        self.topics[place].partitions.push(data);
+    }
+
+    fn into_response(self, session_id: i32) -> Response {
+        Response {
+            session_id,
+            responses: self.topics,
+            ..Default::default()
+        }
+    }
+}
+
+fn told(data: &PartitionData) -> Told {
+    Told {
+        error_code: data.error_code,
+        high_watermark: data.high_watermark,
+        log_start_offset: data.log_start_offset,
+        has_records: !data.records.0.is_empty(),
+    }
 }
 
 /// Which records a reader wants.
@@ -118,45 +213,29 @@ struct Share {
     first: FirstBatch,
 }
 
-/// The frame of the response, and the request's partitions one by one.
-fn resolve(context: &ApiContext, request: Request) -> (Response, Vec<Wanted>) {
-    let mut responses = Vec::with_capacity(request.topics.len());
-    let mut wanted = Vec::new();
+/// Finds the topics; who names a partition twice is refused the second time.
+fn resolve(context: &ApiContext, wanted: Vec<(FetchKey, FetchAsk)>) -> Vec<Wanted> {
     let mut named = Named::default();
-    for (place, topic) in request.topics.into_iter().enumerate() {
-        let name = context.topic_name(&topic.topic, topic.topic_id);
+    let resolved = wanted.into_iter().map(|(key, ask)| {
+        let mut name = context.topic_name(&key.topic, key.topic_id);
         let named = named.topic(name.as_deref().unwrap_or_default());
-        wanted.extend(topic.partitions.into_iter().map(|partition| Wanted {
-            topic: place,
-            name: match named.insert(partition.partition) {
-                true => name.clone(),
-                false => Err(ErrorCode::InvalidRequest.into()),
-            },
-            partition,
-        }));
-        responses.push(FetchableTopicResponse {
-            topic: topic.topic,
-            topic_id: topic.topic_id,
-            partitions: Vec::new(),
-        });
-    }
-    let response = Response {
-        error_code: ErrorCode::None,
-        responses,
-        ..Default::default()
-    };
-    (response, wanted)
+        if !named.insert(key.partition) {
+            name = Err(ErrorCode::InvalidRequest.into());
+        }
+        Wanted { key, ask, name }
+    });
+    resolved.collect()
 }
 
 /// Asks each partition where can be read; `more` is notified when one has more than it says.
 async fn look(context: &ApiContext, wanted: &[Wanted], more: &Arc<Notify>) -> Vec<Found> {
     join_all(wanted.iter().map(|wanted| async {
         let name = wanted.name.as_deref().map_err(Clone::clone)?;
-        let leader = context.leader(name, wanted.partition.partition)?;
-        let bytes_max = usize::try_from(wanted.partition.partition_max_bytes).unwrap_or(0);
+        let leader = context.leader(name, wanted.key.partition)?;
+        let bytes_max = usize::try_from(wanted.ask.partition_max_bytes).unwrap_or(0);
         let read = Read {
-            current_leader_epoch: wanted.partition.current_leader_epoch,
-            offset: wanted.partition.fetch_offset,
+            current_leader_epoch: wanted.ask.current_leader_epoch,
+            offset: wanted.ask.fetch_offset,
             bytes_max: bytes_max.min(context.listener.fetch_bytes_max),
             first: FirstBatch::Always,
             reader: Some(Reader::new(more)),
@@ -197,7 +276,7 @@ async fn read(
         last_stable_offset: reply.high_watermark,
         aborted_transactions: (isolation == Isolation::ReadCommitted).then(Vec::new),
         log_start_offset: reply.log_start_offset,
-        ..refused(&wanted.partition, ErrorCode::None)
+        ..refused(wanted.key.partition, ErrorCode::None)
     };
     let read = match reply.plan {
         Ok(_) if share.bytes_left == 0 && share.first == FirstBatch::IfFits => return data,
@@ -215,13 +294,11 @@ async fn read(
     data
 }
 
-fn refused(partition: &FetchPartition, code: ErrorCode) -> PartitionData {
+fn refused(partition: i32, code: ErrorCode) -> PartitionData {
     PartitionData {
-        partition_index: partition.partition,
+        partition_index: partition,
         error_code: code,
         high_watermark: Offset::NONE,
-        log_start_offset: Offset::NONE,
-        records: Records::default(),
         ..Default::default()
     }
 }

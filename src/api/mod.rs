@@ -21,6 +21,7 @@ mod describe_configs;
 mod describe_log_dirs;
 mod describe_topic_partitions;
 mod fetch;
+mod fetch_sessions;
 mod find_coordinator;
 mod incremental_alter_configs;
 mod init_producer_id;
@@ -33,6 +34,7 @@ pub mod produce;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +51,7 @@ use crate::model::{BrokerId, ClusterId, ErrorCode, Refusal, Timestamp, TopicId, 
 use crate::protocol::{Encoding, Request, Response};
 
 pub use checkers::Checkers;
+pub use fetch_sessions::{FetchSessions, SessionOfConnection};
 pub use init_producer_id::ProducerIds;
 
 /// A request never waits longer than this for others, whatever it asks for.
@@ -91,6 +94,7 @@ pub struct Shared {
     pub partitions: Partitions,
     pub controller: ControllerHandle,
     pub producer_ids: ProducerIds,
+    pub fetch_sessions: Arc<FetchSessions>,
     pub checkers: Checkers,
     pub registry: Registry,
     /// The broker is about to stop: nobody waits for more, and no new request is taken.
@@ -158,6 +162,22 @@ impl ApiContext {
     }
 }
 
+/// What belongs to one connection, and its requests share.
+#[derive(Clone)]
+pub struct Peer {
+    pub room: Room,
+    fetch_session: Rc<SessionOfConnection>,
+}
+
+impl Peer {
+    pub fn new(context: &ApiContext, record_bytes_max: usize) -> Peer {
+        Peer {
+            room: Room::new(record_bytes_max),
+            fetch_session: Rc::new(SessionOfConnection::new(context.fetch_sessions.clone())),
+        }
+    }
+}
+
 /// What may be on its way to one peer, so that one who doesn't read can't make us hold much.
 #[derive(Clone)]
 pub struct Room {
@@ -167,7 +187,7 @@ pub struct Room {
 }
 
 impl Room {
-    pub fn new(record_bytes_max: usize) -> Room {
+    fn new(record_bytes_max: usize) -> Room {
         Room {
             record_bytes: Arc::new(Semaphore::new(record_bytes_max)),
             record_bytes_max,
@@ -258,13 +278,13 @@ fn patience(timeout_ms: i32) -> Duration {
 pub async fn answer(
     context: &ApiContext,
     request: Request,
-    room: &Room,
+    peer: &Peer,
 ) -> (Response, Option<OwnedSemaphorePermit>) {
     if let Request::Fetch(request) = request {
-        let (response, room) = fetch::answer(context, request, room).await;
+        let (response, room) = fetch::answer(context, request, peer).await;
         return (response.into(), room);
     }
-    let room = room.for_answer().await;
+    let room = peer.room.for_answer().await;
     (answer_without_records(context, request).await, room)
 }
 

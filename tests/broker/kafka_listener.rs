@@ -173,3 +173,80 @@ fn what_is_no_request_ends_the_connection_but_for_a_greeting_from_the_future() {
         .connect_kafka()
         .call::<metadata::Api>(&metadata::Request::default());
 }
+
+/// A fetch in a session.
+fn in_session(id: i32, epoch: i32, request: fetch::Request) -> fetch::Request {
+    fetch::Request {
+        session_id: id,
+        session_epoch: epoch,
+        ..request
+    }
+}
+
+#[test]
+fn a_fetch_session_tells_only_what_is_new() {
+    let broker = Home::new().start();
+    let mut wire = broker.connect_kafka();
+    wire.create_topic("t", 3, &[]);
+    let mut all = fetch_request("t", 0, 0);
+    let first = all.topics[0].partitions[0].clone();
+    for partition in 1..3 {
+        let mut next = first.clone();
+        next.partition = partition;
+        all.topics[0].partitions.push(next);
+    }
+    let opened = wire.call::<fetch::Api>(&in_session(0, 0, all));
+    let id = opened.session_id;
+    assert!(id > 0, "a session is given");
+    assert_eq!(
+        opened.responses[0].partitions.len(),
+        3,
+        "the first answer is full"
+    );
+
+    let nothing = fetch::Request {
+        topics: Vec::new(),
+        ..fetch_request("t", 0, 0)
+    };
+    let quiet = wire.call::<fetch::Api>(&in_session(id, 1, nothing.clone()));
+    assert_eq!(
+        (quiet.session_id, quiet.responses.len()),
+        (id, 0),
+        "nothing is new"
+    );
+
+    wire.produce("t", 1, ACKS_ALL, batch(&["a"]));
+    let news = wire.call::<fetch::Api>(&in_session(id, 2, nothing.clone()));
+    let partitions = &news.responses[0].partitions;
+    assert_eq!((partitions.len(), partitions[0].partition_index), (1, 1));
+
+    let stale = wire.call::<fetch::Api>(&in_session(id, 2, nothing.clone()));
+    assert_eq!(stale.error_code, ErrorCode::InvalidFetchSessionEpoch);
+    // A session ends with its connection.
+    let mut other = broker.connect_kafka();
+    let unknown = other.call::<fetch::Api>(&in_session(id, 3, nothing));
+    assert_eq!(unknown.error_code, ErrorCode::FetchSessionIdNotFound);
+}
+
+#[test]
+fn nobody_fetches_as_a_follower() {
+    let broker = Home::new().start();
+    let mut wire = broker.connect_kafka();
+    wire.create_topic("t", 1, &[]);
+    let forged = fetch::Request {
+        replica_id: klamm::model::BrokerId(1),
+        ..fetch_request("t", 0, 0)
+    };
+    let response = wire.call::<fetch::Api>(&forged);
+    assert_eq!(
+        response.error_code,
+        ErrorCode::ClusterAuthorizationFailed,
+        "35"
+    );
+    let foreign = fetch::Request {
+        cluster_id: Some("another".into()),
+        ..fetch_request("t", 0, 0)
+    };
+    let response = wire.call::<fetch::Api>(&foreign);
+    assert_eq!(response.error_code, ErrorCode::InconsistentClusterId);
+}

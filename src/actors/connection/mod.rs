@@ -35,7 +35,7 @@ use tokio::task::AbortHandle;
 use crate::actors::partition_leader::{AppendKey, AppendReplies, AppendResult};
 use crate::actors::vitals::{Gauges, Kind, Registration, Vitals};
 use crate::api::produce::{Appends, PendingProduce};
-use crate::api::{self, ApiContext, Room};
+use crate::api::{self, ApiContext, Peer};
 use crate::protocol::{produce, Encoding, Envelope, Refused, Request, Response};
 
 pub use budget::Budget;
@@ -79,14 +79,14 @@ enum Work {
 pub struct Connection {
     context: Arc<ApiContext>,
     encoding: Encoding,
-    peer: SocketAddr,
+    address: SocketAddr,
     outbox: Outbox,
     /// How much more may be in flight.
     in_flight: Arc<Semaphore>,
     /// What of it is held out of the budget for all.
     account: Rc<Account>,
-    /// What may be on its way to the peer.
-    room: Room,
+    /// What its requests share.
+    peer: Peer,
     requests: HashMap<u64, InFlight>,
     turns: Turns<Parked, Outgoing>,
     greeted: Rc<Cell<bool>>,
@@ -109,7 +109,7 @@ impl Connection {
     /// `budget` what the requests of all of them may take.
     fn start(
         socket: TcpStream,
-        peer: SocketAddr,
+        address: SocketAddr,
         limits: ConnectionLimits,
         context: Arc<ApiContext>,
         budget: Arc<Budget>,
@@ -118,10 +118,10 @@ impl Connection {
         let encoding = context.listener.encoding;
         let in_flight = Arc::new(Semaphore::new(limits.in_flight_bytes_max));
         let account = Rc::new(Account::new(budget));
-        let room = Room::new(limits.in_flight_bytes_max);
+        let peer = Peer::new(&context, limits.in_flight_bytes_max);
         let greeted = Rc::new(Cell::new(false));
         let gauges = Arc::new(ConnectionGauges::default());
-        let vitals = Vitals::new(Kind::Connection, peer.to_string(), gauges.clone());
+        let vitals = Vitals::new(Kind::Connection, address.to_string(), gauges.clone());
         let registration = context.registry.register(vitals.clone());
         let (outbox, to_write) = mpsc::unbounded_channel();
         let (read_half, write_half) = socket.into_split();
@@ -151,11 +151,11 @@ impl Connection {
                 encoding,
                 turns: Turns::of(encoding),
                 context,
-                peer,
+                address,
                 outbox,
                 in_flight,
                 account,
-                room,
+                peer,
                 requests: HashMap::new(),
                 greeted,
                 replies: Arc::new(Replies {
@@ -199,7 +199,11 @@ impl Connection {
     }
 
     fn refuse(&mut self, refused: Refused, charge: Charge, actor: &mut Context<Self>) {
-        log::debug!("{}: a request was refused: {}", self.peer, refused.reason);
+        log::debug!(
+            "{}: a request was refused: {}",
+            self.address,
+            refused.reason
+        );
         let Some(segments) = refused.answer else {
             return actor.stop();
         };
@@ -271,11 +275,11 @@ impl Connection {
     /// Runs a request that may wait beside the mailbox.
     fn spawn(&self, id: u64, request: Request, actor: &mut Context<Self>) -> AbortHandle {
         let context = self.context.clone();
-        let room = self.room.clone();
+        let peer = self.peer.clone();
         let connection = actor.address();
         let vitals = self.vitals.clone();
         let task = actix_rt::spawn(async move {
-            let (response, room) = api::answer(&context, request, &room).await;
+            let (response, room) = api::answer(&context, request, &peer).await;
             vitals.message_sent();
             connection.do_send(Answered { id, response, room });
         });
@@ -321,7 +325,7 @@ impl Connection {
         let segments = match self.encoding.encode(ticket.envelope, &response) {
             Ok(segments) => segments,
             Err(error) => {
-                log::error!("{}: the connection is closed: {error}", self.peer);
+                log::error!("{}: the connection is closed: {error}", self.address);
                 return actor.stop();
             }
         };
@@ -355,7 +359,7 @@ impl Actor for Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.in_flight.close();
-        self.room.close();
+        self.peer.room.close();
         for request in self.requests.values() {
             if let Work::Task(task) = &request.work {
                 task.abort();
@@ -380,7 +384,7 @@ impl StreamHandler<Arrival> for Connection {
             }
             Err(Ended::ByPeer) => actor.stop(),
             Err(ended) => {
-                log::debug!("{}: the connection ends: {ended}", self.peer);
+                log::debug!("{}: the connection ends: {ended}", self.address);
                 actor.stop();
             }
         }
@@ -483,6 +487,6 @@ impl Gauges for ConnectionGauges {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "connection {}", self.peer)
+        write!(f, "connection {}", self.address)
     }
 }
