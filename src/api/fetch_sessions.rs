@@ -72,8 +72,8 @@ impl SessionOfConnection {
         let most = self.held.get() + more as usize;
         let mut session = self.session.borrow_mut();
         let fetching = session.begin(request, self.all.next_id(), most);
-        self.held.set(session.len());
-        self.all.room.add_permits(most - session.len());
+        self.held.set(session.partition_count());
+        self.all.room.add_permits(most - session.partition_count());
         fetching
     }
 

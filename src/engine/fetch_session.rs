@@ -106,7 +106,7 @@ struct Partition {
 
 impl FetchSession {
     /// How many partitions the session holds.
-    pub fn len(&self) -> usize {
+    pub fn partition_count(&self) -> usize {
         self.open.as_ref().map_or(0, |open| open.places.len())
     }
 
@@ -408,20 +408,20 @@ mod tests {
         let last = closed
             .begin(request(7, -1, &[(0, 3)], &[]), 8, ROOM)
             .unwrap();
-        assert_eq!((last.session_id, closed.len()), (NO_SESSION, 0));
+        assert_eq!((last.session_id, closed.partition_count()), (NO_SESSION, 0));
         assert_eq!(partitions(&last), [(0, 3)]);
 
         let mut replaced = session();
         let first = replaced
             .begin(request(7, 0, &[(1, 0)], &[]), 8, ROOM)
             .unwrap();
-        assert_eq!((first.session_id, replaced.len()), (8, 1));
+        assert_eq!((first.session_id, replaced.partition_count()), (8, 1));
 
         let mut emptied = session();
         let none = emptied
             .begin(request(7, 1, &[], &[0, 1, 2]), 8, ROOM)
             .unwrap();
-        assert_eq!((none.wanted.len(), emptied.len()), (0, 0));
+        assert_eq!((none.wanted.len(), emptied.partition_count()), (0, 0));
     }
 
     #[test]
@@ -438,7 +438,7 @@ mod tests {
         session.begin(request(0, 0, &[(0, 0)], &[]), 7, 1).unwrap();
         let grown = session.begin(request(7, 1, &[(1, 0)], &[]), 8, 1);
         assert_eq!(grown.map(drop), Err(ErrorCode::FetchSessionIdNotFound));
-        assert_eq!(session.len(), 0);
+        assert_eq!(session.partition_count(), 0);
     }
 
     #[test]

@@ -4,5 +4,6 @@
 //! in the broker, in a golden script and in a simulator.
 
 pub mod fetch_session;
+pub mod guardian;
 pub mod metadata;
 pub mod replica;

@@ -9,7 +9,7 @@ use klamm::protocol::{api_versions, describe_cluster, fetch, metadata, produce};
 use klamm::record::Codec;
 use rustix::process::{getrlimit, setrlimit, Resource};
 
-use crate::batches::{noise, zeros};
+use crate::batches::{batch, noise, zeros};
 use crate::calls::{fetch_request, only_partition, produce_request, ACKS_ALL};
 use crate::harness::{Broker, Home};
 use crate::hostile_frames::Bystander;
@@ -191,6 +191,32 @@ fn sixty_halves_of_large_frames_share_one_budget() {
         honest.append("orders", &[noise(1_000_000)]);
     }
     bystander.is_served_after("they have left");
+}
+
+#[test]
+fn many_large_requests_take_turns_in_a_budget_that_holds_few() {
+    let home = Home::new()
+        .with("listeners.queued_max_request_bytes", 4 << 20)
+        .with("listeners.native.in_flight_bytes_max", 4 << 20)
+        .with("listeners.native.frame_bytes_max", 4 << 20);
+    let broker = home.start();
+    broker.connect().create_topic("orders", 4, &[]);
+    // Large and small in one stream: what is charged before it is read, and what after.
+    let requests: Vec<u8> = (0..12)
+        .flat_map(|n| {
+            let batch = batch(&[noise([1_000_000, 40_000, 10][n % 3])]);
+            let request = produce_request("orders", n as i32 % 4, ACKS_ALL, batch);
+            frame::<produce::Api>(n as i32, &request)
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        for mut wire in crowd(&broker, 16) {
+            let mut socket = wire.writer();
+            let requests = &requests;
+            scope.spawn(move || socket.write_all(requests).unwrap());
+            scope.spawn(move || wire.correlation_ids(12));
+        }
+    });
 }
 
 #[test]

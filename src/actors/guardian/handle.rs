@@ -10,6 +10,7 @@ use super::{Close, Died, Guardian, Wards, MAILBOX_CAPACITY, OPENS_MAX};
 use crate::actors::handle::Handle;
 use crate::actors::partitions::Partitions;
 use crate::actors::vitals::{Gauges, Kind, Registration, Registry, State, Vitals};
+use crate::engine::guardian::Guardianship;
 use crate::model::{ErrorCode, PartitionId, Refusal};
 
 /// Who has died.
@@ -63,9 +64,10 @@ impl GuardianHandle {
     pub fn start(&self, wards: Arc<Wards>) -> oneshot::Receiver<()> {
         let (alive, ended) = oneshot::channel();
         let guardian = Guardian {
+            core: Guardianship::new(wards.node, wards.defaults.clone()),
             wards,
             me: self.clone(),
-            entries: BTreeMap::new(),
+            handles: BTreeMap::new(),
             opens: Arc::new(Semaphore::new(OPENS_MAX)),
             next_arbiter: 0,
             vitals: self.guardian.vitals().clone(),

@@ -7,6 +7,9 @@
 //! epoch, the log is opened anew from disk, and a new actor takes its place behind the same handle.
 //! A log that can't be opened takes its partition offline, with the reason, and no other.
 //!
+//! What is to be done about each event is decided by the core (`engine::guardian`); here it is
+//! carried out.
+//!
 //! The guardian itself can be lost too: it holds nothing that the handles and the metadata don't
 //! tell the next one.
 
@@ -26,9 +29,10 @@ use super::partition_leader::{
 };
 use super::partitions::{Directory, LocalTopic};
 use super::vitals::{State, Vitals};
+use crate::engine::guardian::{Effect, Fate, Found, Guardianship, LastUser};
 use crate::engine::metadata::change_leader::change_leader;
 use crate::engine::metadata::{MetadataImage, Topic, TopicConfig};
-use crate::model::{ErrorCode, LeaderEpoch, PartitionId, Refusal, Timestamp, TopicId};
+use crate::model::{ErrorCode, LeaderEpoch, PartitionId, Refusal, Timestamp};
 use crate::storage::lease::Lease;
 use crate::storage::log::{Log, Shutdown};
 use crate::storage::syncer::abort_if_fatal;
@@ -42,48 +46,13 @@ use wards::log_config;
 const OPENS_MAX: usize = 4;
 /// The guardian's mailbox: deaths and openings, at most one of each for each ward.
 const MAILBOX_CAPACITY: usize = 256;
-/// A ward that dies again within this time is restarted later and later.
-const CALM: Duration = Duration::from_secs(60);
-const RESTART_DELAY_MIN: Duration = Duration::from_millis(50);
-const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Its log is being opened.
-    Opening,
-    Leading,
-    /// Its leader died, and the next epoch isn't there yet.
-    Bereaved,
-    Offline,
-    /// Opening, and to be given up once it is open.
-    Doomed(Fate),
-}
-
-/// What becomes of the data of a partition that isn't led here any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// Its topic is deleted.
-    Removed,
-    /// Another broker leads it.
-    Kept,
-}
-
-struct Entry {
-    topic: Arc<Topic>,
-    config: Arc<TopicConfig>,
-    handle: PartitionHandle,
-    epoch: LeaderEpoch,
-    phase: Phase,
-    /// How the log's last user has left it.
-    left: Shutdown,
-    deaths: u32,
-}
-
 /// The actor.
 pub struct Guardian {
     wards: Arc<Wards>,
     me: GuardianHandle,
-    entries: BTreeMap<PartitionId, Entry>,
+    core: Guardianship,
+    /// Of the partitions that the core knows.
+    handles: BTreeMap<PartitionId, PartitionHandle>,
     opens: Arc<Semaphore>,
     next_arbiter: usize,
     vitals: Arc<Vitals>,
@@ -94,154 +63,77 @@ pub struct Guardian {
 impl Guardian {
     /// Brings what is here to what the image says.
     fn reconcile(&mut self, image: &MetadataImage, context: &mut Context<Self>) {
-        let wards = self.wards.clone();
-        let led = |(_, _, partition): &(PartitionId, &Arc<Topic>, &_)| {
-            let partition: &crate::engine::metadata::Partition = partition;
-            partition.leader == wards.node
-        };
-        let mut wanted = BTreeMap::new();
-        for (id, topic, partition) in image.partitions_on(wards.node).filter(led) {
-            wanted.insert(id, (topic, partition.leader_epoch));
-        }
-        let gone = self.entries.keys().filter(|id| !wanted.contains_key(id));
-        for id in gone.copied().collect::<Vec<_>>() {
-            self.give_up(id, image);
-        }
-        let mut configs: BTreeMap<TopicId, Arc<TopicConfig>> = BTreeMap::new();
-        for (id, (topic, epoch)) in wanted {
-            let config = configs.entry(id.topic_id).or_insert_with(|| {
-                Arc::new(TopicConfig::resolve(&topic.configs, &self.wards.defaults))
-            });
-            self.want(id, topic, config.clone(), epoch, context);
-        }
-        self.publish();
+        let Guardian {
+            core,
+            handles,
+            wards,
+            ..
+        } = self;
+        let effects = core.reconcile(image, |id, topic| {
+            let (handle, found) = find(wards, id, topic);
+            handles.insert(id, handle);
+            found
+        });
+        self.carry_out(effects, None, context);
     }
 
-    fn want(
+    /// `log` is the one that was opened, if one was.
+    fn carry_out(
         &mut self,
-        id: PartitionId,
-        topic: &Arc<Topic>,
-        config: Arc<TopicConfig>,
-        epoch: LeaderEpoch,
+        effects: impl IntoIterator<Item = Effect>,
+        mut log: Option<Log>,
         context: &mut Context<Self>,
     ) {
-        let Some(entry) = self.entries.get_mut(&id) else {
-            let entry = self.adopt(id, topic, config, epoch);
-            let phase = entry.phase;
-            self.entries.insert(id, entry);
-            match phase {
-                Phase::Bereaved => self.bereave(id, context),
-                Phase::Opening => self.open(id, context),
-                // The guardian before may not have come to it.
-                Phase::Leading => self.configure(id),
-                Phase::Offline | Phase::Doomed(_) => {}
-            }
-            return;
-        };
-        entry.topic = topic.clone();
-        let changed = entry.config != config;
-        entry.config = config;
-        if changed && entry.phase == Phase::Leading {
-            self.configure(id);
-            return;
-        }
-        if entry.phase == Phase::Bereaved && epoch > entry.epoch {
-            entry.epoch = epoch;
-            entry.phase = Phase::Opening;
-            self.open(id, context);
-        }
-    }
-
-    /// Tells a leader what its topic's configs are by now.
-    fn configure(&self, id: PartitionId) {
-        let Some(entry) = self.entries.get(&id) else {
-            return;
-        };
-        let log = log_config(&entry.config, &self.wards.settings);
-        let config = TopicConfig::clone(&entry.config);
-        let handle = entry.handle.clone();
-        actix_rt::spawn(async move { handle.configure(Configure { config, log }).await });
-    }
-
-    /// A partition that this guardian has not known: a new one, or one of the guardian before it.
-    fn adopt(
-        &self,
-        id: PartitionId,
-        topic: &Arc<Topic>,
-        config: Arc<TopicConfig>,
-        epoch: LeaderEpoch,
-    ) -> Entry {
-        let wards = &self.wards;
-        let known = wards.partitions.current();
-        let known = known.topic(topic.name.as_str());
-        let known = known.filter(|local| local.id == id.topic_id);
-        let known = known.and_then(|local| local.partitions.get(&id.partition).cloned());
-        let (handle, phase, left) = match known {
-            Some(handle) if handle.is_alive() => (handle, Phase::Leading, Shutdown::Unclean),
-            Some(handle) if handle.vitals().state() == State::Offline => {
-                (handle, Phase::Offline, Shutdown::Unclean)
-            }
-            Some(handle) => (handle, Phase::Bereaved, Shutdown::Unclean),
-            None => {
-                let capacity = wards.settings.mailbox_capacity;
-                let handle = PartitionHandle::new(id, &topic.name, capacity, &wards.registry);
-                (
-                    handle,
-                    Phase::Opening,
-                    wards.data_dir.shutdown_of_last_run(),
-                )
-            }
-        };
-        Entry {
-            topic: topic.clone(),
-            config,
-            handle,
-            epoch,
-            phase,
-            left,
-            deaths: 0,
-        }
-    }
-
-    /// The partition isn't led here any more. Its data goes only with its topic.
-    fn give_up(&mut self, id: PartitionId, image: &MetadataImage) {
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
-        let fate = match image.was_deleted(id.topic_id) {
-            true => Fate::Removed,
-            false => Fate::Kept,
-        };
-        if let Phase::Opening | Phase::Doomed(_) = entry.phase {
-            entry.phase = Phase::Doomed(fate);
-            return;
-        }
-        if let Some(entry) = self.entries.remove(&id) {
-            let wards = self.wards.clone();
-            let handle = entry.handle;
-            actix_rt::spawn(async move {
-                let closing = match fate {
-                    Fate::Kept => Closing::Keep,
-                    Fate::Removed => Closing::Discard,
-                };
-                if let Err(error) = handle.clone().close(closing).await {
-                    log::error!("{}: {error}", handle.vitals().name());
+        for effect in effects {
+            match effect {
+                Effect::Open {
+                    id,
+                    epoch,
+                    config,
+                    last_user,
+                } => self.open(id, epoch, &config, last_user, context),
+                Effect::Lead {
+                    id,
+                    epoch,
+                    life,
+                    config,
+                } => {
+                    if let Some(log) = log.take() {
+                        self.lead(id, epoch, life, &config, log);
+                    }
                 }
-                settle_data(wards, handle, fate).await;
-            });
+                Effect::Configure { id, config } => self.configure(id, &config),
+                Effect::TakeOffline { id, reason } => self.take_offline(id, reason),
+                Effect::Mourn { id } => self.mourn(id),
+                Effect::RaiseEpoch { id, seen, after } => {
+                    self.raise_epoch(id, seen, after, context)
+                }
+                Effect::Close { id, fate } => self.close(id, fate),
+                Effect::Settle { id, fate } => self.settle(id, fate),
+                Effect::Publish => self.publish(),
+                Effect::Touch => self.wards.partitions.touch(),
+            }
         }
     }
 
     /// Opens the log off the arbiter; [`Opened`] brings it back.
-    fn open(&mut self, id: PartitionId, context: &mut Context<Self>) {
-        let Some(entry) = self.entries.get_mut(&id) else {
+    fn open(
+        &self,
+        id: PartitionId,
+        epoch: LeaderEpoch,
+        config: &TopicConfig,
+        last_user: LastUser,
+        context: &mut Context<Self>,
+    ) {
+        let Some(handle) = self.handles.get(&id).cloned() else {
             return;
         };
-        let config = log_config(&entry.config, &self.wards.settings);
-        let left = std::mem::replace(&mut entry.left, Shutdown::Unclean);
-        let epoch = entry.epoch;
-        let handle = entry.handle.clone();
         let wards = self.wards.clone();
+        let config = log_config(config, &wards.settings);
+        let left = match last_user {
+            LastUser::LastRun => wards.data_dir.shutdown_of_last_run(),
+            LastUser::DeadLeader => Shutdown::Unclean,
+        };
         let opens = self.opens.clone();
         let guardian = context.address();
         actix_rt::spawn(async move {
@@ -263,87 +155,127 @@ impl Guardian {
         });
     }
 
-    fn opened(&mut self, id: PartitionId, epoch: LeaderEpoch, log: Result<Log, String>) {
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
-        if let Phase::Doomed(fate) = entry.phase {
-            drop(log);
-            if let Some(entry) = self.entries.remove(&id) {
-                actix_rt::spawn(settle_data(self.wards.clone(), entry.handle, fate));
-            }
-            return;
-        }
-        if entry.phase != Phase::Opening || entry.epoch != epoch {
-            return;
-        }
-        match log {
-            Ok(mut log) => {
-                // It may have changed while the log was being opened.
-                log.set_config(log_config(&entry.config, &self.wards.settings));
-                self.lead(id, log);
-            }
-            Err(error) => {
-                log::error!("{} is offline: {error}", entry.handle.vitals().name());
-                entry.phase = Phase::Offline;
-                entry.handle.vitals().offline(error);
-            }
-        }
-        self.wards.partitions.touch();
-    }
-
     /// Starts the leader on the next arbiter in turn.
-    fn lead(&mut self, id: PartitionId, log: Log) {
-        let arbiter = self.next_arbiter % self.wards.arbiters.len();
-        self.next_arbiter += 1;
-        let Some(entry) = self.entries.get_mut(&id) else {
+    fn lead(
+        &mut self,
+        id: PartitionId,
+        epoch: LeaderEpoch,
+        life: u64,
+        config: &TopicConfig,
+        mut log: Log,
+    ) {
+        let Some(handle) = self.handles.get(&id) else {
             return;
         };
-        let life = entry.handle.vitals().restarts();
-        let life_line = self.me.life_line(Ward::Partition(id), life);
+        let wards = &self.wards;
+        log.set_config(log_config(config, &wards.settings));
         let settings = LeaderSettings {
-            epoch: entry.epoch,
-            commit_rule: self.wards.settings.commit_rule,
-            checkpoint_interval: self.wards.settings.checkpoint_interval,
-            retention_interval: self.wards.settings.retention_interval,
+            epoch,
+            commit_rule: wards.settings.commit_rule,
+            checkpoint_interval: wards.settings.checkpoint_interval,
+            retention_interval: wards.settings.retention_interval,
         };
-        let leader = PartitionLeader::new(
-            log,
-            &entry.config,
-            settings,
-            self.wards.syncer.clone(),
-            &entry.handle,
-            life_line,
-        );
-        let capacity = entry.handle.mailbox_capacity();
-        let address = PartitionLeader::start_in_arbiter(&self.wards.arbiters[arbiter], move |c| {
-            c.set_mailbox_capacity(capacity);
+        let life_line = self.me.life_line(Ward::Partition(id), life);
+        let syncer = wards.syncer.clone();
+        let leader = PartitionLeader::new(log, config, settings, syncer, handle, life_line);
+        let capacity = handle.mailbox_capacity();
+        let arbiter = &wards.arbiters[self.next_arbiter % wards.arbiters.len()];
+        self.next_arbiter += 1;
+        let address = PartitionLeader::start_in_arbiter(arbiter, move |context| {
+            context.set_mailbox_capacity(capacity);
             leader
         });
-        entry.phase = Phase::Leading;
-        entry.handle.connect(address);
+        handle.connect(address);
     }
 
-    /// The leader is lost: the next one needs a new epoch, which comes with the metadata.
-    fn bereave(&mut self, id: PartitionId, context: &mut Context<Self>) {
-        let Some(entry) = self.entries.get_mut(&id) else {
+    fn configure(&self, id: PartitionId, config: &TopicConfig) {
+        let Some(handle) = self.handles.get(&id).cloned() else {
             return;
         };
-        entry.handle.disconnect();
-        let vitals = entry.handle.vitals();
-        let calm = vitals.age_ms(Timestamp::now()) > CALM.as_millis() as i64;
-        entry.deaths = if calm { 0 } else { entry.deaths + 1 };
-        vitals.restarting();
-        entry.phase = Phase::Bereaved;
-        entry.left = Shutdown::Unclean;
-        log::error!("{} has died, and is rebuilt from disk", vitals.name());
-        let raise = raise_epoch(
-            self.wards.clone(),
-            id,
-            entry.epoch,
-            restart_delay(entry.deaths),
-        );
-        context.spawn(raise.into_actor(self));
+        let log = log_config(config, &self.wards.settings);
+        let config = config.clone();
+        actix_rt::spawn(async move { handle.configure(Configure { config, log }).await });
+    }
+
+    fn take_offline(&self, id: PartitionId, reason: String) {
+        if let Some(handle) = self.handles.get(&id) {
+            log::error!("{} is offline: {reason}", handle.vitals().name());
+            handle.vitals().offline(reason);
+        }
+    }
+
+    fn mourn(&self, id: PartitionId) {
+        if let Some(handle) = self.handles.get(&id) {
+            handle.disconnect();
+            handle.vitals().restarting();
+            let name = handle.vitals().name();
+            log::error!("{name} has died, and is rebuilt from disk");
+        }
+    }
+
+    /// Asks the controller for the partition's next epoch, which comes with the metadata.
+    fn raise_epoch(
+        &self,
+        id: PartitionId,
+        seen: LeaderEpoch,
+        after: Duration,
+        context: &mut Context<Self>,
+    ) {
+        let raised = raised_epoch(self.wards.clone(), id, seen, after);
+        let raised = raised.into_actor(self);
+        context.spawn(raised.map(move |raised, guardian, context| {
+            let Err(refusal) = raised else {
+                return;
+            };
+            if let ErrorCode::FencedLeaderEpoch | ErrorCode::UnknownTopicOrPartition = refusal.code
+            {
+                // The metadata have moved on, and the next reconciliation with them.
+                return;
+            }
+            log::warn!("a new leader epoch for {id}: {refusal}");
+            let effect = guardian.core.epoch_refused(id, seen, after);
+            guardian.carry_out(effect, None, context);
+        }));
+    }
+
+    fn close(&mut self, id: PartitionId, fate: Fate) {
+        let Some(handle) = self.handles.remove(&id) else {
+            return;
+        };
+        let wards = self.wards.clone();
+        actix_rt::spawn(async move {
+            let closing = match fate {
+                Fate::Kept => Closing::Keep,
+                Fate::Removed => Closing::Discard,
+            };
+            if let Err(error) = handle.clone().close(closing).await {
+                log::error!("{}: {error}", handle.vitals().name());
+            }
+            settle_data(wards, handle, fate).await;
+        });
+    }
+
+    fn settle(&mut self, id: PartitionId, fate: Fate) {
+        if let Some(handle) = self.handles.remove(&id) {
+            actix_rt::spawn(settle_data(self.wards.clone(), handle, fate));
+        }
+    }
+
+    fn publish(&self) {
+        let mut topics = BTreeMap::new();
+        for (id, topic, config) in self.core.published() {
+            let local = topics
+                .entry(topic.name.clone())
+                .or_insert_with(|| LocalTopic {
+                    id: id.topic_id,
+                    config: config.clone(),
+                    partitions: Default::default(),
+                });
+            if let Some(handle) = self.handles.get(&id).filter(|_| local.id == id.topic_id) {
+                local.partitions.insert(id.partition, handle.clone());
+            }
+        }
+        self.wards.partitions.publish(Directory::from_iter(topics));
     }
 
     fn start_controller(&self) {
@@ -352,58 +284,49 @@ impl Guardian {
         let raft = self.wards.raft.clone();
         self.wards.controller.start(raft, life_line);
     }
-
-    fn publish(&self) {
-        let mut topics = BTreeMap::new();
-        let doomed = |entry: &Entry| matches!(entry.phase, Phase::Doomed(_));
-        for (id, entry) in self.entries.iter().filter(|(_, entry)| !doomed(entry)) {
-            let local = topics
-                .entry(entry.topic.name.clone())
-                .or_insert_with(|| LocalTopic {
-                    id: id.topic_id,
-                    config: entry.config.clone(),
-                    partitions: Default::default(),
-                });
-            if local.id == id.topic_id {
-                local.partitions.insert(id.partition, entry.handle.clone());
-            }
-        }
-        self.wards.partitions.publish(Directory::from_iter(topics));
-    }
 }
 
-/// Asks the controller until the partition has a new epoch, or is gone.
-async fn raise_epoch(wards: Arc<Wards>, id: PartitionId, seen: LeaderEpoch, mut delay: Duration) {
+/// What the guardian before this one has left of a partition, and the way to its leader.
+fn find(wards: &Wards, id: PartitionId, topic: &Topic) -> (PartitionHandle, Found) {
+    let known = wards.partitions.current();
+    let known = known.topic(topic.name.as_str());
+    let known = known.filter(|local| local.id == id.topic_id);
+    let Some(handle) = known.and_then(|local| local.partitions.get(&id.partition)) else {
+        let capacity = wards.settings.mailbox_capacity;
+        let handle = PartitionHandle::new(id, &topic.name, capacity, &wards.registry);
+        return (handle, Found::Nothing);
+    };
+    let life = handle.vitals().restarts();
+    let found = if handle.is_alive() {
+        Found::Leader { life }
+    } else if handle.vitals().state() == State::Offline {
+        Found::Offline { life }
+    } else {
+        let age = age(handle.vitals());
+        Found::DeadLeader { life, age }
+    };
+    (handle.clone(), found)
+}
+
+fn age(vitals: &Vitals) -> Duration {
+    let age_ms = vitals.age_ms(Timestamp::now());
+    Duration::from_millis(u64::try_from(age_ms).unwrap_or(0))
+}
+
+/// Asks the controller, after a while, for the epoch that follows the one that was seen.
+async fn raised_epoch(
+    wards: Arc<Wards>,
+    id: PartitionId,
+    seen: LeaderEpoch,
+    after: Duration,
+) -> Result<(), Refusal> {
+    tokio::time::sleep(after).await;
     let node = wards.node;
-    loop {
-        tokio::time::sleep(delay).await;
-        let raised =
-            wards
-                .controller
-                .change(move |image| match change_leader(image, id, node, seen) {
-                    Ok(commands) => (commands, Ok(())),
-                    Err(refusal) => (Vec::new(), Err(refusal)),
-                });
-        match raised
-            .await
-            .and_then(|decided: Result<(), Refusal>| decided)
-        {
-            Ok(()) => return,
-            // The metadata has moved on, and the next reconciliation with it.
-            Err(refusal) if refusal.code == ErrorCode::FencedLeaderEpoch => return,
-            Err(refusal) if refusal.code == ErrorCode::UnknownTopicOrPartition => return,
-            Err(refusal) => log::warn!("a new leader epoch for {id}: {refusal}"),
-        }
-        delay = (2 * delay).clamp(RESTART_DELAY_MIN, RESTART_DELAY_MAX);
-    }
-}
-
-/// None for the first death; doubled for each that follows soon.
-fn restart_delay(deaths: u32) -> Duration {
-    match deaths {
-        0 | 1 => Duration::ZERO,
-        more => (RESTART_DELAY_MIN * 2u32.saturating_pow(more.min(16) - 2)).min(RESTART_DELAY_MAX),
-    }
+    let decide = move |image: &MetadataImage| match change_leader(image, id, node, seen) {
+        Ok(commands) => (commands, Ok(())),
+        Err(refusal) => (Vec::new(), Err(refusal)),
+    };
+    wards.controller.change(decide).await?
 }
 
 /// Does to the data of a closed log what its fate says, once nobody is at work on it.
@@ -480,10 +403,15 @@ struct Opened {
 impl Handler<Opened> for Guardian {
     type Result = ();
 
-    fn handle(&mut self, Opened { id, epoch, log }: Opened, _: &mut Self::Context) {
+    fn handle(&mut self, Opened { id, epoch, log }: Opened, context: &mut Self::Context) {
         self.vitals.message_sent();
         self.vitals.message_handled();
-        self.opened(id, epoch, log);
+        let (log, opened) = match log {
+            Ok(log) => (Some(log), Ok(())),
+            Err(reason) => (None, Err(reason)),
+        };
+        let effects = self.core.opened(id, epoch, opened);
+        self.carry_out(effects, log, context);
     }
 }
 
@@ -507,10 +435,9 @@ impl Handler<Died> for Guardian {
         self.vitals.message_handled();
         match ward {
             Ward::Partition(id) => {
-                let entry = self.entries.get(&id);
-                if entry.is_some_and(|entry| entry.handle.vitals().restarts() == life) {
-                    self.bereave(id, context);
-                }
+                let age = self.handles.get(&id).map(|handle| age(handle.vitals()));
+                let effects = self.core.died(id, life, age.unwrap_or_default());
+                self.carry_out(effects, None, context);
             }
             Ward::Controller if self.wards.controller.vitals().restarts() != life => {}
             Ward::Controller => {
@@ -532,17 +459,15 @@ impl Handler<Close> for Guardian {
     type Result = ResponseFuture<Result<(), Refusal>>;
 
     fn handle(&mut self, _: Close, _: &mut Self::Context) -> Self::Result {
-        let settled = |entry: &Entry| entry.phase == Phase::Leading;
-        let all_settled = self.entries.values().all(settled);
-        let handles = self.entries.values().map(|entry| entry.handle.clone());
-        let handles: Vec<_> = handles.collect();
+        let all_lead = self.core.all_lead();
+        let handles: Vec<_> = self.handles.values().cloned().collect();
         let controller = self.wards.controller.clone();
         Box::pin(async move {
             controller.close().await;
             let close = |handle: &PartitionHandle| handle.clone().close(Closing::Keep);
             let closed = join_all(handles.iter().map(close)).await;
             closed.into_iter().collect::<Result<(), Refusal>>()?;
-            if all_settled {
+            if all_lead {
                 Ok(())
             } else {
                 let message = "some partitions were offline or not yet rebuilt";

@@ -1,0 +1,203 @@
+//! The guardian's decisions as a script: each line with `>` is an event, and what follows it is
+//! what is to be done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+
+use super::*;
+use crate::engine::metadata::MetadataCommand;
+
+const NODE: BrokerId = BrokerId(1);
+
+struct Script {
+    image: MetadataImage,
+    guardian: Guardianship,
+    /// What the next guardian finds.
+    found: BTreeMap<PartitionId, Found>,
+}
+
+impl Script {
+    fn new() -> Script {
+        Script {
+            image: MetadataImage::default(),
+            guardian: Guardianship::new(NODE, BrokerDefaults::default()),
+            found: BTreeMap::new(),
+        }
+    }
+
+    fn run(&mut self, event: &str) -> Vec<Effect> {
+        let words: Vec<&str> = event.split_whitespace().collect();
+        match words[..] {
+            ["create", topic, partitions] => self.change(MetadataCommand::CreateTopic {
+                name: topic.parse().unwrap(),
+                id: topic_id(topic),
+                partitions: vec![vec![NODE, BrokerId(2)]; partitions.parse().unwrap()],
+                configs: BTreeMap::new(),
+            }),
+            ["delete", topic] => self.change(MetadataCommand::DeleteTopic {
+                id: topic_id(topic),
+            }),
+            ["retain", topic, ms] => self.change(MetadataCommand::SetTopicConfigs {
+                id: topic_id(topic),
+                set: BTreeMap::from([("retention.ms".into(), ms.into())]),
+                removed: BTreeSet::new(),
+            }),
+            ["leader", partition, leader, "epoch", epoch] => {
+                self.change(MetadataCommand::ChangePartitionLeader {
+                    partition: partition_id(partition),
+                    leader: BrokerId(leader.parse().unwrap()),
+                    leader_epoch: LeaderEpoch(epoch.parse().unwrap()),
+                })
+            }
+            ["there", "is", partition, ref what @ ..] => {
+                let found = found(what);
+                self.found.insert(partition_id(partition), found);
+                Vec::new()
+            }
+            ["another", "guardian"] => {
+                self.guardian = Script::new().guardian;
+                self.reconcile()
+            }
+            ["opened", partition, "epoch", epoch] => {
+                let epoch = LeaderEpoch(epoch.parse().unwrap());
+                self.guardian.opened(partition_id(partition), epoch, Ok(()))
+            }
+            ["failed", partition, "epoch", epoch] => {
+                let epoch = LeaderEpoch(epoch.parse().unwrap());
+                let reason = Err("the disk is gone".into());
+                self.guardian.opened(partition_id(partition), epoch, reason)
+            }
+            ["died", partition, "life", life, "after", age] => {
+                let life = life.parse().unwrap();
+                self.guardian.died(partition_id(partition), life, time(age))
+            }
+            ["refused", partition, "epoch", seen, "after", after] => {
+                let seen = LeaderEpoch(seen.parse().unwrap());
+                let id = partition_id(partition);
+                let effect = self.guardian.epoch_refused(id, seen, time(after));
+                Vec::from_iter(effect)
+            }
+            _ => panic!("{event:?} is no event"),
+        }
+    }
+
+    fn change(&mut self, command: MetadataCommand) -> Vec<Effect> {
+        self.image.replay(&command);
+        self.reconcile()
+    }
+
+    fn reconcile(&mut self) -> Vec<Effect> {
+        let found = &self.found;
+        self.guardian.reconcile(&self.image, |id, _| {
+            found.get(&id).copied().unwrap_or(Found::Nothing)
+        })
+    }
+
+    fn tell(&self, effect: &Effect) -> String {
+        match effect {
+            Effect::Open {
+                id,
+                epoch,
+                config,
+                last_user,
+            } => format!(
+                "open {} epoch {epoch} retention {} after {last_user:?}",
+                name(id),
+                retention(config)
+            ),
+            Effect::Lead {
+                id,
+                epoch,
+                life,
+                config,
+            } => format!(
+                "lead {} epoch {epoch} life {life} retention {}",
+                name(id),
+                retention(config)
+            ),
+            Effect::Configure { id, config } => {
+                format!("configure {} retention {}", name(id), retention(config))
+            }
+            Effect::TakeOffline { id, reason } => format!("offline {}: {reason}", name(id)),
+            Effect::Mourn { id } => format!("mourn {}", name(id)),
+            Effect::RaiseEpoch { id, seen, after } => {
+                format!("raise {} epoch {seen} after {after:?}", name(id))
+            }
+            Effect::Close { id, fate } => format!("close {} {fate:?}", name(id)),
+            Effect::Settle { id, fate } => format!("settle {} {fate:?}", name(id)),
+            Effect::Publish => {
+                let published = self.guardian.published();
+                let names: Vec<String> = published.map(|(id, _, _)| name(&id)).collect();
+                format!("publish [{}]", names.join(" "))
+            }
+            Effect::Touch => format!("touch, all lead: {}", self.guardian.all_lead()),
+        }
+    }
+}
+
+fn retention(config: &TopicConfig) -> i64 {
+    config.retention_ms.unwrap_or(-1)
+}
+
+fn found(words: &[&str]) -> Found {
+    match *words {
+        ["led", "life", life] => Found::Leader {
+            life: life.parse().unwrap(),
+        },
+        ["offline", "life", life] => Found::Offline {
+            life: life.parse().unwrap(),
+        },
+        ["dead", "life", life, "after", age] => Found::DeadLeader {
+            life: life.parse().unwrap(),
+            age: time(age),
+        },
+        _ => panic!("{words:?} can't be found"),
+    }
+}
+
+/// Milliseconds.
+fn time(text: &str) -> Duration {
+    Duration::from_millis(text.trim_end_matches("ms").parse().unwrap())
+}
+
+/// A topic's id is its name.
+fn topic_id(name: &str) -> TopicId {
+    let mut bytes = [0; 16];
+    bytes[..name.len()].copy_from_slice(name.as_bytes());
+    TopicId(Uuid::from_bytes(bytes))
+}
+
+fn partition_id(text: &str) -> PartitionId {
+    let (topic, partition) = text.rsplit_once('-').unwrap();
+    PartitionId {
+        topic_id: topic_id(topic),
+        partition: partition.parse().unwrap(),
+    }
+}
+
+fn name(id: &PartitionId) -> String {
+    let bytes = id.topic_id.0.as_bytes();
+    let name = std::str::from_utf8(bytes).unwrap().trim_end_matches('\0');
+    format!("{name}-{}", id.partition)
+}
+
+#[test]
+fn every_transition_is_as_written() {
+    let golden = include_str!("guardian.golden");
+    let mut script = Script::new();
+    let mut played = String::new();
+    let is_input = |line: &&str| line.is_empty() || line.starts_with(['>', '#']);
+    for line in golden.lines().filter(is_input) {
+        played += &format!("{line}\n");
+        if line.starts_with('#') {
+            script = Script::new();
+        }
+        if let Some(event) = line.strip_prefix("> ") {
+            for effect in script.run(event) {
+                played += &format!("{}\n", script.tell(&effect));
+            }
+        }
+    }
+    assert!(played == golden, "it plays as\n{played}");
+}
