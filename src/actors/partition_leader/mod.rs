@@ -27,7 +27,9 @@ use crate::engine::metadata::TopicConfig;
 use crate::engine::replica::{Acks, Commit, CommitRule, LeaderReplica, Released};
 use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal, Timestamp};
 use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, MAX_TIMESTAMP};
-use crate::storage::log::{Appended, Covered, Log, LogError, Removed, SyncJob};
+use crate::storage::log::{
+    Appended, Covered, Log, LogError, LookFor, Removed, SyncJob, TimeLookup,
+};
 use crate::storage::syncer::{abort_if_fatal, Syncer};
 
 pub use crate::storage::log::TimestampedOffset;
@@ -298,32 +300,34 @@ impl PartitionLeader {
             .map_err(|error| self.refusal("read", &error))
     }
 
-    fn find_offset(&self, ask: &FindOffset) -> Result<TimestampedOffset, Refusal> {
+    /// Answers at once what needs no look at the records, and plans what does.
+    fn find_offset(&self, ask: &FindOffset) -> Result<Located, Refusal> {
         self.replica.check_epoch(ask.current_leader_epoch)?;
         let upper = self.replica.high_watermark();
-        let at = |offset, leader_epoch| TimestampedOffset {
-            offset,
-            timestamp: Timestamp::NONE,
-            leader_epoch,
+        let at = |offset, leader_epoch| {
+            Located::At(TimestampedOffset {
+                offset,
+                timestamp: Timestamp::NONE,
+                leader_epoch,
+            })
         };
-        let found = match ask.timestamp {
+        let look_for = match ask.timestamp {
             LATEST_TIMESTAMP => return Ok(at(upper, self.replica.epoch())),
             EARLIEST_TIMESTAMP => {
                 let start = self.log.start_offset();
                 let epoch = self.log.epoch_of(start).unwrap_or(self.replica.epoch());
                 return Ok(at(start, epoch));
             }
-            MAX_TIMESTAMP => self.log.max_timestamp(upper),
+            MAX_TIMESTAMP => LookFor::Largest,
             timestamp if timestamp < Timestamp(0) => {
                 return Err(Refusal::new(
                     ErrorCode::InvalidRequest,
                     format!("timestamp {timestamp} has no meaning"),
                 ))
             }
-            timestamp => self.log.find_timestamp(timestamp, upper),
+            timestamp => LookFor::AtOrAfter(timestamp),
         };
-        let found = found.map_err(|error| self.refusal("offset look-up", &error))?;
-        Ok(found.unwrap_or_else(|| at(Offset::NONE, LeaderEpoch::NONE)))
+        Ok(Located::By(self.log.plan_lookup(look_for, upper)))
     }
 
     /// Moves the log's start, and says what is to be removed and where the log starts then.
@@ -360,12 +364,7 @@ impl PartitionLeader {
     }
 
     fn refusal(&self, what: &str, error: &LogError) -> Refusal {
-        abort_if_fatal(error);
-        let code = error.code();
-        if code == ErrorCode::KafkaStorageError {
-            log::error!("{}: {what}: {error}", self.vitals.name());
-        }
-        Refusal::new(code, error.to_string())
+        refusal(self.vitals.name(), what, error)
     }
 
     fn publish(&self) {
@@ -378,6 +377,22 @@ impl PartitionLeader {
         gauges.high_watermark.store(high_watermark, Relaxed);
         gauges.size_bytes.store(self.log.size_bytes(), Relaxed);
     }
+}
+
+/// What a client is told of an error of the log, which is logged if it is the broker's own.
+fn refusal(name: &str, what: &str, error: &LogError) -> Refusal {
+    abort_if_fatal(error);
+    let code = error.code();
+    if code == ErrorCode::KafkaStorageError {
+        log::error!("{name}: {what}: {error}");
+    }
+    Refusal::new(code, error.to_string())
+}
+
+/// The answer to a [`FindOffset`], or how to find it.
+enum Located {
+    At(TimestampedOffset),
+    By(TimeLookup),
 }
 
 impl Actor for PartitionLeader {
@@ -441,10 +456,32 @@ impl Handler<Read> for PartitionLeader {
 }
 
 impl Handler<FindOffset> for PartitionLeader {
-    type Result = Result<TimestampedOffset, Refusal>;
+    type Result = ResponseFuture<Result<TimestampedOffset, Refusal>>;
 
+    /// What reads the log is carried out off the arbiter.
     fn handle(&mut self, ask: FindOffset, _: &mut Self::Context) -> Self::Result {
-        self.find_offset(&ask)
+        let located = self.find_offset(&ask);
+        let name = self.vitals.name().to_owned();
+        Box::pin(async move {
+            let lookup = match located? {
+                Located::At(found) => return Ok(found),
+                Located::By(lookup) => lookup,
+            };
+            let none = TimestampedOffset {
+                offset: Offset::NONE,
+                timestamp: Timestamp::NONE,
+                leader_epoch: LeaderEpoch::NONE,
+            };
+            match actix_rt::task::spawn_blocking(move || lookup.run()).await {
+                Ok(found) => found
+                    .map(|found| found.unwrap_or(none))
+                    .map_err(|error| refusal(&name, "offset look-up", &error)),
+                Err(panic) => {
+                    log::error!("{name}: offset look-up: {panic}");
+                    Err(ErrorCode::UnknownServerError.into())
+                }
+            }
+        })
     }
 }
 
@@ -459,10 +496,7 @@ impl Handler<DeleteRecords> for PartitionLeader {
             let (removed, log_start) = deleted?;
             match actix_rt::task::spawn_blocking(move || removed.remove()).await {
                 Ok(Ok(())) => Ok(log_start),
-                Ok(Err(error)) => {
-                    log::error!("{name}: delete records: {error}");
-                    Err(Refusal::new(error.code(), error.to_string()))
-                }
+                Ok(Err(error)) => Err(refusal(&name, "delete records", &error)),
                 Err(panic) => {
                     log::error!("{name}: delete records: {panic}");
                     Err(ErrorCode::UnknownServerError.into())

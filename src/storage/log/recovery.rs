@@ -350,7 +350,7 @@ impl Recovery {
             dir: self.dir,
             witness: self.witness,
             config: self.config,
-            sealed,
+            sealed: sealed.into_iter().map(Arc::new).collect(),
             active,
             start_offset: start,
             end_offset: end,

@@ -3,10 +3,9 @@
 //! All but the last segment of a log are sealed: they never change, and cost some 50 bytes of
 //! memory and no file descriptor each.
 
-use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::index::{Entry, IndexFile, IndexWriter, OffsetEntry, Soundness, TimeEntry};
 use super::scan::{ends_too_early, Check, Scanner, Step};
@@ -59,24 +58,24 @@ impl Largest {
     }
 }
 
-/// What is known of the indexes of a sealed segment.
+/// What was found out about the indexes of a sealed segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Indexes {
-    Unchecked,
     Sound,
     /// They are wrong and could not be rebuilt: reads walk from the segment's start.
     Unusable,
 }
 
-/// A segment that won't change any more.
+/// A segment that won't change any more. It is shared with look-ups that run elsewhere; whoever
+/// first needs to know something about it finds that out for all.
 #[derive(Debug)]
 pub(super) struct Sealed {
     pub base: Offset,
     /// The next segment's base offset.
     pub next: Offset,
     pub size: u64,
-    largest: Cell<Option<Largest>>,
-    indexes: Cell<Indexes>,
+    largest: OnceLock<Largest>,
+    indexes: OnceLock<Indexes>,
 }
 
 impl Sealed {
@@ -85,8 +84,8 @@ impl Sealed {
             base,
             next,
             size,
-            largest: Cell::new(None),
-            indexes: Cell::new(Indexes::Unchecked),
+            largest: OnceLock::new(),
+            indexes: OnceLock::new(),
         }
     }
 
@@ -149,7 +148,7 @@ impl Sealed {
         dir: &Path,
     ) -> Result<Option<Largest>, LogError> {
         if let Some(largest) = self.largest.get() {
-            return Ok(Some(largest));
+            return Ok(Some(*largest));
         }
         let mut largest = None;
         if self.checked_indexes(fs, dir) == Indexes::Sound {
@@ -158,7 +157,10 @@ impl Sealed {
         if largest.is_none() {
             largest = self.rebuild(fs, dir)?;
         }
-        self.largest.set(largest);
+        if let Some(largest) = largest {
+            // Another may have been first, and has found the same.
+            let _ = self.largest.set(largest);
+        }
         Ok(largest)
     }
 
@@ -189,24 +191,28 @@ impl Sealed {
 
     /// Checks both index files on first use, and rebuilds them when they are missing or wrong.
     fn checked_indexes(&self, fs: &Arc<dyn FileSystem>, dir: &Path) -> Indexes {
-        if self.indexes.get() == Indexes::Unchecked {
-            let sound = self
-                .index_is_sound::<OffsetEntry>(fs, dir, |e| u64::from(e.position) < self.size)
-                && self.index_is_sound::<TimeEntry>(fs, dir, |_| true);
-            self.indexes.set(Indexes::Sound);
-            if !sound {
-                let path = segment_path(dir, self.base, LOG_SUFFIX);
-                log::warn!(
-                    "the indexes of {} are missing or wrong: rebuilding",
-                    path.display()
-                );
-                if let Err(e) = self.rebuild(fs, dir) {
-                    log::warn!("can't rebuild the indexes of {}: {e}", path.display());
-                    self.indexes.set(Indexes::Unusable);
-                }
+        *self.indexes.get_or_init(|| self.check_indexes(fs, dir))
+    }
+
+    fn check_indexes(&self, fs: &Arc<dyn FileSystem>, dir: &Path) -> Indexes {
+        let sound = self
+            .index_is_sound::<OffsetEntry>(fs, dir, |e| u64::from(e.position) < self.size)
+            && self.index_is_sound::<TimeEntry>(fs, dir, |_| true);
+        if sound {
+            return Indexes::Sound;
+        }
+        let path = segment_path(dir, self.base, LOG_SUFFIX);
+        log::warn!(
+            "the indexes of {} are missing or wrong: rebuilding",
+            path.display()
+        );
+        match self.rebuild(fs, dir) {
+            Ok(_) => Indexes::Sound,
+            Err(e) => {
+                log::warn!("can't rebuild the indexes of {}: {e}", path.display());
+                Indexes::Unusable
             }
         }
-        self.indexes.get()
     }
 
     fn index_is_sound<E: Entry>(
@@ -483,12 +489,14 @@ impl Active {
             );
         }
         let sealed = Sealed::new(self.base, next, self.size);
-        sealed.largest.set(self.largest());
+        if let Some(largest) = self.largest() {
+            let _ = sealed.largest.set(largest);
+        }
         let mut files = vec![self.file];
         match self.indexer.finish() {
             Ok(indexes) => {
                 files.extend(indexes);
-                sealed.indexes.set(Indexes::Sound);
+                let _ = sealed.indexes.set(Indexes::Sound);
             }
             Err(e) => {
                 log::warn!("can't write the indexes of {}: {e}", self.path.display());

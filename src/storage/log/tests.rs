@@ -64,10 +64,20 @@ fn config() -> LogConfig {
     }
 }
 
+type Found = Result<Option<TimestampedOffset>, LogError>;
+
 impl Log {
     /// Closes the log, and waits for it.
     pub(super) fn close(&mut self) -> Result<(), LogError> {
         self.begin_close()?.run()
+    }
+
+    fn find_timestamp(&self, at: Timestamp, upper: Offset) -> Found {
+        self.plan_lookup(LookFor::AtOrAfter(at), upper).run()
+    }
+
+    fn max_timestamp(&self, upper: Offset) -> Found {
+        self.plan_lookup(LookFor::Largest, upper).run()
     }
 }
 
@@ -938,7 +948,7 @@ fn readers_of_a_segment_that_lacks_its_last_batches_are_told_so_and_do_not_wait(
         let (file, last, bytes) = last_batch_of_first_segment(&fs);
         let left = last + beyond;
         replace_unsynced(&fs, &file, &bytes[..left as usize]).unwrap();
-        log.sealed[0].size = left;
+        Arc::get_mut(&mut log.sealed[0]).unwrap().size = left;
         let place = (file, last);
         assert_eq!(corrupt_at(read_all_from(&log, Offset(0))), place);
         let lost = log.sealed[0].next + -1;
