@@ -12,6 +12,7 @@ use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
 use crate::engine::metadata::BrokerDefaults;
 use crate::model::{PartitionId, TopicId};
+use crate::protocol::list_offsets::MAX_TIMESTAMP;
 use crate::record::{Batch, BatchBuilder, Codec, ProducerStamp};
 use crate::storage::fs::{create_dir_durably, FaultyFs, Io};
 use crate::storage::lease::Lease;

@@ -30,6 +30,7 @@ mod close;
 mod epochs;
 mod error;
 mod index;
+mod indexer;
 mod inspect;
 mod producer_snapshots;
 mod producer_state;
