@@ -329,11 +329,13 @@ impl Recovery {
         let unwitnessed = log.witness.is_missing(&*log.fs);
         let unwitnessed =
             unwitnessed.map_err(LogError::storage("look for the witness of", &log.dir))?;
-        if !had_checkpoint || unwitnessed {
+        let is_incomplete = !had_checkpoint || unwitnessed;
+        if is_incomplete {
             log.unsynced.note_new_log();
         }
-        let is_empty = !had_checkpoint && log.end_offset == Offset::ZERO;
-        if !is_empty && (!had_checkpoint || log.end_offset != scanned_from) {
+        // A new log's checkpoint comes with its first sync.
+        let is_new = !had_checkpoint && log.end_offset == Offset::ZERO;
+        if !is_new && (is_incomplete || log.end_offset != scanned_from) {
             log.write_checkpoint(log.end_offset)?;
         }
         Ok(log)

@@ -336,6 +336,18 @@ fn a_log_whose_directory_vanished_is_not_made_anew() {
 }
 
 #[test]
+fn a_log_without_a_witness_gets_one_when_it_is_opened() {
+    let fs = FaultyFs::new(1);
+    let mut log = open(&fs, config()).unwrap();
+    fill(&mut log, 3);
+    log.close().unwrap();
+    fs.remove(Path::new(WITNESS)).unwrap();
+    open(&fs, config()).unwrap();
+    let fs = fs.crash();
+    assert!(home().witness.find(&fs).unwrap().is_some());
+}
+
+#[test]
 fn a_log_whose_making_was_cut_off_is_made_again_at_every_step() {
     for seed in 0..4 {
         for operation in 1..40 {
