@@ -336,7 +336,9 @@ impl Recovery {
         // A new log's checkpoint comes with its first sync.
         let is_new = !had_checkpoint && log.end_offset == Offset::ZERO;
         if !is_new && (is_incomplete || log.end_offset != scanned_from) {
-            log.write_checkpoint(log.end_offset)?;
+            if let Err(e) = log.write_checkpoint(log.end_offset) {
+                log::warn!("{e}: what was scanned now will be scanned again");
+            }
         }
         Ok(log)
     }

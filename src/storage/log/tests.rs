@@ -844,6 +844,19 @@ fn what_one_recovery_has_scanned_the_next_takes_as_synced() {
     assert_eq!(corrupt_at(read_all_from(&log, Offset(0))).0, place.0);
 }
 
+#[test]
+fn a_log_opens_on_a_full_disk_too() {
+    let fs = FaultyFs::new(1);
+    let mut log = open(&fs, config()).unwrap();
+    let mut all = fill(&mut log, 3);
+    sync(&mut log);
+    all.extend(fill(&mut log, 3));
+    drop(log);
+    fs.limit_capacity(Some(0));
+    let log = open(&fs, config()).unwrap();
+    assert_eq!(read_all_from(&log, Offset(0)).unwrap(), all);
+}
+
 const HOUR_MS: i64 = 60 * 60 * 1000;
 
 fn hours_later(hours: i64) -> Timestamp {
