@@ -288,7 +288,9 @@ impl Node {
             let dir = self.wards.data_dir.log_dir(&id);
             if image.was_deleted(id.topic_id) {
                 log::info!("removing {}: its topic was deleted", dir.display());
-                self.wards.data_dir.remove_log(&id)?;
+                if let Err(error) = self.wards.data_dir.remove_log(&id) {
+                    log::error!("{error}; the next start tries again");
+                }
             } else {
                 log::warn!("{} belongs to no topic, and is left alone", dir.display());
             }

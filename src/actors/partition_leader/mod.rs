@@ -10,6 +10,7 @@
 //! leader epoch.
 
 mod handle;
+mod locate;
 mod messages;
 mod planned_read;
 #[cfg(test)]
@@ -26,10 +27,6 @@ use crate::actors::vitals::{Gauges, Vitals};
 use crate::engine::metadata::TopicConfig;
 use crate::engine::replica::{Acks, Commit, CommitRule, LeaderReplica, Released};
 use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal, Timestamp};
-use crate::protocol::list_offsets::{
-    EARLIEST_LOCAL_TIMESTAMP, EARLIEST_TIMESTAMP, LATEST_TIERED_TIMESTAMP, LATEST_TIMESTAMP,
-    MAX_TIMESTAMP,
-};
 use crate::storage::log::{Appended, Covered, Log, LogError, Removed, SyncJob};
 use crate::storage::syncer::{abort_if_fatal, Syncer};
 
@@ -301,58 +298,6 @@ impl PartitionLeader {
             .map_err(|error| self.refusal("read", &error))
     }
 
-    fn find_offset(&self, ask: &FindOffset) -> Result<TimestampedOffset, Refusal> {
-        self.replica.check_epoch(ask.current_leader_epoch)?;
-        let upper = self.replica.high_watermark();
-        let at = |offset, leader_epoch| TimestampedOffset {
-            offset,
-            timestamp: Timestamp::NONE,
-            leader_epoch,
-        };
-        let found = match ask.timestamp {
-            LATEST_TIMESTAMP => return Ok(at(upper, self.replica.epoch())),
-            EARLIEST_TIMESTAMP | EARLIEST_LOCAL_TIMESTAMP => {
-                let start = self.log.start_offset();
-                let epoch = self.log.epoch_of(start).unwrap_or(self.replica.epoch());
-                return Ok(at(start, epoch));
-            }
-            LATEST_TIERED_TIMESTAMP => return Ok(at(Offset::NONE, LeaderEpoch::NONE)),
-            MAX_TIMESTAMP => self.log.max_timestamp(upper),
-            timestamp if timestamp < Timestamp(0) => {
-                return Err(Refusal::new(
-                    ErrorCode::UnsupportedVersion,
-                    format!("timestamp {timestamp} has no meaning"),
-                ))
-            }
-            timestamp => self.log.find_timestamp(timestamp, upper),
-        };
-        let found = found.map_err(|error| self.refusal("offset look-up", &error))?;
-        Ok(found.unwrap_or_else(|| at(Offset::NONE, LeaderEpoch::NONE)))
-    }
-
-    /// An epoch that wrote nothing isn't in the log, and ends where the next one began to write.
-    fn find_epoch_end(&self, ask: &FindEpochEnd) -> Result<Option<EpochEnd>, Refusal> {
-        self.replica.check_epoch(ask.current_leader_epoch)?;
-        let (asked, current) = (ask.leader_epoch, self.replica.epoch());
-        if asked < LeaderEpoch(0) || asked > current {
-            return Ok(None);
-        }
-        let latest = self.log.latest_epoch();
-        let (leader_epoch, end_offset) = match latest {
-            _ if asked == current => (current, self.log.end_offset()),
-            Some(latest) if asked < latest => match self.log.end_offset_of_epoch(asked) {
-                Some(end) => end,
-                None => return Ok(None),
-            },
-            Some(latest) => (latest, self.log.end_offset()),
-            None => return Ok(None),
-        };
-        Ok(Some(EpochEnd {
-            leader_epoch,
-            end_offset,
-        }))
-    }
-
     /// Moves the log's start, and says what is to be removed and where the log starts then.
     fn delete_records(&mut self, before: Offset) -> Result<(Removed, Offset), Refusal> {
         let high_watermark = self.replica.high_watermark();
@@ -387,12 +332,7 @@ impl PartitionLeader {
     }
 
     fn refusal(&self, what: &str, error: &LogError) -> Refusal {
-        abort_if_fatal(error);
-        let code = error.code();
-        if code == ErrorCode::KafkaStorageError {
-            log::error!("{}: {what}: {error}", self.vitals.name());
-        }
-        Refusal::new(code, error.to_string())
+        refusal(self.vitals.name(), what, error)
     }
 
     fn publish(&self) {
@@ -405,6 +345,16 @@ impl PartitionLeader {
         gauges.high_watermark.store(high_watermark, Relaxed);
         gauges.size_bytes.store(self.log.size_bytes(), Relaxed);
     }
+}
+
+/// What a client is told of an error of the log, which is logged if it is the broker's own.
+fn refusal(name: &str, what: &str, error: &LogError) -> Refusal {
+    abort_if_fatal(error);
+    let code = error.code();
+    if code == ErrorCode::KafkaStorageError {
+        log::error!("{name}: {what}: {error}");
+    }
+    Refusal::new(code, error.to_string())
 }
 
 impl Actor for PartitionLeader {
@@ -467,23 +417,6 @@ impl Handler<Read> for PartitionLeader {
     }
 }
 
-impl Handler<FindEpochEnd> for PartitionLeader {
-    type Result = Result<Option<EpochEnd>, Refusal>;
-
-    fn handle(&mut self, ask: FindEpochEnd, _: &mut Self::Context) -> Self::Result {
-        self.vitals.message_handled();
-        self.find_epoch_end(&ask)
-    }
-}
-
-impl Handler<FindOffset> for PartitionLeader {
-    type Result = Result<TimestampedOffset, Refusal>;
-
-    fn handle(&mut self, ask: FindOffset, _: &mut Self::Context) -> Self::Result {
-        self.find_offset(&ask)
-    }
-}
-
 impl Handler<DeleteRecords> for PartitionLeader {
     type Result = ResponseFuture<Result<Offset, Refusal>>;
 
@@ -495,10 +428,7 @@ impl Handler<DeleteRecords> for PartitionLeader {
             let (removed, log_start) = deleted?;
             match actix_rt::task::spawn_blocking(move || removed.remove()).await {
                 Ok(Ok(())) => Ok(log_start),
-                Ok(Err(error)) => {
-                    log::error!("{name}: delete records: {error}");
-                    Err(Refusal::new(error.code(), error.to_string()))
-                }
+                Ok(Err(error)) => Err(refusal(&name, "delete records", &error)),
                 Err(panic) => {
                     log::error!("{name}: delete records: {panic}");
                     Err(ErrorCode::UnknownServerError.into())

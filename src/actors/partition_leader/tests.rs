@@ -12,8 +12,9 @@ use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
 use crate::engine::metadata::BrokerDefaults;
 use crate::model::{PartitionId, TopicId};
+use crate::protocol::list_offsets::MAX_TIMESTAMP;
 use crate::record::{Batch, BatchBuilder, Codec, ProducerStamp};
-use crate::storage::fs::{create_dir_durably, FaultyFs};
+use crate::storage::fs::{create_dir_durably, FaultyFs, Io};
 use crate::storage::lease::Lease;
 use crate::storage::log::{LogConfig, Shutdown};
 use crate::storage::syncer::{AbortProcess, SyncPool};
@@ -21,6 +22,9 @@ use crate::storage::witness::LogHome;
 
 /// How long a test waits for anything before it fails.
 const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// So many stand on one arbiter.
+const LEADERS: i32 = 4;
 
 /// A log with a record that isn't synced.
 fn dirty_log(fs: &FaultyFs, number: i32) -> Log {
@@ -81,20 +85,54 @@ impl Meeting {
     }
 }
 
+impl Meeting {
+    /// From now on this kind of operation is held up, until all leaders are at it.
+    fn call(fs: &FaultyFs, kind: Io) {
+        let meeting = Meeting {
+            wanted: LEADERS as usize,
+            come: Mutex::default(),
+            changed: Condvar::new(),
+        };
+        fs.at_each_io(move |io| {
+            if io == kind {
+                meeting.attend();
+            }
+        });
+    }
+}
+
+fn leaders(fs: &FaultyFs) -> Vec<PartitionHandle> {
+    create_dir_durably(fs, "/logs".as_ref()).unwrap();
+    (0..LEADERS).map(|n| lead(dirty_log(fs, n), n)).collect()
+}
+
 #[actix_rt::test]
 async fn the_logs_of_one_arbiter_are_closed_side_by_side() {
     let fs = FaultyFs::new(1);
-    create_dir_durably(&fs, "/logs".as_ref()).unwrap();
-    let count = 4;
-    let handles: Vec<PartitionHandle> = (0..count).map(|n| lead(dirty_log(&fs, n), n)).collect();
-    let meeting = Meeting {
-        wanted: count as usize,
-        come: Mutex::default(),
-        changed: Condvar::new(),
-    };
-    fs.at_each_sync(move || meeting.attend());
-    let close = |handle: PartitionHandle| handle.close(Closing::Keep);
-    for closed in join_all(handles.into_iter().map(close)).await {
+    let leaders = leaders(&fs);
+    Meeting::call(&fs, Io::Sync);
+    let close = |leader: PartitionHandle| leader.close(Closing::Keep);
+    for closed in join_all(leaders.into_iter().map(close)).await {
         closed.unwrap();
+    }
+}
+
+#[actix_rt::test]
+async fn a_look_up_of_a_time_does_not_hold_up_the_arbiter() {
+    for timestamp in [MAX_TIMESTAMP, Timestamp(1)] {
+        let fs = FaultyFs::new(1);
+        let leaders = leaders(&fs);
+        Meeting::call(&fs, Io::Read);
+        let find = |leader: &PartitionHandle| {
+            let leader = leader.clone();
+            let ask = FindOffset {
+                current_leader_epoch: LeaderEpoch::NONE,
+                timestamp,
+            };
+            async move { leader.find_offset(ask).await }
+        };
+        for found in join_all(leaders.iter().map(find)).await {
+            assert_eq!(found.unwrap().offset, Offset(0));
+        }
     }
 }

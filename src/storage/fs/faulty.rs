@@ -56,11 +56,18 @@ struct State {
 #[derive(Clone)]
 pub struct FaultyFs {
     state: Arc<Mutex<State>>,
-    at_sync: Arc<Mutex<Option<AtSync>>>,
+    at_io: Arc<Mutex<Option<AtIo>>>,
 }
 
-/// Called before each sync of a file.
-type AtSync = Arc<dyn Fn() + Send + Sync>;
+/// What waits for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    Read,
+    Sync,
+}
+
+/// Called before each of them.
+type AtIo = Arc<dyn Fn(Io) + Send + Sync>;
 
 impl fmt::Debug for FaultyFs {
     /// Its names only: the content would drown them.
@@ -147,7 +154,7 @@ impl FaultyFs {
                 syncs: 0,
                 time: FIRST_TIME,
             })),
-            at_sync: Arc::default(),
+            at_io: Arc::default(),
         }
     }
 
@@ -206,7 +213,7 @@ impl FaultyFs {
         };
         FaultyFs {
             state: Arc::new(Mutex::new(state)),
-            at_sync: Arc::default(),
+            at_io: Arc::default(),
         }
     }
 
@@ -217,7 +224,7 @@ impl FaultyFs {
         state.locks.clear();
         FaultyFs {
             state: Arc::new(Mutex::new(state)),
-            at_sync: Arc::default(),
+            at_io: Arc::default(),
         }
     }
 
@@ -266,20 +273,20 @@ impl FaultyFs {
         self.state().faults.syncs_fail = true;
     }
 
-    /// From now on each sync of a file calls this first, and may be held up by it.
-    pub fn at_each_sync(&self, call: impl Fn() + Send + Sync + 'static) {
-        let mut at_sync = self.at_sync.lock().unwrap_or_else(PoisonError::into_inner);
-        *at_sync = Some(Arc::new(call));
+    /// From now on each read and each sync of a file calls this first, and may be held up by it.
+    pub fn at_each_io(&self, call: impl Fn(Io) + Send + Sync + 'static) {
+        let mut at_io = self.at_io.lock().unwrap_or_else(PoisonError::into_inner);
+        *at_io = Some(Arc::new(call));
     }
 
-    fn before_sync(&self) {
-        let at_sync = self
-            .at_sync
+    fn before(&self, io: Io) {
+        let at_io = self
+            .at_io
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        if let Some(call) = at_sync {
-            call();
+        if let Some(call) = at_io {
+            call(io);
         }
     }
 

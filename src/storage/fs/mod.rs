@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 #[cfg(any(test, feature = "chaos"))]
-pub use faulty::FaultyFs;
+pub use faulty::{FaultyFs, Io};
 #[cfg(any(test, feature = "chaos"))]
 pub use random::Random;
 pub use real::RealFs;

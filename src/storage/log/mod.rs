@@ -4,7 +4,7 @@
 //!
 //! One owner (the partition's actor) appends, rolls, truncates and plans; nothing here locks. What
 //! waits for the disk is handed out as a job to be run elsewhere: [`SyncJob`], [`ReadPlan`],
-//! [`CheckpointJob`], [`Removed`], [`CloseJob`]. A job holds the files that it needs, so the log may move on, and
+//! [`CheckpointJob`], [`Removed`], [`TimeLookup`], [`CloseJob`]. A job holds the files that it needs, so the log may move on, and
 //! a [`Lease`] on the directory, so that nobody opens it again before the job has ended.
 //!
 //! # What holds, always
@@ -30,6 +30,7 @@ mod close;
 mod epochs;
 mod error;
 mod index;
+mod indexer;
 mod inspect;
 mod producer_snapshots;
 mod producer_state;
@@ -60,7 +61,7 @@ pub use inspect::{inspect, BadBytes, InspectedBatch};
 pub use read::{FirstBatch, ReadPlan};
 pub use retention::Removed;
 pub use sync::{Covered, SyncJob};
-pub use timestamps::TimestampedOffset;
+pub use timestamps::{LookFor, TimeLookup, TimestampedOffset};
 
 use self::epochs::LeaderEpochs;
 use self::producer_state::ProducerState;
@@ -139,7 +140,7 @@ pub struct Log {
     witness: Witness,
     config: LogConfig,
     /// In the order of their offsets; `active` comes after them.
-    sealed: VecDeque<Sealed>,
+    sealed: VecDeque<Arc<Sealed>>,
     active: Active,
     start_offset: Offset,
     end_offset: Offset,

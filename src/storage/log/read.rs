@@ -68,6 +68,11 @@ impl ReadHints {
         found.map(|(_, end)| *end)
     }
 
+    /// Whether the log was truncated since.
+    pub fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Acquire)
+    }
+
     /// Ends the use of these hints, and of reads that were planned with them.
     pub fn retire(&self) {
         self.stale.store(true, Ordering::Release);
@@ -296,7 +301,7 @@ impl ReadPlan {
     }
 
     fn corrupt(&self, at: Start, reason: &str) -> LogError {
-        if self.hints.stale.load(Ordering::Acquire) {
+        if self.hints.is_stale() {
             return LogError::Truncated;
         }
         LogError::Corrupt {
@@ -357,7 +362,7 @@ impl Log {
             return None;
         }
         let after = self.sealed.partition_point(|s| s.base <= offset);
-        self.sealed.get(after.checked_sub(1)?)
+        self.sealed.get(after.checked_sub(1)?).map(Arc::as_ref)
     }
 
     /// Where to start walking to reach the batch that holds `offset`.

@@ -329,12 +329,16 @@ impl Recovery {
         let unwitnessed = log.witness.is_missing(&*log.fs);
         let unwitnessed =
             unwitnessed.map_err(LogError::storage("look for the witness of", &log.dir))?;
-        if !had_checkpoint || unwitnessed {
+        let is_incomplete = !had_checkpoint || unwitnessed;
+        if is_incomplete {
             log.unsynced.note_new_log();
         }
-        let is_empty = !had_checkpoint && log.end_offset == Offset::ZERO;
-        if !is_empty && (!had_checkpoint || log.end_offset != scanned_from) {
-            log.write_checkpoint(log.end_offset)?;
+        // A new log's checkpoint comes with its first sync.
+        let is_new = !had_checkpoint && log.end_offset == Offset::ZERO;
+        if !is_new && (is_incomplete || log.end_offset != scanned_from) {
+            if let Err(e) = log.write_checkpoint(log.end_offset) {
+                log::warn!("{e}: what was scanned now will be scanned again");
+            }
         }
         Ok(log)
     }
@@ -350,7 +354,7 @@ impl Recovery {
             dir: self.dir,
             witness: self.witness,
             config: self.config,
-            sealed,
+            sealed: sealed.into_iter().map(Arc::new).collect(),
             active,
             start_offset: start,
             end_offset: end,

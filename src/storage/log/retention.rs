@@ -158,7 +158,7 @@ impl Log {
         let files = if moved == Moved::Start {
             self.epochs.truncate_start(self.start_offset);
             let gone = self.sealed.partition_point(|s| s.next <= self.start_offset);
-            let gone: VecDeque<Sealed> = self.sealed.drain(..gone).collect();
+            let gone: VecDeque<Arc<Sealed>> = self.sealed.drain(..gone).collect();
             self.unsynced.forget_below(self.start_offset);
             gone.iter().flat_map(|s| self.files_of(s.base)).collect()
         } else {

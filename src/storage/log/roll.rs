@@ -1,5 +1,7 @@
 //! Rolling: the active segment is sealed and another one begins.
 
+use std::sync::Arc;
+
 use super::segment::Active;
 use super::{Log, LogError};
 use crate::model::Timestamp;
@@ -52,7 +54,7 @@ impl Log {
         let before = std::mem::replace(&mut self.active, active);
         let (sealed, files) = before.seal(&*self.fs, &self.dir, base);
         self.unsynced.note_roll(sealed.base, base, files);
-        self.sealed.push_back(sealed);
+        self.sealed.push_back(Arc::new(sealed));
         self.write_snapshot(base);
         Ok(())
     }

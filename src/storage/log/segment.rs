@@ -3,12 +3,12 @@
 //! All but the last segment of a log are sealed: they never change, and cost some 50 bytes of
 //! memory and no file descriptor each.
 
-use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use super::index::{Entry, IndexFile, IndexWriter, OffsetEntry, Soundness, TimeEntry};
+use super::index::{Entry, IndexFile, OffsetEntry, Soundness, TimeEntry};
+use super::indexer::Indexer;
 use super::scan::{ends_too_early, Check, Scanner, Step};
 use super::LogError;
 use crate::model::{Offset, Timestamp};
@@ -59,24 +59,24 @@ impl Largest {
     }
 }
 
-/// What is known of the indexes of a sealed segment.
+/// What was found out about the indexes of a sealed segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Indexes {
-    Unchecked,
     Sound,
     /// They are wrong and could not be rebuilt: reads walk from the segment's start.
     Unusable,
 }
 
-/// A segment that won't change any more.
+/// A segment that won't change any more. It is shared with look-ups that run elsewhere; whoever
+/// first needs to know something about it finds that out for all.
 #[derive(Debug)]
 pub(super) struct Sealed {
     pub base: Offset,
     /// The next segment's base offset.
     pub next: Offset,
     pub size: u64,
-    largest: Cell<Option<Largest>>,
-    indexes: Cell<Indexes>,
+    largest: OnceLock<Largest>,
+    indexes: OnceLock<Indexes>,
 }
 
 impl Sealed {
@@ -85,8 +85,8 @@ impl Sealed {
             base,
             next,
             size,
-            largest: Cell::new(None),
-            indexes: Cell::new(Indexes::Unchecked),
+            largest: OnceLock::new(),
+            indexes: OnceLock::new(),
         }
     }
 
@@ -149,7 +149,7 @@ impl Sealed {
         dir: &Path,
     ) -> Result<Option<Largest>, LogError> {
         if let Some(largest) = self.largest.get() {
-            return Ok(Some(largest));
+            return Ok(Some(*largest));
         }
         let mut largest = None;
         if self.checked_indexes(fs, dir) == Indexes::Sound {
@@ -158,7 +158,10 @@ impl Sealed {
         if largest.is_none() {
             largest = self.rebuild(fs, dir)?;
         }
-        self.largest.set(largest);
+        if let Some(largest) = largest {
+            // Another may have been first, and has found the same.
+            let _ = self.largest.set(largest);
+        }
         Ok(largest)
     }
 
@@ -189,24 +192,28 @@ impl Sealed {
 
     /// Checks both index files on first use, and rebuilds them when they are missing or wrong.
     fn checked_indexes(&self, fs: &Arc<dyn FileSystem>, dir: &Path) -> Indexes {
-        if self.indexes.get() == Indexes::Unchecked {
-            let sound = self
-                .index_is_sound::<OffsetEntry>(fs, dir, |e| u64::from(e.position) < self.size)
-                && self.index_is_sound::<TimeEntry>(fs, dir, |_| true);
-            self.indexes.set(Indexes::Sound);
-            if !sound {
-                let path = segment_path(dir, self.base, LOG_SUFFIX);
-                log::warn!(
-                    "the indexes of {} are missing or wrong: rebuilding",
-                    path.display()
-                );
-                if let Err(e) = self.rebuild(fs, dir) {
-                    log::warn!("can't rebuild the indexes of {}: {e}", path.display());
-                    self.indexes.set(Indexes::Unusable);
-                }
+        *self.indexes.get_or_init(|| self.check_indexes(fs, dir))
+    }
+
+    fn check_indexes(&self, fs: &Arc<dyn FileSystem>, dir: &Path) -> Indexes {
+        let sound = self
+            .index_is_sound::<OffsetEntry>(fs, dir, |e| u64::from(e.position) < self.size)
+            && self.index_is_sound::<TimeEntry>(fs, dir, |_| true);
+        if sound {
+            return Indexes::Sound;
+        }
+        let path = segment_path(dir, self.base, LOG_SUFFIX);
+        log::warn!(
+            "the indexes of {} are missing or wrong: rebuilding",
+            path.display()
+        );
+        match self.rebuild(fs, dir) {
+            Ok(_) => Indexes::Sound,
+            Err(e) => {
+                log::warn!("can't rebuild the indexes of {}: {e}", path.display());
+                Indexes::Unusable
             }
         }
-        self.indexes.get()
     }
 
     fn index_is_sound<E: Entry>(
@@ -276,7 +283,7 @@ impl Start {
     }
 
     /// An index that can't be read leads to the segment's start.
-    fn from_entry(base: Offset, entry: io::Result<Option<OffsetEntry>>) -> Start {
+    pub fn from_entry(base: Offset, entry: io::Result<Option<OffsetEntry>>) -> Start {
         match entry {
             Ok(Some(entry)) => Start {
                 offset: base + i64::from(entry.relative_offset),
@@ -288,93 +295,6 @@ impl Start {
 
     pub fn scanner<'a>(&self, file: &'a dyn File, end: u64, check: Check) -> Scanner<'a> {
         Scanner::new(file, check, self.position, end, self.offset)
-    }
-}
-
-/// Makes the two indexes of a segment while its batches pass by.
-#[derive(Debug)]
-pub(super) struct Indexer {
-    pub base: Offset,
-    pub offsets: IndexWriter<OffsetEntry>,
-    pub times: IndexWriter<TimeEntry>,
-    pub largest: Option<Largest>,
-    /// The bytes since the last entry.
-    since_entry: u64,
-}
-
-impl Indexer {
-    pub fn new(fs: &Arc<dyn FileSystem>, dir: &Path, base: Offset) -> Indexer {
-        Indexer {
-            base,
-            offsets: IndexWriter::new(fs.clone(), segment_path(dir, base, OffsetEntry::SUFFIX)),
-            times: IndexWriter::new(fs.clone(), segment_path(dir, base, TimeEntry::SUFFIX)),
-            largest: None,
-            since_entry: 0,
-        }
-    }
-
-    /// Goes on with the files that are there, as far as they speak of what lies below `end` and
-    /// `size`. The largest timestamp isn't known then.
-    pub fn load(
-        fs: &Arc<dyn FileSystem>,
-        dir: &Path,
-        base: Offset,
-        end: Offset,
-        size: u64,
-    ) -> io::Result<Indexer> {
-        let mut indexer = Indexer::new(fs, dir, base);
-        let limit = relative(base, end);
-        indexer.offsets = IndexWriter::load(
-            fs.clone(),
-            segment_path(dir, base, OffsetEntry::SUFFIX),
-            |e: &OffsetEntry| e.relative_offset < limit && u64::from(e.position) < size,
-        )?;
-        indexer.times = IndexWriter::load(
-            fs.clone(),
-            segment_path(dir, base, TimeEntry::SUFFIX),
-            |e: &TimeEntry| e.relative_offset < limit,
-        )?;
-        Ok(indexer)
-    }
-
-    /// Notes a batch at `position`.
-    pub fn note(&mut self, position: u64, header: &BatchHeader, interval_bytes: u64) {
-        self.largest = Largest::with(self.largest, header);
-        if self.since_entry > interval_bytes {
-            self.offsets.push(OffsetEntry {
-                relative_offset: relative(self.base, header.base_offset),
-                // A segment has less than 4 GiB.
-                position: u32::try_from(position).unwrap_or(u32::MAX),
-            });
-            self.push_largest();
-            self.since_entry = 0;
-        }
-        self.since_entry += header.size() as u64;
-    }
-
-    fn push_largest(&mut self) {
-        if let Some(largest) = self.largest {
-            self.times.push(TimeEntry {
-                timestamp: largest.timestamp,
-                relative_offset: relative(self.base, largest.offset),
-            });
-        }
-    }
-
-    pub fn flush(&mut self) -> io::Result<()> {
-        self.times.flush()?;
-        self.offsets.flush()
-    }
-
-    /// Writes everything; the last entry of the time index is the largest timestamp. Gives the
-    /// files, to be synced.
-    pub fn finish(mut self) -> io::Result<[Arc<dyn File>; 2]> {
-        self.push_largest();
-        Ok([self.offsets.finish()?, self.times.finish()?])
-    }
-
-    pub fn start_for(&self, offset: Offset) -> Start {
-        Start::from_entry(self.base, self.offsets.lookup(relative(self.base, offset)))
     }
 }
 
@@ -483,12 +403,14 @@ impl Active {
             );
         }
         let sealed = Sealed::new(self.base, next, self.size);
-        sealed.largest.set(self.largest());
+        if let Some(largest) = self.largest() {
+            let _ = sealed.largest.set(largest);
+        }
         let mut files = vec![self.file];
         match self.indexer.finish() {
             Ok(indexes) => {
                 files.extend(indexes);
-                sealed.indexes.set(Indexes::Sound);
+                let _ = sealed.indexes.set(Indexes::Sound);
             }
             Err(e) => {
                 log::warn!("can't write the indexes of {}: {e}", self.path.display());

@@ -64,10 +64,20 @@ fn config() -> LogConfig {
     }
 }
 
+type Found = Result<Option<TimestampedOffset>, LogError>;
+
 impl Log {
     /// Closes the log, and waits for it.
     pub(super) fn close(&mut self) -> Result<(), LogError> {
         self.begin_close()?.run()
+    }
+
+    fn find_timestamp(&self, at: Timestamp, upper: Offset) -> Found {
+        self.plan_lookup(LookFor::AtOrAfter(at), upper).run()
+    }
+
+    fn max_timestamp(&self, upper: Offset) -> Found {
+        self.plan_lookup(LookFor::Largest, upper).run()
     }
 }
 
@@ -323,6 +333,18 @@ fn a_log_whose_directory_vanished_is_not_made_anew() {
     // Whoever removes the witness says that the loss is known.
     fs.remove(Path::new(WITNESS)).unwrap();
     assert_eq!(open(&fs, config()).unwrap().end_offset(), Offset(0));
+}
+
+#[test]
+fn a_log_without_a_witness_gets_one_when_it_is_opened() {
+    let fs = FaultyFs::new(1);
+    let mut log = open(&fs, config()).unwrap();
+    fill(&mut log, 3);
+    log.close().unwrap();
+    fs.remove(Path::new(WITNESS)).unwrap();
+    open(&fs, config()).unwrap();
+    let fs = fs.crash();
+    assert!(home().witness.find(&fs).unwrap().is_some());
 }
 
 #[test]
@@ -822,6 +844,19 @@ fn what_one_recovery_has_scanned_the_next_takes_as_synced() {
     assert_eq!(corrupt_at(read_all_from(&log, Offset(0))).0, place.0);
 }
 
+#[test]
+fn a_log_opens_on_a_full_disk_too() {
+    let fs = FaultyFs::new(1);
+    let mut log = open(&fs, config()).unwrap();
+    let mut all = fill(&mut log, 3);
+    sync(&mut log);
+    all.extend(fill(&mut log, 3));
+    drop(log);
+    fs.limit_capacity(Some(0));
+    let log = open(&fs, config()).unwrap();
+    assert_eq!(read_all_from(&log, Offset(0)).unwrap(), all);
+}
+
 const HOUR_MS: i64 = 60 * 60 * 1000;
 
 fn hours_later(hours: i64) -> Timestamp {
@@ -938,7 +973,7 @@ fn readers_of_a_segment_that_lacks_its_last_batches_are_told_so_and_do_not_wait(
         let (file, last, bytes) = last_batch_of_first_segment(&fs);
         let left = last + beyond;
         replace_unsynced(&fs, &file, &bytes[..left as usize]).unwrap();
-        log.sealed[0].size = left;
+        Arc::get_mut(&mut log.sealed[0]).unwrap().size = left;
         let place = (file, last);
         assert_eq!(corrupt_at(read_all_from(&log, Offset(0))), place);
         let lost = log.sealed[0].next + -1;

@@ -1,12 +1,22 @@
 //! Finding records by time.
+//!
+//! A look-up reads headers of up to a whole segment, and decompresses a batch. So the log's owner
+//! only plans it, and it is carried out elsewhere, as a read is.
+
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::index::TimeEntry;
+use super::read::ReadHints;
 use super::scan::{ends_too_early, Check, Step};
 use super::segment::{segment_path, Largest, Sealed, Start, LOG_SUFFIX};
 use super::{Log, LogError};
 use crate::model::{LeaderEpoch, Offset, Timestamp};
 use crate::record::{Batch, BatchHeader, RecordView};
+use crate::storage::fs::{File, FileSystem};
+use crate::storage::lease::Lease;
 
 /// How far a batch is decompressed to find a record in it.
 const RECORDS_BYTES_MAX: usize = 64 << 20;
@@ -19,6 +29,15 @@ pub struct TimestampedOffset {
     pub leader_epoch: LeaderEpoch,
 }
 
+/// Which record is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookFor {
+    /// The first, in the order of offsets, that is as late as this.
+    AtOrAfter(Timestamp),
+    /// The one with the largest timestamp, the first of them where several have it (KIP-734).
+    Largest,
+}
+
 /// Which record of a batch is looked for.
 #[derive(Clone, Copy, Debug)]
 enum Wanted {
@@ -28,77 +47,195 @@ enum Wanted {
     Largest,
 }
 
+/// A planned look-up. The log may go on meanwhile; where a segment is removed that it needs, it
+/// fails, and can be asked again.
+#[derive(Debug)]
+pub struct TimeLookup {
+    fs: Arc<dyn FileSystem>,
+    dir: PathBuf,
+    look_for: LookFor,
+    log_start: Offset,
+    upper: Offset,
+    sealed: Vec<Arc<Sealed>>,
+    active: Option<ActiveView>,
+    hints: Arc<ReadHints>,
+    /// Indexes that are wrong are rebuilt.
+    _lease: Lease,
+}
+
+/// The active segment as it was when the look-up was planned.
+#[derive(Debug)]
+struct ActiveView {
+    base: Offset,
+    /// The end of the log.
+    next: Offset,
+    size: u64,
+    file: Arc<dyn File>,
+    largest: Option<Largest>,
+    /// What the time index says of the time that is looked for.
+    entry: Option<TimeEntry>,
+    /// A batch at or before the one that the index leads to.
+    start: Start,
+}
+
+/// One of the segments.
+#[derive(Clone, Copy)]
+enum Segment<'a> {
+    Sealed(&'a Sealed),
+    Active(&'a ActiveView),
+}
+
+impl Segment<'_> {
+    fn base(self) -> Offset {
+        match self {
+            Segment::Sealed(sealed) => sealed.base,
+            Segment::Active(active) => active.base,
+        }
+    }
+
+    fn next(self) -> Offset {
+        match self {
+            Segment::Sealed(sealed) => sealed.next,
+            Segment::Active(active) => active.next,
+        }
+    }
+
+    fn size(self) -> u64 {
+        match self {
+            Segment::Sealed(sealed) => sealed.size,
+            Segment::Active(active) => active.size,
+        }
+    }
+}
+
 impl Log {
-    /// The first record, in the order of offsets, whose timestamp is `at` or later; `None` if
-    /// there is none below `upper`.
-    pub fn find_timestamp(
-        &self,
-        at: Timestamp,
-        upper: Offset,
-    ) -> Result<Option<TimestampedOffset>, LogError> {
-        for sealed in &self.sealed {
-            let largest = sealed.largest(&self.fs, &self.dir)?;
-            if sealed.next > self.start_offset && largest.is_some_and(|l| l.timestamp >= at) {
-                let found = self.find_in(sealed.base, at, upper)?;
+    /// Plans to look for a record below `upper`.
+    pub fn plan_lookup(&self, look_for: LookFor, upper: Offset) -> TimeLookup {
+        let upper = upper.min(self.end_offset);
+        let log_start = self.start_offset;
+        let matters = |sealed: &&Arc<Sealed>| sealed.base < upper && sealed.next > log_start;
+        let active = self.active.base < upper && self.end_offset > log_start;
+        TimeLookup {
+            fs: self.fs.clone(),
+            dir: self.dir.clone(),
+            look_for,
+            log_start,
+            upper,
+            sealed: self.sealed.iter().filter(matters).cloned().collect(),
+            active: active.then(|| self.view_active(look_for)),
+            hints: self.hints.clone(),
+            _lease: self.lease.clone(),
+        }
+    }
+
+    fn view_active(&self, look_for: LookFor) -> ActiveView {
+        let active = &self.active;
+        let entry = match look_for {
+            LookFor::AtOrAfter(at) => active.indexer.times.lookup(at).ok().flatten(),
+            LookFor::Largest => None,
+        };
+        let target = match look_for {
+            LookFor::AtOrAfter(_) => entry.map(|e| active.base + i64::from(e.relative_offset)),
+            LookFor::Largest => active.largest().map(|largest| largest.offset),
+        };
+        ActiveView {
+            base: active.base,
+            next: self.end_offset,
+            size: active.size,
+            file: active.file.clone(),
+            largest: active.largest(),
+            entry,
+            start: active.indexer.start_for(target.unwrap_or(active.base)),
+        }
+    }
+}
+
+impl TimeLookup {
+    /// Looks, and waits for the disk. `None` where there is no such record.
+    pub fn run(self) -> Result<Option<TimestampedOffset>, LogError> {
+        let found = match self.look_for {
+            LookFor::AtOrAfter(at) => self.find_timestamp(at),
+            LookFor::Largest => self.find_largest(),
+        };
+        match found {
+            Err(LogError::Corrupt { .. }) if self.hints.is_stale() => Err(LogError::Truncated),
+            found => found,
+        }
+    }
+
+    fn segments(&self) -> impl Iterator<Item = Segment<'_>> {
+        let sealed = self.sealed.iter().map(|sealed| Segment::Sealed(sealed));
+        sealed.chain(self.active.as_ref().map(Segment::Active))
+    }
+
+    fn find_timestamp(&self, at: Timestamp) -> Result<Option<TimestampedOffset>, LogError> {
+        for segment in self.segments() {
+            if self.largest(segment)?.is_some_and(|l| l.timestamp >= at) {
+                let found = self.find_in(segment, at)?;
                 if found.is_some() {
                     return Ok(found);
                 }
             }
         }
-        match self.active.largest() {
-            Some(largest) if largest.timestamp >= at => self.find_in(self.active.base, at, upper),
-            _ => Ok(None),
-        }
+        Ok(None)
     }
 
-    /// The record with the largest timestamp below `upper`, the first of them where several have
-    /// it (KIP-734).
-    pub fn max_timestamp(&self, upper: Offset) -> Result<Option<TimestampedOffset>, LogError> {
-        let mut best: Option<Largest> = None;
-        for sealed in &self.sealed {
-            if sealed.base >= upper || sealed.next <= self.start_offset {
-                continue;
+    fn find_largest(&self) -> Result<Option<TimestampedOffset>, LogError> {
+        let mut best: Option<(Largest, Segment<'_>)> = None;
+        for segment in self.segments() {
+            let largest = match self.is_whole(segment) {
+                true => self.largest(segment)?,
+                false => self.largest_between(segment)?,
+            };
+            let before = best.map(|(best, _)| best.timestamp);
+            if let Some(largest) = largest.filter(|l| Some(l.timestamp) > before) {
+                best = Some((largest, segment));
             }
-            let whole = sealed.base >= self.start_offset && sealed.next <= upper;
-            let largest = match whole {
-                true => sealed.largest(&self.fs, &self.dir)?,
-                false => self.largest_between(sealed.base, upper)?,
-            };
-            best = later(best, largest);
         }
-        if self.active.base < upper && self.end_offset > self.start_offset {
-            let whole = self.active.base >= self.start_offset && self.end_offset <= upper;
-            let largest = match whole {
-                true => self.active.largest(),
-                false => self.largest_between(self.active.base, upper)?,
-            };
-            best = later(best, largest);
-        }
-        let Some(best) = best else {
+        let Some((best, segment)) = best else {
             return Ok(None);
         };
-        let segment = self.segment_of(best.offset);
-        let start = self.start_for(best.offset);
+        let start = self.start_for(segment, best.offset);
         let found = self.walk(segment, start, |header| header.base_offset == best.offset)?;
         Ok(found.map(|(header, batch)| resolve(&header, batch, Wanted::Largest)))
     }
 
+    /// Whether all of the segment is looked at.
+    fn is_whole(&self, segment: Segment<'_>) -> bool {
+        segment.base() >= self.log_start && segment.next() <= self.upper
+    }
+
+    fn largest(&self, segment: Segment<'_>) -> Result<Option<Largest>, LogError> {
+        match segment {
+            Segment::Sealed(sealed) => sealed.largest(&self.fs, &self.dir),
+            Segment::Active(active) => Ok(active.largest),
+        }
+    }
+
+    fn start_for(&self, segment: Segment<'_>, offset: Offset) -> Start {
+        match segment {
+            Segment::Sealed(sealed) => sealed.start_for(&self.fs, &self.dir, offset),
+            Segment::Active(active) if active.start.offset <= offset => active.start,
+            Segment::Active(active) => Start::of_segment(active.base),
+        }
+    }
+
     fn find_in(
         &self,
-        segment: Offset,
+        segment: Segment<'_>,
         at: Timestamp,
-        upper: Offset,
     ) -> Result<Option<TimestampedOffset>, LogError> {
-        let entry = match self.sealed_with(segment) {
-            Some(sealed) => sealed.offset_for_time(&self.fs, &self.dir, at),
-            None => self.active.indexer.times.lookup(at).ok().flatten(),
+        let base = segment.base();
+        let entry = match segment {
+            Segment::Sealed(sealed) => sealed.offset_for_time(&self.fs, &self.dir, at),
+            Segment::Active(active) => active.entry,
         };
-        let hint = entry.map_or(segment, |e| segment + i64::from(e.relative_offset));
-        let start = match hint > segment {
-            true => self.start_for(hint),
-            false => Start::of_segment(segment),
+        let hint = entry.map_or(base, |e| base + i64::from(e.relative_offset));
+        let start = match hint > base {
+            true => self.start_for(segment, hint),
+            false => Start::of_segment(base),
         };
-        let log_start = self.start_offset;
+        let (log_start, upper) = (self.log_start, self.upper);
         let late = |header: &BatchHeader| {
             header.next_offset() > upper
                 || header.max_timestamp >= at && header.last_offset() >= log_start
@@ -113,21 +250,20 @@ impl Log {
             !sound || late(header)
         })?;
         if !sound || found.is_none() {
-            found = self.walk(segment, Start::of_segment(segment), late)?;
+            found = self.walk(segment, Start::of_segment(base), late)?;
         }
         Ok(found
             .filter(|(header, _)| header.next_offset() <= upper)
             .map(|(header, batch)| resolve(&header, batch, Wanted::AtOrAfter(at, log_start))))
     }
 
-    fn largest_between(&self, segment: Offset, upper: Offset) -> Result<Option<Largest>, LogError> {
+    fn largest_between(&self, segment: Segment<'_>) -> Result<Option<Largest>, LogError> {
         let mut largest = None;
-        let log_start = self.start_offset;
-        self.walk(segment, Start::of_segment(segment), |header| {
-            if header.next_offset() > upper {
+        self.walk(segment, Start::of_segment(segment.base()), |header| {
+            if header.next_offset() > self.upper {
                 return true;
             }
-            if header.last_offset() >= log_start {
+            if header.last_offset() >= self.log_start {
                 largest = Largest::with(largest, header);
             }
             false
@@ -135,26 +271,26 @@ impl Log {
         Ok(largest)
     }
 
-    fn segment_of(&self, offset: Offset) -> Offset {
-        self.sealed_with(offset)
-            .map_or(self.active.base, |s: &Sealed| s.base)
+    fn open(&self, segment: Segment<'_>) -> Result<Arc<dyn File>, LogError> {
+        if let Segment::Active(active) = segment {
+            return Ok(active.file.clone());
+        }
+        let path = segment_path(&self.dir, segment.base(), LOG_SUFFIX);
+        let file = self.fs.open_read_only(&path);
+        file.map_err(LogError::storage("open", &path))
     }
 
     /// The first batch of a segment, from `start` on, that is `wanted`, with its bytes.
     fn walk(
         &self,
-        segment: Offset,
+        segment: Segment<'_>,
         start: Start,
         mut wanted: impl FnMut(&BatchHeader) -> bool,
     ) -> Result<Option<(BatchHeader, Bytes)>, LogError> {
-        let path = segment_path(&self.dir, segment, LOG_SUFFIX);
-        let (size, next) = match self.sealed_with(segment) {
-            Some(sealed) => (sealed.size, sealed.next),
-            None => (self.active.size, self.end_offset),
-        };
-        let file = self.segment_file(segment)?;
+        let path = segment_path(&self.dir, segment.base(), LOG_SUFFIX);
+        let file = self.open(segment)?;
         let failed = |e| LogError::storage("read", &path)(e);
-        let mut scanner = start.scanner(&*file, size, Check::Headers);
+        let mut scanner = start.scanner(&*file, segment.size(), Check::Headers);
         loop {
             match scanner.next().map_err(failed)? {
                 Step::Batch { position, header } if wanted(&header) => {
@@ -162,28 +298,20 @@ impl Log {
                     return Ok(Some((header, batch.into())));
                 }
                 Step::Batch { .. } => {}
-                Step::End if scanner.expected() == next => return Ok(None),
+                Step::End if scanner.expected() == segment.next() => return Ok(None),
                 Step::End => {
-                    let (at, reason) = (scanner.here(), ends_too_early(next));
+                    let (at, reason) = (scanner.here(), ends_too_early(segment.next()));
                     return Err(LogError::corrupt(path, at, reason));
                 }
                 // Where an index was wrong, the walk begins anew from the segment's start.
                 Step::Bad { position, .. } if position == start.position && position != 0 => {
-                    return self.walk(segment, Start::of_segment(segment), wanted);
+                    return self.walk(segment, Start::of_segment(segment.base()), wanted);
                 }
                 Step::Bad { reason, .. } => {
                     return Err(LogError::corrupt(path, scanner.here(), reason))
                 }
             }
         }
-    }
-}
-
-fn later(a: Option<Largest>, b: Option<Largest>) -> Option<Largest> {
-    match (a, b) {
-        (Some(a), Some(b)) if b.timestamp > a.timestamp => Some(b),
-        (None, b) => b,
-        (a, _) => a,
     }
 }
 

@@ -1,9 +1,10 @@
 //! Cutting the end of a log: what a follower does with records that its leader doesn't have.
 
 use super::index::{Entry, OffsetEntry, TimeEntry};
+use super::indexer::Indexer;
 use super::producer_snapshots::load_producers;
 use super::scan::{ends_too_early, Check, Step};
-use super::segment::{segment_path, Active, Indexer, Start, LOG_SUFFIX};
+use super::segment::{segment_path, Active, Start, LOG_SUFFIX};
 use super::{Log, LogError};
 use crate::model::Offset;
 

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 
 use super::super::File;
-use super::{FaultyFs, EIO, ENOSPC};
+use super::{FaultyFs, Io, EIO, ENOSPC};
 use crate::model::Timestamp;
 
 #[derive(Debug)]
@@ -40,6 +40,7 @@ impl File for FaultyFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.fs.before(Io::Read);
         let state = self.fs.state();
         state.alive()?;
         let content = &state.inodes[self.inode].written;
@@ -63,7 +64,7 @@ impl File for FaultyFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.fs.before_sync();
+        self.fs.before(Io::Sync);
         let mut state = self.fs.state();
         state.operation()?;
         if state.faults.syncs_fail {

@@ -1,7 +1,8 @@
 //! One segment while its log is opened: taken as it is below the recovery point, scanned beyond it.
 
+use super::super::indexer::Indexer;
 use super::super::scan::{Check, Step};
-use super::super::segment::{segment_path, Active, Indexer, Largest, Sealed, Start, LOG_SUFFIX};
+use super::super::segment::{segment_path, Active, Largest, Sealed, Start, LOG_SUFFIX};
 use super::super::LogError;
 use super::Recovery;
 use crate::model::Offset;
