@@ -13,7 +13,7 @@ use tokio::time::{sleep_until, Instant};
 
 use super::{patience, ApiContext, Named, Peer};
 use crate::actors::partition_leader::{FirstBatch, PlannedRead, Read, ReadReply, Reader};
-use crate::engine::fetch_session::{FetchAsk, FetchKey, SessionRequest, Told};
+use crate::engine::fetch_session::{FetchAsk, FetchKey, SessionRequest, Told, NO_SESSION};
 use crate::model::{BrokerId, ErrorCode, Offset, Refusal, TopicId};
 use crate::protocol::fetch::{FetchableTopicResponse, PartitionData, Request, Response};
 use crate::protocol::Records;
@@ -34,9 +34,12 @@ pub async fn answer(
     mut request: Request,
     peer: &Peer,
 ) -> (Response, Option<OwnedSemaphorePermit>) {
-    let begun = check(context, &request)
-        .and_then(|()| peer.fetch_session.begin(session_request(&mut request)));
-    let fetching = match begun {
+    let checked = check(context, &request);
+    let asked = session_request(&mut request);
+    if let Err(code) = checked {
+        return (refuse_all(&asked, code), None);
+    }
+    let fetching = match peer.fetch_session.begin(asked) {
         Ok(fetching) => fetching,
         Err(error_code) => {
             let response = Response {
@@ -73,6 +76,18 @@ pub async fn answer(
         }
     }
     (answer.into_response(session.0), Some(room))
+}
+
+/// The same for every partition, and for the whole: older versions have no place for the latter.
+fn refuse_all(asked: &SessionRequest, error_code: ErrorCode) -> Response {
+    let mut answer = Answer::default();
+    for (key, _) in &asked.wanted {
+        answer.push(key, refused(key.partition, error_code));
+    }
+    Response {
+        error_code,
+        ..answer.into_response(NO_SESSION)
+    }
 }
 
 /// Waits until there is enough to read, or the time is over.

@@ -243,6 +243,12 @@ fn nobody_fetches_as_a_follower() {
         ErrorCode::ClusterAuthorizationFailed,
         "35"
     );
+    let partition = &response.responses[0].partitions[0];
+    assert_eq!(
+        partition.error_code,
+        ErrorCode::ClusterAuthorizationFailed,
+        "for versions without an error of the whole"
+    );
     let foreign = fetch::Request {
         cluster_id: Some("another".into()),
         ..fetch_request("t", 0, 0)

@@ -24,6 +24,7 @@ mod hostile_frames;
 mod hostile_load;
 mod hostile_requests;
 mod idempotence;
+mod kafka_apis;
 mod kafka_listener;
 mod lost_and_found;
 mod produce;

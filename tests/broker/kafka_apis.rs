@@ -1,0 +1,286 @@
+//! The APIs that Kafka's tools and clients ask for beside the usual ones, on the Kafka listener.
+
+use klamm::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, TopicId};
+use klamm::protocol::alter_configs::{AlterConfigsResource, AlterableConfig};
+use klamm::protocol::describe_configs::{DescribeConfigsResource, RESOURCE_TOPIC};
+use klamm::protocol::describe_log_dirs::DescribableLogDirTopic;
+use klamm::protocol::describe_topic_partitions::TopicRequest;
+use klamm::protocol::find_coordinator::{KEY_GROUP, KEY_TRANSACTION};
+use klamm::protocol::offset_for_leader_epoch::{OffsetForLeaderPartition, OffsetForLeaderTopic};
+use klamm::protocol::{
+    alter_configs, describe_cluster, describe_configs, describe_log_dirs,
+    describe_topic_partitions, fetch, find_coordinator, metadata, offset_for_leader_epoch, produce,
+};
+
+use crate::batches::batch;
+use crate::calls::{fetch_request, produce_request, ACKS_ALL};
+use crate::harness::Home;
+use crate::wire::{kafka_frame, kafka_response, Heard, Wire};
+
+/// Asks in a version of its own.
+fn ask<A: klamm::protocol::Api>(
+    wire: &mut Wire,
+    version: i16,
+    request: &A::Request,
+) -> A::Response {
+    wire.send_bytes(&kafka_frame::<A>(version, 1, request))
+        .unwrap();
+    match wire.hear().unwrap() {
+        Heard::Frame(frame) => kafka_response::<A>(version, &frame).unwrap().1,
+        Heard::Closed => panic!("{} {version}: closed", A::KEY.name()),
+    }
+}
+
+#[test]
+fn topics_are_written_to_and_read_by_their_id() {
+    let broker = Home::new().start();
+    let mut wire = broker.connect_kafka();
+    wire.create_topic("t", 1, &[]);
+    let id = wire.topic("t").topic_id;
+    let unknown = TopicId::random();
+    for (topic_id, code) in [(id, ErrorCode::None), (unknown, ErrorCode::UnknownTopicId)] {
+        let mut request = produce_request("", 0, ACKS_ALL, batch(&["a"]));
+        request.topic_data[0].topic_id = topic_id;
+        let response = ask::<produce::Api>(&mut wire, 13, &request);
+        let topic = &response.responses[0];
+        assert_eq!(
+            topic.topic_id, topic_id,
+            "a response names topics as its request did"
+        );
+        assert_eq!(topic.partition_responses[0].error_code, code);
+
+        let mut request = fetch_request("", 0, 0);
+        request.topics[0].topic_id = topic_id;
+        let response = ask::<fetch::Api>(&mut wire, 17, &request);
+        let topic = &response.responses[0];
+        assert_eq!(topic.topic_id, topic_id);
+        assert_eq!(topic.partitions[0].error_code, code);
+        assert_eq!(
+            topic.partitions[0].records.0.is_empty(),
+            topic_id == unknown
+        );
+    }
+}
+
+#[test]
+fn there_are_no_coordinators_and_who_asks_is_told_so_in_each_version() {
+    let broker = Home::new().start();
+    let mut wire = broker.connect_kafka();
+    for version in 0..=6 {
+        let request = find_coordinator::Request {
+            coordinator_keys: vec!["group".into()],
+            key_type: match version {
+                0 => KEY_GROUP,
+                _ => KEY_TRANSACTION,
+            },
+            ..Default::default()
+        };
+        let response = ask::<find_coordinator::Api>(&mut wire, version, &request);
+        assert_eq!(response.coordinators.len(), 1);
+        let told = &response.coordinators[0];
+        assert_eq!(told.error_code, ErrorCode::InvalidRequest);
+        assert_eq!(
+            told.error_message.is_some(),
+            version >= 1,
+            "version {version}"
+        );
+    }
+}
+
+#[test]
+fn alter_configs_replaces_all_that_was_set() {
+    let broker = Home::new().start();
+    let mut wire = broker.connect_kafka();
+    wire.create_topic("t", 1, &[("retention.ms", "1000"), ("segment.ms", "5000")]);
+    let mut alter = |configs: &[(&str, Option<&str>)]| {
+        let configs = configs.iter().map(|(name, value)| AlterableConfig {
+            name: (*name).into(),
+            value: value.map(str::to_owned),
+        });
+        let request = alter_configs::Request {
+            resources: vec![AlterConfigsResource {
+                resource_type: RESOURCE_TOPIC,
+                resource_name: "t".into(),
+                configs: configs.collect(),
+            }],
+            validate_only: false,
+        };
+        let response = wire.call::<alter_configs::Api>(&request);
+        response.responses[0].error_code
+    };
+    assert_eq!(alter(&[("retention.ms", Some("2000"))]), ErrorCode::None);
+    assert_eq!(alter(&[("retention.ms", None)]), ErrorCode::InvalidConfig);
+    assert_eq!(
+        alter(&[("no.such.config", Some("1"))]),
+        ErrorCode::InvalidConfig
+    );
+    let twice = [("segment.ms", Some("1")), ("segment.ms", Some("2"))];
+    assert_eq!(alter(&twice), ErrorCode::InvalidRequest);
+
+    let request = describe_configs::Request {
+        resources: vec![DescribeConfigsResource {
+            resource_type: RESOURCE_TOPIC,
+            resource_name: "t".into(),
+            configuration_keys: Some(vec!["retention.ms".into(), "segment.ms".into()]),
+        }],
+        include_synonyms: false,
+        include_documentation: false,
+    };
+    let described = wire.call::<describe_configs::Api>(&request);
+    let configs = described.results[0].configs.iter();
+    let values: Vec<_> = configs
+        .map(|c| (c.name.as_str(), c.value.as_deref().unwrap()))
+        .collect();
+    assert_eq!(
+        values,
+        [("retention.ms", "2000"), ("segment.ms", "604800000")]
+    );
+}
+
+#[test]
+fn topic_partitions_are_told_page_by_page() {
+    let broker = Home::new().start();
+    let mut wire = broker.connect_kafka();
+    wire.create_topic("a", 3, &[]);
+    wire.create_topic("b", 4, &[]);
+    let mut told = Vec::new();
+    let mut request = describe_topic_partitions::Request {
+        response_partition_limit: 2,
+        ..Default::default()
+    };
+    for _ in 0..10 {
+        let response = wire.call::<describe_topic_partitions::Api>(&request);
+        let mut page = 0;
+        for topic in &response.topics {
+            assert_eq!(topic.error_code, ErrorCode::None);
+            page += topic.partitions.len();
+            let name = topic.name.clone().unwrap();
+            let partitions = topic.partitions.iter();
+            told.extend(partitions.map(|p| (name.clone(), p.partition_index)));
+        }
+        assert!(page <= 2, "{page} partitions in one answer");
+        request.cursor = response.next_cursor;
+        if request.cursor.is_none() {
+            break;
+        }
+    }
+    let all = (0..3)
+        .map(|p| ("a".to_owned(), p))
+        .chain((0..4).map(|p| ("b".to_owned(), p)));
+    assert_eq!(told, all.collect::<Vec<_>>());
+
+    let missing = describe_topic_partitions::Request {
+        topics: ["b", "no-such-topic", "a/b"]
+            .map(|name| TopicRequest { name: name.into() })
+            .into(),
+        ..Default::default()
+    };
+    let response = wire.call::<describe_topic_partitions::Api>(&missing);
+    let codes: Vec<ErrorCode> = response.topics.iter().map(|t| t.error_code).collect();
+    let (invalid, none) = (ErrorCode::InvalidTopicException, ErrorCode::None);
+    assert_eq!(codes, [invalid, none, ErrorCode::UnknownTopicOrPartition]);
+}
+
+#[test]
+fn log_dirs_tell_the_size_of_each_log() {
+    let home = Home::new();
+    let broker = home.start();
+    let mut wire = broker.connect_kafka();
+    wire.create_topic("t", 2, &[]);
+    wire.append("t", &["a value of some bytes"]);
+    let mut sizes = |topics| {
+        let request = describe_log_dirs::Request { topics };
+        let mut response = wire.call::<describe_log_dirs::Api>(&request);
+        let dir = response.results.remove(0);
+        assert_eq!(dir.error_code, ErrorCode::None);
+        assert!(dir.log_dir.starts_with('/'), "{}", dir.log_dir);
+        let topics = dir.topics.into_iter();
+        let sizes = topics.flat_map(|topic| {
+            topic
+                .partitions
+                .into_iter()
+                .map(move |p| (topic.name.clone(), p.partition_index, p.partition_size > 0))
+        });
+        sizes.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        sizes(None),
+        [("t".to_owned(), 0, true), ("t".to_owned(), 1, false)]
+    );
+    let one = DescribableLogDirTopic {
+        topic: "t".into(),
+        partitions: vec![1, 7],
+    };
+    assert_eq!(sizes(Some(vec![one])), [("t".to_owned(), 1, false)]);
+}
+
+#[test]
+fn a_leader_epoch_ends_where_the_next_one_began() {
+    let home = Home::new();
+    let broker = home.start();
+    let mut wire = broker.connect_kafka();
+    wire.create_topic("t", 1, &[]);
+    wire.append("t", &["a", "b"]);
+    let mut end = |current: i32, asked: i32| {
+        let request = offset_for_leader_epoch::Request {
+            topics: vec![OffsetForLeaderTopic {
+                topic: "t".into(),
+                partitions: vec![OffsetForLeaderPartition {
+                    partition: 0,
+                    current_leader_epoch: LeaderEpoch(current),
+                    leader_epoch: LeaderEpoch(asked),
+                }],
+            }],
+            ..Default::default()
+        };
+        let response = wire.call::<offset_for_leader_epoch::Api>(&request);
+        let end = &response.topics[0].partitions[0];
+        (end.error_code, end.leader_epoch.0, end.end_offset)
+    };
+    assert_eq!(end(-1, 0), (ErrorCode::None, 0, Offset(2)));
+    assert_eq!(
+        end(-1, 5),
+        (ErrorCode::None, -1, Offset::NONE),
+        "nobody knows it"
+    );
+    assert_eq!(end(-1, -1), (ErrorCode::None, -1, Offset::NONE));
+    assert_eq!(end(9, 0).0, ErrorCode::UnknownLeaderEpoch);
+}
+
+#[test]
+fn who_asks_what_may_be_done_is_told_everything() {
+    let broker = Home::new().start();
+    let mut wire = broker.connect_kafka();
+    wire.create_topic("t", 1, &[]);
+    // What Kafka 4.3.1 answers without an authorizer.
+    const ALL_OF_A_TOPIC: i32 = 3576;
+    const ALL_OF_A_CLUSTER: i32 = 8096;
+    let request = metadata::Request {
+        topics: None,
+        include_topic_authorized_operations: true,
+        include_cluster_authorized_operations: true,
+        ..Default::default()
+    };
+    let response = ask::<metadata::Api>(&mut wire, 10, &request);
+    assert_eq!(
+        response.topics[0].topic_authorized_operations,
+        ALL_OF_A_TOPIC
+    );
+    assert_eq!(response.cluster_authorized_operations, ALL_OF_A_CLUSTER);
+    let unasked = wire.call::<metadata::Api>(&metadata::Request::default());
+    assert_eq!(unasked.cluster_authorized_operations, i32::MIN);
+
+    let request = describe_cluster::Request {
+        include_cluster_authorized_operations: true,
+        ..Default::default()
+    };
+    let cluster = wire.call::<describe_cluster::Api>(&request);
+    assert_eq!(cluster.cluster_authorized_operations, ALL_OF_A_CLUSTER);
+    assert_eq!(cluster.controller_id, BrokerId(1));
+    let controllers = describe_cluster::Request {
+        endpoint_type: 2,
+        ..Default::default()
+    };
+    let cluster = wire.call::<describe_cluster::Api>(&controllers);
+    assert_eq!(cluster.error_code, ErrorCode::MismatchedEndpointType);
+}
