@@ -1,5 +1,5 @@
-//! `docs/PROTOCOL.md` says what the code does: its tables of fields and error codes are made from
-//! the structs themselves, and this test fails when they differ.
+//! `docs/PROTOCOL.md` and `docs/KAFKA.md` say what the code does: their tables of fields, error codes,
+//! APIs and topic configs are made from the code itself, and these tests fail when they differ.
 //!
 //! `KLAMM_UPDATE_DOCS=1 cargo test --test protocol_doc` writes them anew.
 
@@ -8,7 +8,9 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+use klamm::engine::metadata::TOPIC_CONFIG_KEYS;
 use klamm::model::ErrorCode;
+use klamm::protocol::ApiKey;
 
 /// A struct as its source declares it.
 #[derive(Debug, Clone)]
@@ -213,6 +215,28 @@ fn error_codes() -> String {
     out
 }
 
+fn kafka_apis() -> String {
+    let mut out = String::from("| API | key | versions |\n|---|---|---|\n");
+    for api in ApiKey::ALL {
+        if let Some(versions) = api.kafka_versions() {
+            let (from, to) = versions.into_inner();
+            writeln!(out, "| {} | {} | {from} to {to} |", api.name(), *api as i16).unwrap();
+        }
+    }
+    out.push('\n');
+    out
+}
+
+fn topic_configs() -> String {
+    let mut out = String::from("| name | default | the broker's name | |\n|---|---|---|---|\n");
+    for key in TOPIC_CONFIG_KEYS {
+        let (name, default, broker, doc) = (key.name, key.default, key.broker_synonym, key.doc);
+        writeln!(out, "| `{name}` | {default} | `{broker}` | {doc} |").unwrap();
+    }
+    out.push('\n');
+    out
+}
+
 /// Puts `made` between the markers of `section`.
 fn replace(document: &str, section: &str, made: &str) -> String {
     let begin = format!("<!-- {section}: made by tests/protocol_doc.rs -->\n");
@@ -229,8 +253,21 @@ fn the_document_has_the_fields_and_error_codes_of_the_code() {
     let document = read("docs/PROTOCOL.md");
     let made = replace(&document, "fields", &fields());
     let made = replace(&made, "error codes", &error_codes());
+    hold("docs/PROTOCOL.md", &document, &made);
+}
+
+#[test]
+fn the_document_for_kafkas_clients_has_the_apis_and_topic_configs_of_the_code() {
+    let document = read("docs/KAFKA.md");
+    let made = replace(&document, "apis", &kafka_apis());
+    let made = replace(&made, "topic configs", &topic_configs());
+    hold("docs/KAFKA.md", &document, &made);
+}
+
+/// The document is as it was made, or is written so where that is asked for.
+fn hold(path: &str, document: &str, made: &str) {
     if std::env::var_os("KLAMM_UPDATE_DOCS").is_some() {
-        fs::write(root().join("docs/PROTOCOL.md"), &made).unwrap();
+        fs::write(root().join(path), made).unwrap();
         return;
     }
     for (line, (is, should)) in document.lines().zip(made.lines()).enumerate() {

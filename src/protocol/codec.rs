@@ -18,12 +18,10 @@ use super::records::with_frame;
 use super::scan::{scan, Payload, ScanError, DEPTH_MAX, REQUEST_VALUES_MAX, RESPONSE_VALUES_MAX};
 use super::sink::Sink;
 use super::{api_versions, path, Api, ApiKey, Request, Response};
-use crate::model::ErrorCode;
+use crate::model::{cut_message, ErrorCode};
 
 /// The longest client id; a longer one is refused.
 pub const CLIENT_ID_BYTES_MAX: usize = 255;
-/// The longest error message that a response carries; the rest is cut.
-pub const ERROR_MESSAGE_BYTES_MAX: usize = 1024;
 
 const REQUEST_FIELDS: u32 = 5;
 const RESPONSE_FIELDS: u32 = 4;
@@ -61,7 +59,7 @@ impl RequestError {
         let greeting = self.api_key == Some(ApiKey::ApiVersions as i16);
         if greeting && self.code == ErrorCode::UnsupportedVersion {
             let body = api_versions::Response::of_message_pack(String::new(), self.code);
-            let message = Some(cut(&self.message));
+            let message = Some(cut_message(&self.message));
             return write_message(&(correlation_id, self.code, message, body)).ok();
         }
         Some(encode_error(correlation_id, self.code, &self.message))
@@ -120,7 +118,7 @@ pub fn encode_response(correlation_id: i32, response: &Response) -> Result<Segme
 
 /// Encodes an error that concerns the request as a whole.
 pub fn encode_error(correlation_id: i32, code: ErrorCode, message: &str) -> Segments {
-    let message = Some(cut(message));
+    let message = Some(cut_message(message));
     // Three scalars and a short string always have a wire form.
     write_message(&(correlation_id, code, message, ())).unwrap_or_default()
 }
@@ -263,15 +261,6 @@ fn read_optional_str<'a>(
     let (text, rest) = at.split_at_checked(len).ok_or(field)?;
     *at = rest;
     std::str::from_utf8(text).map(Some).map_err(|_| field)
-}
-
-/// The longest start of `message` that a response may carry.
-fn cut(message: &str) -> &str {
-    let mut end = message.len().min(ERROR_MESSAGE_BYTES_MAX);
-    while !message.is_char_boundary(end) {
-        end -= 1;
-    }
-    &message[..end]
 }
 
 /// Writes a message and its length; announced payloads become pieces of their own.

@@ -10,7 +10,7 @@ use klamm::protocol::incremental_alter_configs::{
 use klamm::protocol::{api_versions, create_topics, describe_cluster, metadata, ApiKey};
 
 use crate::calls::create_request;
-use crate::harness::Home;
+use crate::harness::{Home, BOTH};
 use crate::load::until;
 use crate::wire::{greeting, Wire};
 
@@ -81,158 +81,170 @@ fn a_greeting_is_answered_with_every_api_and_the_cluster() {
 
 #[test]
 fn topics_are_created_described_and_deleted_and_outlive_the_process() {
-    let home = Home::new();
-    let broker = home.start();
-    let mut wire = broker.connect();
-    wire.create_topic("orders", 3, &[("retention.ms", "5000")]);
-    wire.create_topic("others", 1, &[]);
-    let again = wire.try_create_topic("orders", 1, &[]);
-    assert_eq!(again.error_code, ErrorCode::TopicAlreadyExists);
-    let id = wire.topic("orders").topic_id;
-    broker.stop();
+    for encoding in BOTH {
+        let home = Home::new();
+        let broker = home.start();
+        let mut wire = broker.connect_as(encoding);
+        wire.create_topic("orders", 3, &[("retention.ms", "5000")]);
+        wire.create_topic("others", 1, &[]);
+        let again = wire.try_create_topic("orders", 1, &[]);
+        assert_eq!(again.error_code, ErrorCode::TopicAlreadyExists);
+        let id = wire.topic("orders").topic_id;
+        broker.stop();
 
-    let broker = home.start();
-    let mut wire = broker.connect();
-    let topic = wire.topic("orders");
-    assert_eq!((topic.topic_id, topic.partitions.len()), (id, 3));
-    assert!(topic.partitions.iter().all(|p| p.leader_id == BrokerId(1)));
-    assert_eq!(
-        config(&mut wire, "orders", "retention.ms").as_deref(),
-        Some("5000")
-    );
-    assert_eq!(wire.delete_topic("orders"), ErrorCode::None);
-    assert_eq!(
-        wire.delete_topic("orders"),
-        ErrorCode::UnknownTopicOrPartition
-    );
-    broker.kill();
+        let broker = home.start();
+        let mut wire = broker.connect_as(encoding);
+        let topic = wire.topic("orders");
+        assert_eq!((topic.topic_id, topic.partitions.len()), (id, 3));
+        assert!(topic.partitions.iter().all(|p| p.leader_id == BrokerId(1)));
+        assert_eq!(
+            config(&mut wire, "orders", "retention.ms").as_deref(),
+            Some("5000")
+        );
+        assert_eq!(wire.delete_topic("orders"), ErrorCode::None);
+        assert_eq!(
+            wire.delete_topic("orders"),
+            ErrorCode::UnknownTopicOrPartition
+        );
+        broker.kill();
 
-    let broker = home.start();
-    let mut wire = broker.connect();
-    assert_eq!(
-        wire.topic("orders").error_code,
-        ErrorCode::UnknownTopicOrPartition
-    );
-    assert_eq!(wire.topic("others").error_code, ErrorCode::None);
+        let broker = home.start();
+        let mut wire = broker.connect_as(encoding);
+        assert_eq!(
+            wire.topic("orders").error_code,
+            ErrorCode::UnknownTopicOrPartition
+        );
+        assert_eq!(wire.topic("others").error_code, ErrorCode::None);
+    }
 }
 
 #[test]
 fn the_data_of_a_topic_goes_with_it_and_no_other() {
-    let home = Home::new();
-    let broker = home.start();
-    let mut wire = broker.connect();
-    wire.create_topic("orders", 5, &[]);
-    wire.create_topic("others", 2, &[]);
-    wire.append("orders", &["a"]);
-    wire.append("others", &["b"]);
-    let kept = wire.topic("others").topic_id.to_string();
-    let dirs = || -> Vec<String> {
-        let entries = std::fs::read_dir(home.data().join("logs")).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        names.collect()
-    };
-    assert_eq!(dirs().len(), 7);
-    assert_eq!(wire.delete_topic("orders"), ErrorCode::None);
-    until("the data of the topic is gone", || dirs().len() == 2);
-    assert!(dirs().iter().all(|name| name.starts_with(&kept)));
-    assert_eq!(wire.read_all("others", 0), [(0, b"b".to_vec())]);
+    for encoding in BOTH {
+        let home = Home::new();
+        let broker = home.start();
+        let mut wire = broker.connect_as(encoding);
+        wire.create_topic("orders", 5, &[]);
+        wire.create_topic("others", 2, &[]);
+        wire.append("orders", &["a"]);
+        wire.append("others", &["b"]);
+        let kept = wire.topic("others").topic_id.to_string();
+        let dirs = || -> Vec<String> {
+            let entries = std::fs::read_dir(home.data().join("logs")).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.collect()
+        };
+        assert_eq!(dirs().len(), 7);
+        assert_eq!(wire.delete_topic("orders"), ErrorCode::None);
+        until("the data of the topic is gone", || dirs().len() == 2);
+        assert!(dirs().iter().all(|name| name.starts_with(&kept)));
+        assert_eq!(wire.read_all("others", 0), [(0, b"b".to_vec())]);
+    }
 }
 
 #[test]
 fn validate_only_checks_and_changes_nothing() {
-    let broker = Home::new().start();
-    let mut wire = broker.connect();
-    let request = create_topics::Request {
-        validate_only: true,
-        ..create_request("orders", 1, &[])
-    };
-    let response = wire.call::<create_topics::Api>(&request);
-    assert_eq!(response.topics[0].error_code, ErrorCode::None);
-    assert_eq!(
-        wire.topic("orders").error_code,
-        ErrorCode::UnknownTopicOrPartition
-    );
+    for encoding in BOTH {
+        let broker = Home::new().start();
+        let mut wire = broker.connect_as(encoding);
+        let request = create_topics::Request {
+            validate_only: true,
+            ..create_request("orders", 1, &[])
+        };
+        let response = wire.call::<create_topics::Api>(&request);
+        assert_eq!(response.topics[0].error_code, ErrorCode::None);
+        assert_eq!(
+            wire.topic("orders").error_code,
+            ErrorCode::UnknownTopicOrPartition
+        );
+    }
 }
 
 #[test]
 fn asking_for_a_topic_creates_it_only_where_asker_and_config_want_it() {
-    let home = Home::new().with("topics.num_partitions", 2);
-    let broker = home.start();
-    let mut wire = broker.connect();
-    let ask = |wire: &mut Wire, name: &str| {
-        let request = metadata::Request {
-            topics: Some(vec![metadata::MetadataRequestTopic {
-                topic_id: Default::default(),
-                name: Some(name.into()),
-            }]),
-            allow_auto_topic_creation: true,
-            ..Default::default()
+    for encoding in BOTH {
+        let home = Home::new().with("topics.num_partitions", 2);
+        let broker = home.start();
+        let mut wire = broker.connect_as(encoding);
+        let ask = |wire: &mut Wire, name: &str| {
+            let request = metadata::Request {
+                topics: Some(vec![metadata::MetadataRequestTopic {
+                    topic_id: Default::default(),
+                    name: Some(name.into()),
+                }]),
+                allow_auto_topic_creation: true,
+                ..Default::default()
+            };
+            wire.call::<metadata::Api>(&request).topics[0].clone()
         };
-        wire.call::<metadata::Api>(&request).topics[0].clone()
-    };
-    let topic = ask(&mut wire, "orders");
-    assert_eq!(
-        (topic.error_code, topic.partitions.len()),
-        (ErrorCode::None, 2)
-    );
-    wire.append("orders", &["at once"]);
-    assert_eq!(
-        ask(&mut wire, "no/name").error_code,
-        ErrorCode::InvalidTopicException
-    );
-    broker.stop();
-    let broker = home.with("topics.auto_create_topics_enable", false).start();
-    let unknown = ask(&mut broker.connect(), "others");
-    assert_eq!(unknown.error_code, ErrorCode::UnknownTopicOrPartition);
+        let topic = ask(&mut wire, "orders");
+        assert_eq!(
+            (topic.error_code, topic.partitions.len()),
+            (ErrorCode::None, 2)
+        );
+        wire.append("orders", &["at once"]);
+        assert_eq!(
+            ask(&mut wire, "no/name").error_code,
+            ErrorCode::InvalidTopicException
+        );
+        broker.stop();
+        let broker = home.with("topics.auto_create_topics_enable", false).start();
+        let unknown = ask(&mut broker.connect_as(encoding), "others");
+        assert_eq!(unknown.error_code, ErrorCode::UnknownTopicOrPartition);
+    }
 }
 
 #[test]
 fn a_changed_config_acts_at_once() {
-    let broker = Home::new().start();
-    let mut wire = broker.connect();
-    wire.create_topic("orders", 1, &[]);
-    wire.append("orders", &[[0; 200]]);
-    let set = |wire: &mut Wire, value| {
-        alter(
-            wire,
+    for encoding in BOTH {
+        let broker = Home::new().start();
+        let mut wire = broker.connect_as(encoding);
+        wire.create_topic("orders", 1, &[]);
+        wire.append("orders", &[[0; 200]]);
+        let set = |wire: &mut Wire, value| {
+            alter(
+                wire,
+                "orders",
+                "max.message.bytes",
+                AlterConfigOp::Set,
+                Some(value),
+            )
+        };
+        assert_eq!(set(&mut wire, "100"), ErrorCode::None);
+        assert_eq!(
+            config(&mut wire, "orders", "max.message.bytes").as_deref(),
+            Some("100")
+        );
+        let refused = wire.produce("orders", 0, 1, crate::batches::batch(&[[0; 200]]));
+        assert_eq!(refused.error_code, ErrorCode::MessageTooLarge);
+        assert_eq!(set(&mut wire, "many"), ErrorCode::InvalidConfig);
+        let deleted = alter(
+            &mut wire,
             "orders",
             "max.message.bytes",
-            AlterConfigOp::Set,
-            Some(value),
-        )
-    };
-    assert_eq!(set(&mut wire, "100"), ErrorCode::None);
-    assert_eq!(
-        config(&mut wire, "orders", "max.message.bytes").as_deref(),
-        Some("100")
-    );
-    let refused = wire.produce("orders", 0, 1, crate::batches::batch(&[[0; 200]]));
-    assert_eq!(refused.error_code, ErrorCode::MessageTooLarge);
-    assert_eq!(set(&mut wire, "many"), ErrorCode::InvalidConfig);
-    let deleted = alter(
-        &mut wire,
-        "orders",
-        "max.message.bytes",
-        AlterConfigOp::Delete,
-        None,
-    );
-    assert_eq!(deleted, ErrorCode::None);
-    wire.append("orders", &[[0; 200]]);
+            AlterConfigOp::Delete,
+            None,
+        );
+        assert_eq!(deleted, ErrorCode::None);
+        wire.append("orders", &[[0; 200]]);
+    }
 }
 
 #[test]
 fn partitions_are_added_and_never_taken_away() {
-    let broker = Home::new().start();
-    let mut wire = broker.connect();
-    wire.create_topic("orders", 2, &[]);
-    assert_eq!(partition_count(&mut wire, "orders", 4), ErrorCode::None);
-    assert_eq!(wire.topic("orders").partitions.len(), 4);
-    assert_eq!(
-        partition_count(&mut wire, "orders", 3),
-        ErrorCode::InvalidPartitions
-    );
-    let unknown = partition_count(&mut wire, "others", 3);
-    assert_eq!(unknown, ErrorCode::UnknownTopicOrPartition);
+    for encoding in BOTH {
+        let broker = Home::new().start();
+        let mut wire = broker.connect_as(encoding);
+        wire.create_topic("orders", 2, &[]);
+        assert_eq!(partition_count(&mut wire, "orders", 4), ErrorCode::None);
+        assert_eq!(wire.topic("orders").partitions.len(), 4);
+        assert_eq!(
+            partition_count(&mut wire, "orders", 3),
+            ErrorCode::InvalidPartitions
+        );
+        let unknown = partition_count(&mut wire, "others", 3);
+        assert_eq!(unknown, ErrorCode::UnknownTopicOrPartition);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use klamm::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP, MAX_TI
 
 use crate::batches::{batch, noise, records, split, timed};
 use crate::calls::{fetch_request, only_partition, ACKS_ALL};
-use crate::harness::{Home, WAIT_MAX};
+use crate::harness::{Home, BOTH, WAIT_MAX};
 use crate::wire::Wire;
 
 /// Longer than a test may take: whoever is answered was woken.
@@ -56,64 +56,70 @@ fn delete_before(wire: &mut Wire, topic: &str, offset: i64) -> (ErrorCode, Offse
 
 #[test]
 fn an_offset_within_a_batch_is_answered_with_the_whole_batch() {
-    let broker = Home::new().start();
-    let mut wire = broker.connect();
-    wire.create_topic("orders", 1, &[]);
-    wire.append("orders", &["a", "b"]);
-    wire.append("orders", &["c", "d", "e"]);
-    wire.append("orders", &["f"]);
-    let data = wire.fetch("orders", 0, 3);
-    let offsets: Vec<_> = records(&data.records.0).iter().map(|(at, _)| *at).collect();
-    assert_eq!(offsets, [2, 3, 4, 5]);
+    for encoding in BOTH {
+        let broker = Home::new().start();
+        let mut wire = broker.connect_as(encoding);
+        wire.create_topic("orders", 1, &[]);
+        wire.append("orders", &["a", "b"]);
+        wire.append("orders", &["c", "d", "e"]);
+        wire.append("orders", &["f"]);
+        let data = wire.fetch("orders", 0, 3);
+        let offsets: Vec<_> = records(&data.records.0).iter().map(|(at, _)| *at).collect();
+        assert_eq!(offsets, [2, 3, 4, 5]);
+    }
 }
 
 #[test]
 fn sizes_are_kept_but_the_first_batch_comes_whole() {
-    let broker = Home::new().start();
-    let mut wire = broker.connect();
-    wire.create_topic("orders", 1, &[]);
-    for _ in 0..3 {
-        wire.append("orders", &[noise(10_000)]);
-    }
-    let size = batch(&[noise(10_000)]).len() as i32;
-    for (max_bytes, partition_max_bytes, batches) in [
-        (1, i32::MAX, 1),
-        (i32::MAX, 1, 1),
-        (0, 0, 1),
-        (2 * size + 1, i32::MAX, 2),
-        (i32::MAX, 2 * size + 1, 2),
-        (i32::MAX, i32::MAX, 3),
-    ] {
-        let mut request = fetch_request("orders", 0, 0);
-        request.max_bytes = max_bytes;
-        request.topics[0].partitions[0].partition_max_bytes = partition_max_bytes;
-        let data = only_partition(wire.call::<api::Api>(&request));
-        let read = split(&data.records.0).len();
-        assert_eq!(
-            read, batches,
-            "max_bytes {max_bytes}, {partition_max_bytes}"
-        );
+    for encoding in BOTH {
+        let broker = Home::new().start();
+        let mut wire = broker.connect_as(encoding);
+        wire.create_topic("orders", 1, &[]);
+        for _ in 0..3 {
+            wire.append("orders", &[noise(10_000)]);
+        }
+        let size = batch(&[noise(10_000)]).len() as i32;
+        for (max_bytes, partition_max_bytes, batches) in [
+            (1, i32::MAX, 1),
+            (i32::MAX, 1, 1),
+            (0, 0, 1),
+            (2 * size + 1, i32::MAX, 2),
+            (i32::MAX, 2 * size + 1, 2),
+            (i32::MAX, i32::MAX, 3),
+        ] {
+            let mut request = fetch_request("orders", 0, 0);
+            request.max_bytes = max_bytes;
+            request.topics[0].partitions[0].partition_max_bytes = partition_max_bytes;
+            let data = only_partition(wire.call::<api::Api>(&request));
+            let read = split(&data.records.0).len();
+            assert_eq!(
+                read, batches,
+                "max_bytes {max_bytes}, {partition_max_bytes}"
+            );
+        }
     }
 }
 
 #[test]
 fn the_bytes_of_a_fetch_are_shared_by_its_partitions() {
-    let broker = Home::new().start();
-    let mut wire = broker.connect();
-    wire.create_topic("orders", 2, &[]);
-    for partition in 0..2 {
-        let sent = batch(&[noise(10_000)]);
-        wire.produce("orders", partition, ACKS_ALL, sent);
+    for encoding in BOTH {
+        let broker = Home::new().start();
+        let mut wire = broker.connect_as(encoding);
+        wire.create_topic("orders", 2, &[]);
+        for partition in 0..2 {
+            let sent = batch(&[noise(10_000)]);
+            wire.produce("orders", partition, ACKS_ALL, sent);
+        }
+        let mut request = fetch_request("orders", 0, 0);
+        request.max_bytes = 15_000;
+        let mut second = request.topics[0].partitions[0].clone();
+        second.partition = 1;
+        request.topics[0].partitions.push(second);
+        let response = wire.call::<api::Api>(&request);
+        let sizes = |p: &api::PartitionData| !p.records.0.is_empty();
+        let full: Vec<_> = response.responses[0].partitions.iter().map(sizes).collect();
+        assert_eq!(full, [true, false]);
     }
-    let mut request = fetch_request("orders", 0, 0);
-    request.max_bytes = 15_000;
-    let mut second = request.topics[0].partitions[0].clone();
-    second.partition = 1;
-    request.topics[0].partitions.push(second);
-    let response = wire.call::<api::Api>(&request);
-    let sizes = |p: &api::PartitionData| !p.records.0.is_empty();
-    let full: Vec<_> = response.responses[0].partitions.iter().map(sizes).collect();
-    assert_eq!(full, [true, false]);
 }
 
 #[test]
@@ -150,120 +156,130 @@ fn min_bytes_are_waited_for_over_several_appends() {
 
 #[test]
 fn a_long_poll_ends_with_its_time() {
-    let broker = Home::new().start();
-    let mut wire = broker.connect();
-    wire.create_topic("orders", 1, &[]);
-    let request = api::Request {
-        max_wait_ms: 50,
-        ..long_poll("orders", 0, 1)
-    };
-    let began = std::time::Instant::now();
-    let data = only_partition(wire.call::<api::Api>(&request));
-    assert!(began.elapsed().as_millis() >= 50);
-    assert_eq!(data.error_code, ErrorCode::None);
-    assert!(data.records.0.is_empty());
+    for encoding in BOTH {
+        let broker = Home::new().start();
+        let mut wire = broker.connect_as(encoding);
+        wire.create_topic("orders", 1, &[]);
+        let request = api::Request {
+            max_wait_ms: 50,
+            ..long_poll("orders", 0, 1)
+        };
+        let began = std::time::Instant::now();
+        let data = only_partition(wire.call::<api::Api>(&request));
+        assert!(began.elapsed().as_millis() >= 50);
+        assert_eq!(data.error_code, ErrorCode::None);
+        assert!(data.records.0.is_empty());
+    }
 }
 
 #[test]
 fn offsets_that_are_not_there_are_out_of_range() {
-    let broker = Home::new().start();
-    let mut wire = broker.connect();
-    wire.create_topic("orders", 1, &[]);
-    wire.append("orders", &["a", "b", "c"]);
-    for offset in [-5, -1, 4, i64::MAX, i64::MIN] {
-        let data = wire.fetch("orders", 0, offset);
-        assert_eq!(data.error_code, ErrorCode::OffsetOutOfRange, "{offset}");
-        assert!(data.records.0.is_empty());
+    for encoding in BOTH {
+        let broker = Home::new().start();
+        let mut wire = broker.connect_as(encoding);
+        wire.create_topic("orders", 1, &[]);
+        wire.append("orders", &["a", "b", "c"]);
+        for offset in [-5, -1, 4, i64::MAX, i64::MIN] {
+            let data = wire.fetch("orders", 0, offset);
+            assert_eq!(data.error_code, ErrorCode::OffsetOutOfRange, "{offset}");
+            assert!(data.records.0.is_empty());
+        }
+        assert_eq!(wire.fetch("orders", 0, 3).error_code, ErrorCode::None);
     }
-    assert_eq!(wire.fetch("orders", 0, 3).error_code, ErrorCode::None);
 }
 
 #[test]
 fn start_end_times_and_the_largest_time_have_their_offsets() {
-    let broker = Home::new().start();
-    let mut wire = broker.connect();
-    wire.create_topic("orders", 1, &[]);
-    for at in [LATEST_TIMESTAMP, EARLIEST_TIMESTAMP] {
-        assert_eq!(wire.offset_at("orders", at).offset, Offset(0));
-    }
-    assert_eq!(wire.offset_at("orders", MAX_TIMESTAMP).offset, Offset::NONE);
-    let now = Timestamp::now().0;
-    let sent = timed(&[(now - 50, "a"), (now - 30, "b"), (now - 40, "c")]);
-    wire.produce("orders", 0, ACKS_ALL, sent);
-    let sent = timed(&[(now - 20, "d"), (now - 10, "e")]);
-    wire.produce("orders", 0, ACKS_ALL, sent);
-    for (at, offset, timestamp) in [
-        (LATEST_TIMESTAMP.0, 5, -1),
-        (EARLIEST_TIMESTAMP.0, 0, -1),
-        (MAX_TIMESTAMP.0, 4, now - 10),
-        (0, 0, now - 50),
-        (now - 45, 1, now - 30),
-        (now - 25, 3, now - 20),
-        (now - 10, 4, now - 10),
-        (now, -1, -1),
-    ] {
-        let found = wire.offset_at("orders", Timestamp(at));
-        assert_eq!(found.error_code, ErrorCode::None);
-        let found = (found.offset.0, found.timestamp.0);
-        assert_eq!(found, (offset, timestamp), "at {}", at - now);
+    for encoding in BOTH {
+        let broker = Home::new().start();
+        let mut wire = broker.connect_as(encoding);
+        wire.create_topic("orders", 1, &[]);
+        for at in [LATEST_TIMESTAMP, EARLIEST_TIMESTAMP] {
+            assert_eq!(wire.offset_at("orders", at).offset, Offset(0));
+        }
+        assert_eq!(wire.offset_at("orders", MAX_TIMESTAMP).offset, Offset::NONE);
+        let now = Timestamp::now().0;
+        let sent = timed(&[(now - 50, "a"), (now - 30, "b"), (now - 40, "c")]);
+        wire.produce("orders", 0, ACKS_ALL, sent);
+        let sent = timed(&[(now - 20, "d"), (now - 10, "e")]);
+        wire.produce("orders", 0, ACKS_ALL, sent);
+        for (at, offset, timestamp) in [
+            (LATEST_TIMESTAMP.0, 5, -1),
+            (EARLIEST_TIMESTAMP.0, 0, -1),
+            (MAX_TIMESTAMP.0, 4, now - 10),
+            (0, 0, now - 50),
+            (now - 45, 1, now - 30),
+            (now - 25, 3, now - 20),
+            (now - 10, 4, now - 10),
+            (now, -1, -1),
+        ] {
+            let found = wire.offset_at("orders", Timestamp(at));
+            assert_eq!(found.error_code, ErrorCode::None);
+            let found = (found.offset.0, found.timestamp.0);
+            assert_eq!(found, (offset, timestamp), "at {}", at - now);
+        }
     }
 }
 
 #[test]
 fn deleted_records_are_gone_also_after_a_kill() {
-    let home = Home::new();
-    let broker = home.start();
-    let mut wire = broker.connect();
-    wire.create_topic("orders", 1, &[]);
-    wire.append("orders", &["a", "b"]);
-    wire.append("orders", &["c", "d"]);
-    assert_eq!(
-        delete_before(&mut wire, "orders", 5).0,
-        ErrorCode::OffsetOutOfRange
-    );
-    assert_eq!(
-        delete_before(&mut wire, "orders", -2).0,
-        ErrorCode::OffsetOutOfRange
-    );
-    assert_eq!(
-        delete_before(&mut wire, "orders", 3),
-        (ErrorCode::None, Offset(3))
-    );
-    assert_eq!(
-        delete_before(&mut wire, "orders", 1),
-        (ErrorCode::None, Offset(3))
-    );
-    broker.kill();
-    let broker = home.start();
-    let mut wire = broker.connect();
-    let data = wire.fetch("orders", 0, 2);
-    assert_eq!(data.error_code, ErrorCode::OffsetOutOfRange);
-    assert_eq!(data.log_start_offset, Offset(3));
-    assert_eq!(
-        wire.offset_at("orders", EARLIEST_TIMESTAMP).offset,
-        Offset(3)
-    );
-    assert_eq!(wire.fetch("orders", 0, 3).error_code, ErrorCode::None);
-    assert_eq!(
-        delete_before(&mut wire, "orders", -1),
-        (ErrorCode::None, Offset(4))
-    );
+    for encoding in BOTH {
+        let home = Home::new();
+        let broker = home.start();
+        let mut wire = broker.connect_as(encoding);
+        wire.create_topic("orders", 1, &[]);
+        wire.append("orders", &["a", "b"]);
+        wire.append("orders", &["c", "d"]);
+        assert_eq!(
+            delete_before(&mut wire, "orders", 5).0,
+            ErrorCode::OffsetOutOfRange
+        );
+        assert_eq!(
+            delete_before(&mut wire, "orders", -2).0,
+            ErrorCode::OffsetOutOfRange
+        );
+        assert_eq!(
+            delete_before(&mut wire, "orders", 3),
+            (ErrorCode::None, Offset(3))
+        );
+        assert_eq!(
+            delete_before(&mut wire, "orders", 1),
+            (ErrorCode::None, Offset(3))
+        );
+        broker.kill();
+        let broker = home.start();
+        let mut wire = broker.connect_as(encoding);
+        let data = wire.fetch("orders", 0, 2);
+        assert_eq!(data.error_code, ErrorCode::OffsetOutOfRange);
+        assert_eq!(data.log_start_offset, Offset(3));
+        assert_eq!(
+            wire.offset_at("orders", EARLIEST_TIMESTAMP).offset,
+            Offset(3)
+        );
+        assert_eq!(wire.fetch("orders", 0, 3).error_code, ErrorCode::None);
+        assert_eq!(
+            delete_before(&mut wire, "orders", -1),
+            (ErrorCode::None, Offset(4))
+        );
+    }
 }
 
 #[test]
 fn a_client_with_another_leader_epoch_is_told_so() {
-    let broker = Home::new().start();
-    let mut wire = broker.connect();
-    wire.create_topic("orders", 1, &[]);
-    let epoch = wire.topic("orders").partitions[0].leader_epoch;
-    for (believed, code) in [
-        (epoch, ErrorCode::None),
-        (epoch.next(), ErrorCode::UnknownLeaderEpoch),
-    ] {
-        let mut request = fetch_request("orders", 0, 0);
-        request.topics[0].partitions[0].current_leader_epoch = believed;
-        let data = only_partition(wire.call::<api::Api>(&request));
-        assert_eq!(data.error_code, code, "{believed}");
+    for encoding in BOTH {
+        let broker = Home::new().start();
+        let mut wire = broker.connect_as(encoding);
+        wire.create_topic("orders", 1, &[]);
+        let epoch = wire.topic("orders").partitions[0].leader_epoch;
+        for (believed, code) in [
+            (epoch, ErrorCode::None),
+            (epoch.next(), ErrorCode::UnknownLeaderEpoch),
+        ] {
+            let mut request = fetch_request("orders", 0, 0);
+            request.topics[0].partitions[0].current_leader_epoch = believed;
+            let data = only_partition(wire.call::<api::Api>(&request));
+            assert_eq!(data.error_code, code, "{believed}");
+        }
     }
 }
 
@@ -314,30 +330,32 @@ fn a_topic_that_is_deleted_while_it_is_in_use_is_unknown_to_those_who_wait() {
 
 #[test]
 fn retention_by_bytes_drops_the_oldest_segments_and_keeps_offsets() {
-    let home = Home::new().with("log.retention_check_interval_ms", 20);
-    let broker = home.start();
-    let mut wire = broker.connect();
-    let configs = [("segment.bytes", "1048576"), ("retention.bytes", "2097152")];
-    wire.create_topic("orders", 1, &configs);
-    let value = noise(300_000);
-    let mut start = Offset::ZERO;
-    let mut appended = 0;
-    while start == Offset::ZERO {
-        assert!(appended < 100, "nothing is ever deleted");
-        wire.append("orders", &[&value]);
-        appended += 1;
-        start = wire.offset_at("orders", EARLIEST_TIMESTAMP).offset;
+    for encoding in BOTH {
+        let home = Home::new().with("log.retention_check_interval_ms", 20);
+        let broker = home.start();
+        let mut wire = broker.connect_as(encoding);
+        let configs = [("segment.bytes", "1048576"), ("retention.bytes", "2097152")];
+        wire.create_topic("orders", 1, &configs);
+        let value = noise(300_000);
+        let mut start = Offset::ZERO;
+        let mut appended = 0;
+        while start == Offset::ZERO {
+            assert!(appended < 100, "nothing is ever deleted");
+            wire.append("orders", &[&value]);
+            appended += 1;
+            start = wire.offset_at("orders", EARLIEST_TIMESTAMP).offset;
+        }
+        assert_eq!(
+            wire.fetch("orders", 0, 0).error_code,
+            ErrorCode::OffsetOutOfRange
+        );
+        let left = wire.read_all("orders", 0);
+        assert_eq!(left.last().unwrap().0, appended - 1);
+        assert!(left.iter().all(|(_, read)| *read == value));
+        assert!(
+            left.len() * value.len() >= 2_097_152 - value.len(),
+            "{}",
+            left.len()
+        );
     }
-    assert_eq!(
-        wire.fetch("orders", 0, 0).error_code,
-        ErrorCode::OffsetOutOfRange
-    );
-    let left = wire.read_all("orders", 0);
-    assert_eq!(left.last().unwrap().0, appended - 1);
-    assert!(left.iter().all(|(_, read)| *read == value));
-    assert!(
-        left.len() * value.len() >= 2_097_152 - value.len(),
-        "{}",
-        left.len()
-    );
 }

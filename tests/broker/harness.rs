@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{kill_process, Pid, Signal};
 use tempfile::TempDir;
 
+use klamm::protocol::Encoding;
+
 use crate::wire::Wire;
 
 /// How long a test waits for anything before it fails. Never reached when all is well.
@@ -113,6 +115,9 @@ impl Home {
     }
 }
 
+/// What holds on one listener holds on the other.
+pub const BOTH: [Encoding; 2] = [Encoding::MessagePack, Encoding::Kafka];
+
 /// A broker that listens. It is killed when it is dropped.
 pub struct Broker {
     process: Process,
@@ -127,6 +132,14 @@ impl Broker {
     /// A connection that has greeted.
     pub fn connect(&self) -> Wire {
         Wire::connect(self.address).unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
+    }
+
+    /// A connection that speaks this encoding, ready for any request.
+    pub fn connect_as(&self, encoding: Encoding) -> Wire {
+        match encoding {
+            Encoding::MessagePack => self.connect(),
+            Encoding::Kafka => self.connect_kafka(),
+        }
     }
 
     /// A connection to the Kafka listener.

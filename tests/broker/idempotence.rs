@@ -10,7 +10,7 @@ use klamm::record::{Codec, ProducerStamp};
 
 use crate::batches::{compressed, noise, stamped};
 use crate::calls::{only_result, produce_request, ACKS_ALL};
-use crate::harness::Home;
+use crate::harness::{Home, BOTH};
 use crate::wire::{frame, Wire};
 
 fn producer_id(wire: &mut Wire) -> i64 {
@@ -42,67 +42,73 @@ fn send(
 
 #[test]
 fn producer_ids_are_unique_also_after_a_kill() {
-    let home = Home::new();
-    let broker = home.start();
-    let mut seen = Vec::new();
-    let mut wire = broker.connect();
-    seen.extend((0..20).map(|_| producer_id(&mut wire)));
-    broker.kill();
-    let broker = home.start();
-    let mut wire = broker.connect();
-    seen.extend((0..20).map(|_| producer_id(&mut wire)));
-    let count = seen.len();
-    seen.sort();
-    seen.dedup();
-    assert_eq!(seen.len(), count);
+    for encoding in BOTH {
+        let home = Home::new();
+        let broker = home.start();
+        let mut seen = Vec::new();
+        let mut wire = broker.connect_as(encoding);
+        seen.extend((0..20).map(|_| producer_id(&mut wire)));
+        broker.kill();
+        let broker = home.start();
+        let mut wire = broker.connect_as(encoding);
+        seen.extend((0..20).map(|_| producer_id(&mut wire)));
+        let count = seen.len();
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), count);
+    }
 }
 
 #[test]
 fn a_batch_that_is_sent_again_is_answered_with_its_first_offset_and_appended_once() {
-    let home = Home::new();
-    let broker = home.start();
-    let mut wire = broker.connect();
-    wire.create_topic("orders", 1, &[]);
-    let id = producer_id(&mut wire);
-    for (sequence, offset) in [(0, 0), (2, 2), (4, 4)] {
-        assert_eq!(
-            send(&mut wire, id, 0, sequence),
-            (ErrorCode::None, Offset(offset))
-        );
-    }
-    assert_eq!(send(&mut wire, id, 0, 2), (ErrorCode::None, Offset(2)));
+    for encoding in BOTH {
+        let home = Home::new();
+        let broker = home.start();
+        let mut wire = broker.connect_as(encoding);
+        wire.create_topic("orders", 1, &[]);
+        let id = producer_id(&mut wire);
+        for (sequence, offset) in [(0, 0), (2, 2), (4, 4)] {
+            assert_eq!(
+                send(&mut wire, id, 0, sequence),
+                (ErrorCode::None, Offset(offset))
+            );
+        }
+        assert_eq!(send(&mut wire, id, 0, 2), (ErrorCode::None, Offset(2)));
 
-    broker.kill();
-    let broker = home.start();
-    let mut wire = broker.connect();
-    for (sequence, offset) in [(4, 4), (0, 0), (6, 6)] {
-        assert_eq!(
-            send(&mut wire, id, 0, sequence),
-            (ErrorCode::None, Offset(offset))
-        );
+        broker.kill();
+        let broker = home.start();
+        let mut wire = broker.connect_as(encoding);
+        for (sequence, offset) in [(4, 4), (0, 0), (6, 6)] {
+            assert_eq!(
+                send(&mut wire, id, 0, sequence),
+                (ErrorCode::None, Offset(offset))
+            );
+        }
+        assert_eq!(wire.read_all("orders", 0).len(), 8);
     }
-    assert_eq!(wire.read_all("orders", 0).len(), 8);
 }
 
 #[test]
 fn a_gap_and_a_stale_epoch_are_refused_before_and_after_a_kill() {
-    let home = Home::new();
-    let broker = home.start();
-    let mut wire = broker.connect();
-    wire.create_topic("orders", 1, &[]);
-    let id = producer_id(&mut wire);
-    assert_eq!(send(&mut wire, id, 1, 0).0, ErrorCode::None);
-    let refused = |wire: &mut Wire| {
-        assert_eq!(send(wire, id, 1, 4).0, ErrorCode::OutOfOrderSequenceNumber);
-        assert_eq!(send(wire, id, 0, 2).0, ErrorCode::InvalidProducerEpoch);
-    };
-    refused(&mut wire);
-    broker.kill();
-    let broker = home.start();
-    let mut wire = broker.connect();
-    refused(&mut wire);
-    assert_eq!(send(&mut wire, id, 1, 2), (ErrorCode::None, Offset(2)));
-    assert_eq!(wire.read_all("orders", 0).len(), 4);
+    for encoding in BOTH {
+        let home = Home::new();
+        let broker = home.start();
+        let mut wire = broker.connect_as(encoding);
+        wire.create_topic("orders", 1, &[]);
+        let id = producer_id(&mut wire);
+        assert_eq!(send(&mut wire, id, 1, 0).0, ErrorCode::None);
+        let refused = |wire: &mut Wire| {
+            assert_eq!(send(wire, id, 1, 4).0, ErrorCode::OutOfOrderSequenceNumber);
+            assert_eq!(send(wire, id, 0, 2).0, ErrorCode::InvalidProducerEpoch);
+        };
+        refused(&mut wire);
+        broker.kill();
+        let broker = home.start();
+        let mut wire = broker.connect_as(encoding);
+        refused(&mut wire);
+        assert_eq!(send(&mut wire, id, 1, 2), (ErrorCode::None, Offset(2)));
+        assert_eq!(wire.read_all("orders", 0).len(), 4);
+    }
 }
 
 #[test]

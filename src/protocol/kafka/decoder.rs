@@ -136,12 +136,18 @@ impl<'f> Decoder<'f> {
         Err(DecodeError::new("a varint of more than 5 bytes"))
     }
 
-    /// The length of a string: `None` for null.
+    /// The length of a string: `None` for null. A compact one is no longer than any other.
     pub fn string_length(&mut self) -> Result<Option<usize>, DecodeError> {
         let length = match self.flexible {
             true => i64::from(self.unsigned_varint()?) - 1,
             false => i64::from(i16::from_be_bytes(self.take_array()?)),
         };
+        if length > i64::from(i16::MAX) {
+            let limit = i16::MAX;
+            return Err(DecodeError::new(format_args!(
+                "the string has {length} bytes, and at most {limit} are allowed"
+            )));
+        }
         self.length(length)
     }
 

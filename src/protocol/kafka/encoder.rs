@@ -57,13 +57,13 @@ impl Encoder {
 
     /// The length of a string; `None` for null.
     pub fn put_string_length(&mut self, length: Option<usize>) {
-        match (self.flexible, length) {
-            (true, _) => self.put_compact_length(length),
-            (false, None) => self.put(&(-1i16).to_be_bytes()),
-            (false, Some(length)) => match i16::try_from(length) {
-                Ok(length) => self.put(&length.to_be_bytes()),
-                Err(_) => self.sink.fail(format!("a string of {length} bytes")),
-            },
+        match length.map(i16::try_from) {
+            Some(Err(_)) => self
+                .sink
+                .fail("a string of more than 32,767 bytes".to_owned()),
+            _ if self.flexible => self.put_compact_length(length),
+            None => self.put(&(-1i16).to_be_bytes()),
+            Some(Ok(length)) => self.put(&length.to_be_bytes()),
         }
     }
 

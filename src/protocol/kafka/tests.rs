@@ -255,6 +255,9 @@ fn lengths_and_varints_that_cannot_be_are_refused() {
     assert!(refused(8, b"\0\0\0\x01\xff\xfd\0\0\0").contains("-3"));
     assert!(refused(8, b"\0\0\0\x01\0\x01\xff\0\0\0").contains("UTF-8"));
     assert!(refused(8, b"\0\0\0\x01\xff\xff\0\0\0").contains("null"));
+    // A compact name of 32,768 bytes.
+    let long = [&b"\x02\x81\x80\x02"[..], &[b'a'; 0x8000], b"\0\0\0\0\0"].concat();
+    assert!(refused(9, &long).contains("32767"), "{}", refused(9, &long));
     // Varints of six bytes, and above 32 bits.
     assert!(refused(9, b"\xff\xff\xff\xff\xff\x01").contains("5 bytes"));
     assert!(refused(9, b"\xff\xff\xff\xff\x1f\x01").contains("2³²"));
