@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::actors::connection::Budget;
 use crate::actors::controller::ControllerHandle;
 use crate::actors::guardian::{GuardianHandle, PartitionSettings, Wards};
+use crate::actors::log_dir::LogDir;
 use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
 use crate::api::{ApiSettings, Checkers, ProducerIds, Shared};
@@ -220,6 +221,7 @@ impl Node {
             controller,
             producer_ids: ProducerIds::default(),
             fetch_sessions: Arc::default(),
+            log_dir: LogDir::new(wards.file_system.clone(), &config.node.data_dir),
             checkers: Checkers::start(cores())?,
             registry,
             stopping: CancellationToken::new(),
@@ -456,10 +458,7 @@ fn broker_defaults(config: &Config) -> Result<BrokerDefaults, Refusal> {
 
 /// What is the same for the requests of all listeners.
 fn api_settings(config: &Config, defaults: BrokerDefaults) -> ApiSettings {
-    let data_dir = &config.node.data_dir;
-    let log_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.clone());
     ApiSettings {
-        log_dir: log_dir.display().to_string(),
         auto_create_topics: config.topics.auto_create_topics_enable,
         batch_records_bytes_max: DECOMPRESSION_FACTOR_MAX * config.log.message_max_bytes,
         new_topics: NewTopicDefaults {

@@ -17,6 +17,7 @@ pub mod connection;
 pub mod controller;
 pub mod guardian;
 pub mod handle;
+pub mod log_dir;
 pub mod partition_leader;
 pub mod partitions;
 pub mod vitals;

@@ -36,9 +36,13 @@ pub fn answer(context: &ApiContext, request: Request) -> Response {
             partitions,
         }
     });
+    let space = context.log_dir.space().ok();
+    let size = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let result = DescribeLogDirsResult {
-        log_dir: context.settings.log_dir.clone(),
+        log_dir: context.log_dir.path().display().to_string(),
         topics: topics.collect(),
+        total_bytes: space.map_or(-1, |space| size(space.total_bytes)),
+        usable_bytes: space.map_or(-1, |space| size(space.usable_bytes)),
         ..Default::default()
     };
     Response {

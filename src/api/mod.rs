@@ -42,6 +42,7 @@ use tokio::sync::{watch, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::controller::ControllerHandle;
+use crate::actors::log_dir::LogDir;
 use crate::actors::partition_leader::PartitionHandle;
 use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
@@ -95,6 +96,7 @@ pub struct Shared {
     pub controller: ControllerHandle,
     pub producer_ids: ProducerIds,
     pub fetch_sessions: Arc<FetchSessions>,
+    pub log_dir: LogDir,
     pub checkers: Checkers,
     pub registry: Registry,
     /// The broker is about to stop: nobody waits for more, and no new request is taken.
@@ -103,8 +105,6 @@ pub struct Shared {
 
 /// What the config says about requests.
 pub struct ApiSettings {
-    /// Where the logs are: an absolute path.
-    pub log_dir: String,
     pub auto_create_topics: bool,
     /// The most that the records of one batch may become when they are decompressed.
     pub batch_records_bytes_max: usize,

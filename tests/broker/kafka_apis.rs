@@ -194,6 +194,7 @@ fn log_dirs_tell_the_size_of_each_log() {
         let dir = response.results.remove(0);
         assert_eq!(dir.error_code, ErrorCode::None);
         assert!(dir.log_dir.starts_with('/'), "{}", dir.log_dir);
+        assert!(dir.total_bytes > dir.usable_bytes && dir.usable_bytes > 0);
         let topics = dir.topics.into_iter();
         let sizes = topics.flat_map(|topic| {
             topic

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use self::file::FaultyFile;
 use self::inode::Inode;
 use self::names::{NameChange, Names, Node};
-use super::{File, FileSystem, Lock, Random};
+use super::{File, FileSystem, Lock, Random, Space};
 use crate::model::Timestamp;
 
 /// What was asked for to go wrong.
@@ -428,6 +428,15 @@ impl FileSystem for FaultyFs {
         state.alive()?;
         state.sync_names(|change| change.parent() == Some(dir));
         Ok(())
+    }
+
+    fn space(&self, _path: &Path) -> io::Result<Space> {
+        let state = self.state();
+        let total_bytes = state.faults.capacity_bytes.unwrap_or(u64::MAX);
+        Ok(Space {
+            total_bytes,
+            usable_bytes: total_bytes.saturating_sub(state.used_bytes()),
+        })
     }
 
     fn sync_file_system(&self, _path: &Path) -> io::Result<()> {

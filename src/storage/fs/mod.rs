@@ -61,6 +61,14 @@ pub trait File: fmt::Debug + Send + Sync {
     fn modified(&self) -> io::Result<Timestamp>;
 }
 
+/// The size of a file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    pub total_bytes: u64,
+    /// What is free of it for this process.
+    pub usable_bytes: u64,
+}
+
 /// Keeps a lock until it is dropped, or until the process ends, however it ends.
 pub trait Lock: fmt::Debug + Send + Sync {}
 
@@ -97,6 +105,9 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// Puts everything on disk that was written to the file system that holds `path` (`syncfs`),
     /// by whomever.
     fn sync_file_system(&self, path: &Path) -> io::Result<()>;
+
+    /// How much the file system that holds `path` can take.
+    fn space(&self, path: &Path) -> io::Result<Space>;
 
     /// Takes the lock that a file stands for, and makes the file when it is missing. `None` when
     /// somebody else holds it.

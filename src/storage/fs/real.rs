@@ -9,7 +9,7 @@ use std::time::UNIX_EPOCH;
 use rustix::fs::FallocateFlags;
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::{File, FileSystem, Lock};
+use super::{File, FileSystem, Lock, Space};
 use crate::model::Timestamp;
 
 /// How many slices one write takes (`IOV_MAX`).
@@ -160,6 +160,14 @@ impl FileSystem for RealFs {
     fn sync_file_system(&self, path: &Path) -> io::Result<()> {
         rustix::fs::syncfs(fs::File::open(path)?)?;
         Ok(())
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let found = rustix::fs::statvfs(path)?;
+        Ok(Space {
+            total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+            usable_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        })
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>> {
