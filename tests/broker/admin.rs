@@ -8,6 +8,7 @@ use klamm::protocol::incremental_alter_configs::{
     self, AlterConfigOp, AlterConfigsResource, AlterableConfig,
 };
 use klamm::protocol::{api_versions, create_topics, describe_cluster, metadata, ApiKey};
+use rustix::process::Signal;
 
 use crate::calls::create_request;
 use crate::harness::{Home, BOTH};
@@ -122,7 +123,7 @@ fn topics_are_created_described_and_deleted_and_outlive_the_process() {
 fn the_data_of_a_topic_goes_with_it_and_no_other() {
     for encoding in BOTH {
         let home = Home::new();
-        let broker = home.start();
+        let mut broker = home.start();
         let mut wire = broker.connect_as(encoding);
         wire.create_topic("orders", 5, &[]);
         wire.create_topic("others", 2, &[]);
@@ -139,6 +140,11 @@ fn the_data_of_a_topic_goes_with_it_and_no_other() {
         until("the data of the topic is gone", || dirs().len() == 2);
         assert!(dirs().iter().all(|name| name.starts_with(&kept)));
         assert_eq!(wire.read_all("others", 0), [(0, b"b".to_vec())]);
+        // Nothing went wrong in the eyes of the broker either.
+        broker.signal(Signal::TERM);
+        broker.wait();
+        let log = broker.log();
+        assert!(!log.contains("ERROR"), "{log}");
     }
 }
 

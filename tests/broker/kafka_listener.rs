@@ -155,10 +155,6 @@ fn what_is_no_request_ends_the_connection_but_for_a_greeting_from_the_future() {
             [header(3, 1), b"\0\0\0\x01\0\x01\xff".to_vec()].concat(),
         ),
         (
-            "18: trailing bytes",
-            [header(3, 1), b"\0\0\0\0\0".to_vec()].concat(),
-        ),
-        (
             "19: a negative length",
             [header(3, 1), b"\0\0\0\x01\xff\xfd".to_vec()].concat(),
         ),

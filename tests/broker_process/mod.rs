@@ -1,41 +1,72 @@
-//! A broker as a process of its own, for tests that need one: started on a free port with an empty
+//! A broker as a process of its own, for tests that need one: started on free ports with an empty
 //! data directory, killed when the test ends, and in between as often as the test likes.
 
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+// Each target of tests compiles this module for itself, and uses a part of it.
+#![allow(dead_code)]
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a start may take on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub struct Broker {
+    /// Where Klamm's own clients connect to.
     pub address: String,
+    /// Where Kafka's clients connect to.
+    pub kafka: String,
     directory: tempfile::TempDir,
+    settings: Vec<(String, String)>,
     process: Child,
 }
 
 impl Broker {
     pub fn start() -> Broker {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let address = free.local_addr().expect("it is bound").to_string();
-        drop(free);
+        Broker::start_with(&[])
+    }
+
+    /// Starts with these variables of the environment, `KLAMM__…`.
+    pub fn start_with(settings: &[(&str, &str)]) -> Broker {
+        let (address, kafka) = (free_address(), free_address());
+        let own = [
+            ("RUST_LOG", "warn"),
+            ("KLAMM__LISTENERS__NATIVE__BIND", &address),
+            ("KLAMM__LISTENERS__KAFKA__BIND", &kafka),
+        ];
+        let settings = own.iter().chain(settings);
+        let settings = settings.map(|(key, value)| (key.to_string(), value.to_string()));
+        let settings: Vec<_> = settings.collect();
         let directory = tempfile::tempdir().expect("a directory can be made");
-        let process = spawn(directory.path(), &address);
-        let broker = Broker {
+        let process = spawn(&directory, &settings);
+        let mut broker = Broker {
             address,
+            kafka,
             directory,
+            settings,
             process,
         };
         broker.wait();
         broker
     }
 
-    /// `kill -9`, and a new start on the same data and address.
+    /// `kill -9`, and a new start on the same data and addresses.
     pub fn kill_and_restart(&mut self) {
         self.kill();
-        self.process = spawn(self.directory.path(), &self.address);
+        self.process = spawn(&self.directory, &self.settings);
         self.wait();
+    }
+
+    /// The directories of the partitions with this number, one for each topic.
+    pub fn partition_dirs(&self, partition: i32) -> Vec<PathBuf> {
+        let logs = self.directory.path().join("data").join("logs");
+        let entries = std::fs::read_dir(logs).expect("the broker has made it");
+        let paths = entries.map(|entry| entry.expect("it can be listed").path());
+        let suffix = format!("-{partition}");
+        let is_wanted = |path: &PathBuf| path.to_string_lossy().ends_with(&suffix);
+        paths.filter(is_wanted).collect()
     }
 
     fn kill(&mut self) {
@@ -44,11 +75,15 @@ impl Broker {
         let _ = self.process.wait();
     }
 
-    fn wait(&self) {
+    fn wait(&mut self) {
         let deadline = Instant::now() + START_TIMEOUT;
-        while TcpStream::connect(&self.address).is_err() {
-            assert!(Instant::now() < deadline, "the broker doesn't listen");
-            std::thread::sleep(Duration::from_millis(10));
+        for address in [&self.address, &self.kafka] {
+            while TcpStream::connect(address).is_err() {
+                let ended = self.process.try_wait().expect("it is a child");
+                assert_eq!(ended, None, "the broker has ended");
+                assert!(Instant::now() < deadline, "the broker doesn't listen");
+                std::thread::sleep(Duration::from_millis(10));
+            }
         }
     }
 }
@@ -59,13 +94,28 @@ impl Drop for Broker {
     }
 }
 
-fn spawn(directory: &Path, address: &str) -> Child {
+/// An address that stays free while the broker that had it is gone: its port lies below those that
+/// the system deals out, above those that `tests/broker` takes, and is given to one test only.
+fn free_address() -> String {
+    const PORTS: u16 = 8_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = (std::process::id() % u32::from(PORTS)) as u16;
+    for _ in 0..PORTS {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 24_000 + first.wrapping_add(number) % PORTS;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address.to_string();
+        }
+    }
+    panic!("no port is free");
+}
+
+fn spawn(directory: &tempfile::TempDir, settings: &[(String, String)]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_klamm"))
         .arg("server")
-        .current_dir(directory)
-        .env("RUST_LOG", "warn")
-        .env("KLAMM__LISTENERS__NATIVE__BIND", address)
-        .env("KLAMM__LISTENERS__KAFKA__ENABLED", "false")
+        .current_dir(directory.path())
+        .envs(settings.iter().map(|(key, value)| (key, value)))
         .stdin(Stdio::null())
         .spawn()
         .expect("the broker starts")

@@ -452,11 +452,15 @@ impl Handler<Close> for PartitionLeader {
 
     /// Nothing else is handled until the log is closed, off the arbiter: its neighbours are closed
     /// at the same time.
-    fn handle(&mut self, Close(closing): Close, context: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Close(closing): Close, _: &mut Self::Context) -> Self::Result {
         self.life_line.release();
         if closing == Closing::Discard {
-            context.stop();
-            return AtomicResponse::new(Box::pin(fut::ready(Ok(()))));
+            // Not before the answer: a context that has stopped gives none.
+            let discarded = fut::ready(Ok(())).map(|done, _, context: &mut Context<Self>| {
+                context.stop();
+                done
+            });
+            return AtomicResponse::new(Box::pin(discarded));
         }
         let job = self.log.begin_close();
         let closed = async move {

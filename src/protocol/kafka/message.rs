@@ -47,16 +47,13 @@ pub enum KafkaError {
     },
 }
 
-/// Decodes a frame of the Kafka listener.
+/// Decodes a frame of the Kafka listener. What follows the body is passed over, as Kafka does:
+/// librdkafka 2.12 sends three bytes too many when it asks for the metadata of all topics.
 pub fn decode_request(frame: &Bytes) -> Result<(KafkaHeader, Request), KafkaError> {
     let mut input = Decoder::new(frame);
     let header = decode_header(&mut input)?;
     let KafkaHeader { api, version, .. } = header;
-    let body = Request::decode_kafka(api, &mut input).and_then(|request| {
-        input.finish()?;
-        Ok(request)
-    });
-    match body {
+    match Request::decode_kafka(api, &mut input) {
         Ok(request) => Ok((header, request)),
         Err(error) => Err(KafkaError::Body {
             api,
