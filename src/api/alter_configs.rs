@@ -1,6 +1,6 @@
 //! AlterConfigs: replace all settings of a topic.
 
-use super::{change_each, ApiContext, Decided, Intent};
+use super::{change_each, outcome, ApiContext, Decided, Intent};
 use crate::engine::metadata::alter_configs::replace_topic_configs;
 use crate::engine::metadata::MetadataCommand;
 use crate::model::{ErrorCode, Refusal};
@@ -44,10 +44,7 @@ pub fn only_topics(resource_type: i8) -> Result<(), Refusal> {
 }
 
 fn result(asked: AlterConfigsResource, decided: Decided) -> AlterConfigsResourceResponse {
-    let (error_code, error_message) = match decided {
-        Ok(_) => (ErrorCode::None, None),
-        Err(refusal) => (refusal.code, refusal.into_message()),
-    };
+    let (error_code, error_message) = outcome(decided);
     AlterConfigsResourceResponse {
         error_code,
         error_message,

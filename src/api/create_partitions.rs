@@ -1,8 +1,7 @@
 //! CreatePartitions: raise a topic's number of partitions.
 
-use super::{change_each, ApiContext, Decided, Intent};
+use super::{change_each, outcome, ApiContext, Decided, Intent};
 use crate::engine::metadata::create_partitions::{create_partitions, MorePartitions};
-use crate::model::ErrorCode;
 use crate::protocol::create_partitions::{
     CreatePartitionsTopic, CreatePartitionsTopicResult, Request, Response,
 };
@@ -34,10 +33,7 @@ fn more_partitions(topic: CreatePartitionsTopic) -> MorePartitions {
 }
 
 fn result(name: String, decided: Decided) -> CreatePartitionsTopicResult {
-    let (error_code, error_message) = match decided {
-        Ok(_) => (ErrorCode::None, None),
-        Err(refusal) => (refusal.code, refusal.into_message()),
-    };
+    let (error_code, error_message) = outcome(decided);
     CreatePartitionsTopicResult {
         name,
         error_code,

@@ -1,7 +1,7 @@
 //! IncrementalAlterConfigs: change some settings of a topic, and leave the others.
 
 use super::alter_configs::only_topics;
-use super::{change_each, ApiContext, Decided, Intent};
+use super::{change_each, outcome, ApiContext, Decided, Intent};
 use crate::engine::metadata::alter_configs::{alter_topic_configs, ConfigChange};
 use crate::model::{ErrorCode, Refusal};
 use crate::protocol::incremental_alter_configs::{
@@ -57,10 +57,7 @@ fn change(config: &AlterableConfig) -> Result<(String, ConfigChange), Refusal> {
 }
 
 fn result(asked: AlterConfigsResource, decided: Decided) -> AlterConfigsResourceResponse {
-    let (error_code, error_message) = match decided {
-        Ok(_) => (ErrorCode::None, None),
-        Err(refusal) => (refusal.code, refusal.into_message()),
-    };
+    let (error_code, error_message) = outcome(decided);
     AlterConfigsResourceResponse {
         error_code,
         error_message,

@@ -234,6 +234,14 @@ impl Intent {
 /// What was decided of one part of a request.
 type Decided = Result<Vec<MetadataCommand>, Refusal>;
 
+/// What a response says of a part that has nothing else to tell.
+fn outcome(decided: Decided) -> (ErrorCode, Option<String>) {
+    match decided {
+        Ok(_) => (ErrorCode::None, None),
+        Err(refusal) => (refusal.code, refusal.into_message()),
+    }
+}
+
 /// Decides each of the `parts` of a request, and applies what was decided. If nothing can be
 /// changed at all now, each part is refused for the same reason.
 async fn change_each(
