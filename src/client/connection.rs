@@ -126,6 +126,7 @@ impl Connection {
         let (outgoing, requests) = mpsc::unbounded_channel();
         let link = Arc::new(Link::default());
         tokio::spawn(run(stream, requests, link.clone(), address.to_string()));
+        let in_flight_max = config.in_flight_max.clamp(1, Semaphore::MAX_PERMITS);
         let mut connection = Connection {
             address: address.into(),
             client_id: config.client_id.clone(),
@@ -133,7 +134,7 @@ impl Connection {
             request_timeout: config.connect_timeout,
             versions: HashMap::from([(ApiKey::ApiVersions, *ApiKey::ApiVersions.versions().end())]),
             outgoing,
-            in_flight: Arc::new(Semaphore::new(config.in_flight_max.max(1))),
+            in_flight: Arc::new(Semaphore::new(in_flight_max)),
             link,
         };
         let greeting = connection.greet().await?;

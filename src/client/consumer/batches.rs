@@ -46,6 +46,9 @@ impl IntoIterator for Batches {
 
 /// The records of one batch of one partition, from the consumer's position on. They have been
 /// checked: the checksum, and that every record can be read.
+///
+/// If the batch isn't compressed, its records are part of the answer that brought it, which is in
+/// memory as long as the batch is.
 #[derive(Clone, Debug)]
 pub struct FetchedBatch {
     pub(super) topic: Arc<str>,

@@ -321,7 +321,10 @@ async fn reset(shared: Arc<Shared>, wanted: Wanted) {
     };
     let admin = shared.client.admin();
     match admin.list_offset(topic, *partition, timestamp).await {
-        Ok(offset) => shared.state().reset(&wanted, offset),
+        Ok(offset) => {
+            let again_at = Instant::now() + shared.client.config().backoff(1);
+            shared.state().reset(&wanted, offset, again_at);
+        }
         Err(error) => shared.failed(&wanted, error),
     }
     shared.came.notify_one();

@@ -151,13 +151,8 @@ impl State {
             Phase::Pausing(until) => Some(until),
             _ => None,
         });
-        let failing = self
-            .partitions
-            .values()
-            .filter_map(|it| it.failing.as_ref());
-        pauses
-            .chain(failing.filter_map(|failing| failing.deadline(config)))
-            .min()
+        let ends = self.partitions.values().filter_map(|it| it.tell_at(config));
+        pauses.chain(ends).min()
     }
 
     /// The partition, if it waits for what was asked for.
@@ -250,9 +245,8 @@ impl State {
     pub(super) fn tell_overdue(&mut self, now: Instant, config: &ConsumerConfig) -> bool {
         let mut overdue = Vec::new();
         for (key, assigned) in &mut self.partitions {
-            let failing = assigned.failing.as_mut();
-            let is_over = |failing: &Failing| failing.deadline(config).is_some_and(|at| at <= now);
-            if let Some(failing) = failing.filter(|failing| is_over(failing)) {
+            let is_over = assigned.tell_at(config).is_some_and(|at| at <= now);
+            if let Some(failing) = assigned.failing.as_mut().filter(|_| is_over) {
                 assigned.error = Some(failing.tell(now));
                 overdue.push(key.clone());
             }
@@ -286,10 +280,13 @@ impl State {
         }
     }
 
-    /// Goes on at another offset than the one that isn't there.
-    pub(super) fn reset(&mut self, wanted: &Wanted, to: Offset) {
+    /// Goes on at another offset than the one that isn't there, or later if it is the same.
+    pub(super) fn reset(&mut self, wanted: &Wanted, to: Offset, again_at: Instant) {
         if let Some(assigned) = self.waiting(wanted) {
-            assigned.phase = Phase::Idle;
+            assigned.phase = match to == wanted.from {
+                true => Phase::Pausing(again_at),
+                false => Phase::Idle,
+            };
             assigned.needs = Needs::Records;
             assigned.fetch_from = to;
         }
@@ -368,6 +365,14 @@ impl Assigned {
         }
     }
 
+    /// When its error has lasted too long. A fetch that is on its way may end it: one that hangs
+    /// has an end of its own.
+    fn tell_at(&self, config: &ConsumerConfig) -> Option<Instant> {
+        let is_fetching = self.phase == Phase::Busy && self.needs == Needs::Records;
+        let failing = self.failing.as_ref().filter(|_| !is_fetching);
+        failing?.deadline(config)
+    }
+
     fn halt(&mut self) {
         self.phase = Phase::Halted;
         self.failing = None;
@@ -382,5 +387,75 @@ fn corrupt(key: &Key, offset: Offset, next: Offset, error: RecordError) -> Clien
         offset,
         next_offset: next.max(Offset(offset.0.saturating_add(1))),
         error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ErrorCode;
+    use std::time::Duration;
+
+    fn state() -> State {
+        let mut state = State::default();
+        state.place(("t".into(), 0), Offset(5));
+        state
+    }
+
+    /// Begins what the one partition needs.
+    fn begin(state: &mut State, now: Instant) -> Wanted {
+        let mut due = state.due(now);
+        let wanted = due.pop().expect("it needs something");
+        state.begin(&wanted);
+        wanted
+    }
+
+    fn fail(state: &mut State, code: ErrorCode, now: Instant) {
+        let wanted = begin(state, now);
+        let error = ClientError::Partition {
+            topic: "t".into(),
+            partition: 0,
+            code,
+            message: String::new(),
+        };
+        state.failed(&wanted, error, now, &ClientConfig::default());
+    }
+
+    #[test]
+    fn an_error_is_told_when_it_has_lasted_and_not_while_a_fetch_may_end_it() {
+        let config = ConsumerConfig::default();
+        let (mut state, mut now) = (state(), Instant::now());
+        fail(&mut state, ErrorCode::NotEnoughReplicas, now);
+        now += config.retry_timeout - Duration::from_millis(1);
+        assert!(!state.tell_overdue(now, &config));
+        let wanted = begin(&mut state, now);
+        now += config.retry_timeout;
+        assert!(!state.tell_overdue(now, &config));
+        assert_eq!(state.wake_at(&config), None);
+        state.learnt(&wanted);
+        fail(&mut state, ErrorCode::NotEnoughReplicas, now);
+        assert!(state.tell_overdue(now, &config));
+        assert!(!state.tell_overdue(now, &config), "once");
+    }
+
+    #[test]
+    fn a_topic_that_is_not_known_is_told_sooner() {
+        let config = ConsumerConfig::default();
+        let (mut state, mut now) = (state(), Instant::now());
+        fail(&mut state, ErrorCode::UnknownTopicOrPartition, now);
+        now += config.unknown_topic_timeout;
+        assert!(state.tell_overdue(now, &config));
+    }
+
+    #[test]
+    fn a_reset_to_the_offset_that_is_not_there_waits() {
+        let (mut state, now) = (state(), Instant::now());
+        let wanted = begin(&mut state, now);
+        state.out_of_range(&wanted);
+        let wanted = begin(&mut state, now);
+        let later = now + Duration::from_secs(1);
+        state.reset(&wanted, Offset(5), later);
+        assert!(state.due(now).is_empty());
+        assert_eq!(state.due(later).len(), 1);
     }
 }

@@ -550,6 +550,7 @@ async fn the_longest_duration_is_no_overflow() {
     let config = crate::client::ClientConfig {
         request_timeout: Duration::MAX,
         connect_timeout: Duration::MAX,
+        in_flight_max: usize::MAX,
         ..crate::client::ClientConfig::from(broker.address.as_str())
     };
     let client = Client::connect(config).await.unwrap();
