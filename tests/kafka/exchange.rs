@@ -114,7 +114,7 @@ async fn each_acks_delivers() {
             let delivery = delivery.await.unwrap().unwrap();
             assert!(acks == "0" || delivery.offset == offset, "{delivery:?}");
         }
-        let consumer = consumer_at(&broker, &topic, 0, Offset::Beginning, &[]);
+        let consumer = consumer_at(&broker, &topic, 0, Offset::Offset(0), &[]);
         for entry in sent {
             assert_eq!(next(&consumer), entry, "acks={acks}");
         }

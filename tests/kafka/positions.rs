@@ -117,7 +117,7 @@ async fn rdkafka_is_woken_at_the_end_of_a_log() {
         ("fetch.wait.max.ms", &*wait),
         ("socket.timeout.ms", &*socket_timeout),
     ];
-    let consumer = consumer_at(&broker, "wait", 0, Offset::Beginning, &settings);
+    let consumer = consumer_at(&broker, "wait", 0, Offset::Offset(0), &settings);
     let producer: FutureProducer = rdkafka(&broker, &[]);
     for number in 0..20 {
         // After the first, the consumer waits in the broker, or is about to.
