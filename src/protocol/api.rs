@@ -202,7 +202,7 @@ impl ApiKey {
     }
 }
 
-// Produce is advertised from 0: librdkafka before 2.15 looks for versions 0 to 2 to tell which
+// Produce is advertised from 0: librdkafka 2.8 and older look for versions 0 to 2 to tell which
 // codecs a broker can take, and would silently send everything uncompressed (KAFKA-18659).
 apis! {
     Produce = 0, produce, message_pack 0..=0, kafka 3..=13, advertised from 0, flexible from 9;

@@ -1,16 +1,23 @@
 //! What one library writes, each of them reads: the same keys, values, headers and timestamps, for
 //! each codec, and compressed in the broker's files if the producer compressed it.
 
+use std::collections::HashMap;
+
+use klamm::client::{partition_of_key, ProducerConfig, ProducerRecord};
 use klamm::record::Codec;
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use rdkafka::consumer::Consumer;
+use rdkafka::message::{Message, Timestamp};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{Offset, TopicPartitionList};
 
 use crate::broker_process::Broker;
-use crate::entry::{many, peculiar, with_peculiar_headers, Entry};
-use crate::library::{admin, consumer_at, next, rdkafka, send, Library, CODECS};
+use crate::entry::{many, peculiar, with_peculiar_headers, Entry, TIME};
+use crate::library::{
+    admin, consumer_at, klamm, next, next_message, rdkafka, send, Library, CODECS, WAIT,
+};
 use crate::log_files::batches;
 use crate::report::{Client, Row};
-use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
-use rdkafka::producer::FutureProducer;
-use rdkafka::Offset;
 
 pub async fn create_topic(broker: &Broker, name: &str, partitions: i32) {
     let topics = [NewTopic::new(name, partitions, TopicReplication::Fixed(1))];
@@ -114,10 +121,82 @@ async fn each_acks_delivers() {
             let delivery = delivery.await.unwrap().unwrap();
             assert!(acks == "0" || delivery.offset == offset, "{delivery:?}");
         }
-        let consumer = consumer_at(&broker, &topic, 0, Offset::Beginning, &[]);
+        let consumer = consumer_at(&broker, &topic, 0, Offset::Offset(0), &[]);
         for entry in sent {
             assert_eq!(next(&consumer), entry, "acks={acks}");
         }
     }
+    row.works();
+}
+
+#[tokio::test]
+async fn a_key_goes_to_the_same_partition_whoever_writes_it() {
+    let row = Row::new(
+        Client::Rdkafka,
+        "partitioner murmur2 puts each key where klamm::client does; a consumer of all partitions gets all",
+    );
+    const PARTITIONS: i32 = 5;
+    let broker = Broker::start();
+    create_topic(&broker, "keys", PARTITIONS).await;
+    let settings = [("partitioner", "murmur2_random")];
+    let producer: FutureProducer = rdkafka(&broker, &settings);
+    let keys: Vec<String> = (0..50).map(|n| format!("key {n}")).collect();
+    for key in &keys {
+        let record = FutureRecord::to("keys").key(key).payload("by rdkafka");
+        let delivery = producer.send(record, WAIT).await.unwrap();
+        let expected = partition_of_key(key.as_bytes(), PARTITIONS);
+        assert_eq!(delivery.partition, expected, "{key}");
+    }
+    let client = klamm(&broker).await;
+    let producer = client.producer(ProducerConfig::default());
+    for key in &keys {
+        let record = ProducerRecord::to("keys")
+            .key(key.as_bytes())
+            .value(b"by klamm");
+        producer.send(record).await.unwrap();
+    }
+    producer.close().await;
+
+    let consumer = consumer_at(&broker, "keys", 0, Offset::Offset(0), &[]);
+    let mut all = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        all.add_partition_offset("keys", partition, Offset::Offset(0))
+            .unwrap();
+    }
+    consumer.assign(&all).unwrap();
+    let mut places: HashMap<Vec<u8>, Vec<i32>> = HashMap::new();
+    for _ in 0..2 * keys.len() {
+        let message = next_message(&consumer);
+        let key = message.key().unwrap().to_vec();
+        places.entry(key).or_default().push(message.partition());
+    }
+    assert_eq!(places.len(), keys.len());
+    assert!(places
+        .values()
+        .all(|of_key| of_key.len() == 2 && of_key[0] == of_key[1]));
+    row.works();
+}
+
+#[tokio::test]
+async fn the_broker_gives_the_time_where_the_topic_says_so() {
+    let row = Row::new(
+        Client::Rdkafka,
+        "with message.timestamp.type=LogAppendTime, producer and consumer see the broker's time",
+    );
+    let broker = Broker::start();
+    let topics = [NewTopic::new("t", 1, TopicReplication::Fixed(1))
+        .set("message.timestamp.type", "LogAppendTime")];
+    let admin = admin(&broker);
+    let created = admin.create_topics(&topics, &AdminOptions::new()).await;
+    assert_eq!(created.unwrap(), [Ok("t".to_owned())]);
+    let producer: FutureProducer = rdkafka(&broker, &[]);
+    let delivery = send(&producer, "t", 0, &many()[0]).await;
+    let given = delivery.unwrap().unwrap().timestamp;
+    assert!(
+        matches!(given, Timestamp::LogAppendTime(time) if time > TIME),
+        "{given:?}"
+    );
+    let consumer = consumer_at(&broker, "t", 0, Offset::Offset(0), &[]);
+    assert_eq!(next_message(&consumer).timestamp(), given);
     row.works();
 }

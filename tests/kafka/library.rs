@@ -80,7 +80,7 @@ impl Library {
     pub async fn read(self, broker: &Broker, topic: &str, count: usize) -> Vec<Entry> {
         match self {
             Library::Rdkafka => {
-                let consumer = consumer_at(broker, topic, 0, rdkafka::Offset::Beginning, &[]);
+                let consumer = consumer_at(broker, topic, 0, rdkafka::Offset::Offset(0), &[]);
                 (0..count).map(|_| next(&consumer)).collect()
             }
             Library::Rskafka => {
@@ -122,7 +122,8 @@ pub fn admin(broker: &Broker) -> AdminClient<DefaultClientContext> {
     rdkafka(broker, &[])
 }
 
-/// A consumer of this partition, by assignment: there are no consumer groups yet.
+/// A consumer of this partition, by assignment: there are no consumer groups yet. To find a logical
+/// offset takes librdkafka half a second, so most tests name one.
 pub fn consumer_at(
     broker: &Broker,
     topic: &str,
@@ -130,9 +131,14 @@ pub fn consumer_at(
     offset: rdkafka::Offset,
     settings: &[(&str, &str)],
 ) -> BaseConsumer {
-    // librdkafka makes no consumer without a group.
-    let fixed = [("group.id", "none"), ("enable.auto.commit", "false")];
-    let settings = [&fixed, settings].concat();
+    let fixed = [
+        // librdkafka makes no consumer without a group.
+        ("group.id", "none"),
+        ("enable.auto.commit", "false"),
+        // What has nothing more to fetch is sought and closed only when the last fetch has ended.
+        ("fetch.wait.max.ms", "10"),
+    ];
+    let settings = [&fixed[..], settings].concat();
     let consumer: BaseConsumer = rdkafka(broker, &settings);
     let mut assignment = TopicPartitionList::new();
     assignment

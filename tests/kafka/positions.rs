@@ -4,17 +4,20 @@ use std::time::{Duration, Instant};
 
 use klamm::record::Codec;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::FutureProducer;
 use rdkafka::{Offset, TopicPartitionList};
 use rskafka::chrono::DateTime;
+use rskafka::client::error::{Error, ProtocolError};
 use rskafka::client::partition::{Compression, OffsetAt};
 
 use crate::broker_process::Broker;
 use crate::entry::{Entry, TIME};
 use crate::exchange::create_topic;
 use crate::library::{
-    consumer_at, next, next_message, rdkafka, rskafka, rskafka_record, send, Library, WAIT,
+    consumer_at, next, next_event, next_message, rdkafka, rskafka, rskafka_record, send, Library,
+    WAIT,
 };
 use crate::report::{Client, Row};
 
@@ -104,6 +107,39 @@ async fn rskafka_finds_watermarks_and_times() {
 }
 
 #[tokio::test]
+async fn an_offset_that_is_not_there_is_an_error_or_a_reset() {
+    let rdkafka = Row::new(
+        Client::Rdkafka,
+        "an offset beyond the end is an error, or a reset, as auto.offset.reset says",
+    );
+    let rskafka = Row::new(
+        Client::Rskafka,
+        "an offset beyond the end is OFFSET_OUT_OF_RANGE",
+    );
+    let broker = Broker::start();
+    seconds(&broker).await;
+    let beyond = Offset::Offset(11);
+    let strict = [("auto.offset.reset", "error")];
+    let consumer = consumer_at(&broker, "seconds", 0, beyond, &strict);
+    let error = next_event(&consumer).unwrap_err();
+    let no_offset = KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset);
+    assert_eq!(error, no_offset);
+    let tolerant = [("auto.offset.reset", "earliest")];
+    let consumer = consumer_at(&broker, "seconds", 0, beyond, &tolerant);
+    assert_eq!(next_message(&consumer).offset(), 0);
+
+    let partition = crate::library::rskafka(&broker, "seconds", 0).await;
+    let error = partition
+        .fetch_records(11, 1..1_000, 1_000)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::ServerError { protocol_error, .. }
+            if protocol_error == ProtocolError::OffsetOutOfRange));
+    rdkafka.works();
+    rskafka.works();
+}
+
+#[tokio::test]
 async fn rdkafka_is_woken_at_the_end_of_a_log() {
     let row = Row::new(
         Client::Rdkafka,
@@ -117,7 +153,7 @@ async fn rdkafka_is_woken_at_the_end_of_a_log() {
         ("fetch.wait.max.ms", &*wait),
         ("socket.timeout.ms", &*socket_timeout),
     ];
-    let consumer = consumer_at(&broker, "wait", 0, Offset::Beginning, &settings);
+    let consumer = consumer_at(&broker, "wait", 0, Offset::Offset(0), &settings);
     let producer: FutureProducer = rdkafka(&broker, &[]);
     for number in 0..20 {
         // After the first, the consumer waits in the broker, or is about to.

@@ -86,7 +86,7 @@ async fn rdkafka_finds_partitions_that_were_added() {
     let entry = Entry::value("in the third");
     let last = send(&producer, "grows", 2, &entry).await.unwrap().unwrap();
     assert_eq!((last.partition, last.offset), (2, 0));
-    let consumer = consumer_at(&broker, "grows", 2, Offset::Beginning, &[]);
+    let consumer = consumer_at(&broker, "grows", 2, Offset::Offset(0), &[]);
     assert_eq!(next(&consumer), entry);
     row.works();
 }
@@ -131,7 +131,7 @@ async fn rdkafka_is_told_that_its_topic_is_deleted() {
     let entry = Entry::value("before");
     let sent = send(&producer, "goes", 0, &entry).await;
     sent.unwrap().unwrap();
-    let consumer = consumer_at(&broker, "goes", 0, Offset::Beginning, &[hope, refresh]);
+    let consumer = consumer_at(&broker, "goes", 0, Offset::Offset(0), &[hope, refresh]);
     assert_eq!(next(&consumer), entry);
 
     let admin = admin(&broker);
