@@ -169,6 +169,16 @@ fn an_impossible_value_is_refused_with_its_path_and_the_reason() {
             "at most",
         ),
         (
+            "[listeners]\nnative.enabled = false\nkafka.enabled = false",
+            "listeners.native.enabled",
+            "nobody could reach",
+        ),
+        (
+            "[listeners.kafka]\nbind = \"[::]:9092\"",
+            "listeners.kafka.advertised",
+            "where clients reach",
+        ),
+        (
             "[listeners]\nqueued_max_request_bytes = 16777215",
             "listeners.queued_max_request_bytes",
             "in_flight_bytes_max, 16777216",
@@ -265,6 +275,18 @@ fn a_file_that_is_missing_or_no_toml_is_refused_with_its_name() {
     let error = Config::load(Some(&path)).unwrap_err().to_string();
     assert!(error.contains("broken.toml"), "{error}");
     assert!(!error.contains('\n'), "{error}");
+}
+
+#[test]
+fn a_section_that_says_little_keeps_the_defaults_of_its_own_listener() {
+    let text = "[listeners.kafka]\nconnections_max = 5\n[listeners.native]\nenabled = false";
+    let config = Config::parse(Some(text), []).unwrap();
+    let mut expected = Config::default();
+    expected.listeners.kafka.connections_max = 5;
+    expected.listeners.native.enabled = false;
+    assert_eq!(config, expected);
+    assert_eq!(config.listeners.kafka.bind.port(), 9092);
+    assert_eq!(config.listeners.native.bind.port(), 7070);
 }
 
 #[test]

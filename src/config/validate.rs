@@ -78,7 +78,7 @@ fn validate_listeners(listeners: &Listeners, log: &Log) -> Result<(), ConfigErro
         validate_listener(name, listener, log)?;
         let in_flight = listener.in_flight_bytes_max;
         require(
-            *queued >= in_flight,
+            *queued >= in_flight || !listener.enabled,
             "listeners.queued_max_request_bytes",
             format!(
                 "must be at least listeners.{name}.in_flight_bytes_max, {in_flight}, and is {queued}"

@@ -198,7 +198,9 @@ fn many_large_requests_take_turns_in_a_budget_that_holds_few() {
     let home = Home::new()
         .with("listeners.queued_max_request_bytes", 4 << 20)
         .with("listeners.native.in_flight_bytes_max", 4 << 20)
-        .with("listeners.native.frame_bytes_max", 4 << 20);
+        .with("listeners.native.frame_bytes_max", 4 << 20)
+        .with("listeners.kafka.in_flight_bytes_max", 4 << 20)
+        .with("listeners.kafka.frame_bytes_max", 4 << 20);
     let broker = home.start();
     broker.connect().create_topic("orders", 4, &[]);
     // Large and small in one stream: what is charged before it is read, and what after.
