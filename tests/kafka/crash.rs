@@ -2,13 +2,18 @@
 
 use std::collections::VecDeque;
 
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryFuture, FutureProducer};
+use rdkafka::Offset;
 use rskafka::client::partition::Compression;
 
 use crate::broker_process::Broker;
 use crate::entry::Entry;
 use crate::exchange::create_topic;
-use crate::library::{rdkafka, rskafka, rskafka_record, send, Library};
+use crate::library::{
+    consumer_at, entry, next_event, rdkafka, rskafka, rskafka_record, send, Library,
+};
 use crate::log_files::batches;
 use crate::report::{Client, Row};
 
@@ -32,11 +37,32 @@ async fn acknowledge(open: &mut VecDeque<DeliveryFuture>, left: usize, next: &mu
     }
 }
 
+/// The next records of a consumer that loses its broker again and again.
+fn read(consumer: &BaseConsumer, count: usize) -> Vec<Entry> {
+    let mut entries = Vec::with_capacity(count);
+    while entries.len() < count {
+        match next_event(consumer) {
+            Ok(message) => entries.push(entry(&message)),
+            Err(error) => assert!(is_of_the_connection(&error), "{error}"),
+        }
+    }
+    entries
+}
+
+fn is_of_the_connection(error: &KafkaError) -> bool {
+    let expected = [
+        RDKafkaErrorCode::BrokerTransportFailure,
+        RDKafkaErrorCode::AllBrokersDown,
+    ];
+    let code = error.rdkafka_error_code();
+    code.is_some_and(|code| expected.contains(&code))
+}
+
 #[tokio::test]
 async fn idempotent_records_are_there_once_and_in_order_although_the_broker_is_killed() {
     let row = Row::new(
         Client::Rdkafka,
-        "idempotent producer over kill -9 and restart of the broker: each record once and in order",
+        "idempotent producer over kill -9 and restart of the broker: each record once and in order, for a consumer that was there all the time too",
     );
     let mut broker = Broker::start();
     create_topic(&broker, "killed", 1).await;
@@ -47,6 +73,8 @@ async fn idempotent_records_are_there_once_and_in_order_although_the_broker_is_k
         ("reconnect.backoff.max.ms", "100"),
     ];
     let producer: FutureProducer = rdkafka(&broker, &settings);
+    let reconnect = &settings[2..];
+    let consumer = consumer_at(&broker, "killed", 0, Offset::Offset(0), reconnect);
     let written = numbered(RECORDS);
     let (mut open, mut next) = (VecDeque::new(), 0);
     for (number, entry) in written.iter().enumerate() {
@@ -57,8 +85,7 @@ async fn idempotent_records_are_there_once_and_in_order_although_the_broker_is_k
         }
     }
     acknowledge(&mut open, 0, &mut next).await;
-    let read = Library::Rdkafka.read(&broker, "killed", RECORDS).await;
-    assert!(read == written);
+    assert!(read(&consumer, RECORDS) == written);
     let last = batches(&broker).pop().unwrap();
     assert_eq!(
         last.next_offset().0,

@@ -171,7 +171,7 @@ pub fn next_event(consumer: &BaseConsumer) -> KafkaResult<BorrowedMessage<'_>> {
     }
 }
 
-fn entry(message: &BorrowedMessage) -> Entry {
+pub fn entry(message: &BorrowedMessage) -> Entry {
     let headers = message.headers().into_iter().flat_map(|h| h.iter());
     Entry {
         key: message.key().map(<[u8]>::to_vec),
