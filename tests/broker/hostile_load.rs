@@ -131,7 +131,7 @@ fn ten_thousand_connections_cost_little_and_no_more_are_served() {
 }
 
 /// Writes until the broker takes no more, or until everything is written.
-fn pour(wire: &Wire, bytes: &[u8]) {
+pub fn pour(wire: &Wire, bytes: &[u8]) {
     let mut socket = wire.writer();
     socket
         .set_write_timeout(Some(Duration::from_millis(500)))

@@ -25,6 +25,7 @@ mod hostile_load;
 mod hostile_requests;
 mod idempotence;
 mod kafka_apis;
+mod kafka_hostile;
 mod kafka_listener;
 mod lost_and_found;
 mod produce;

@@ -100,7 +100,8 @@ pub struct Connection {
 #[derive(Clone, Copy, PartialEq)]
 enum Reading {
     Requests,
-    /// The broker stops: what is in flight is answered, and nothing more is taken.
+    /// The broker stops, or what comes can't be read: what is in flight is answered, and nothing
+    /// more is taken.
     Nothing,
 }
 
@@ -204,10 +205,11 @@ impl Connection {
             self.address,
             refused.reason
         );
-        let Some(segments) = refused.answer else {
-            return actor.stop();
-        };
         self.account.release(charge.share);
+        let Some(segments) = refused.answer else {
+            self.reading = Reading::Nothing;
+            return;
+        };
         let number = self.turns.begin();
         let outgoing = Outgoing {
             segments,
@@ -378,11 +380,19 @@ impl StreamHandler<Arrival> for Connection {
                 let mut appends = Appends::default();
                 for request in received {
                     self.take(request, &mut appends, actor);
+                    if self.reading == Reading::Nothing {
+                        break;
+                    }
                 }
                 self.append(appends, actor);
-                self.account.settle();
+                self.settle(actor);
             }
             Err(Ended::ByPeer) => actor.stop(),
+            Err(Ended::Frame(error)) => {
+                log::debug!("{}: the connection ends: {error}", self.address);
+                self.reading = Reading::Nothing;
+                self.settle(actor);
+            }
             Err(ended) => {
                 log::debug!("{}: the connection ends: {ended}", self.address);
                 actor.stop();
