@@ -225,6 +225,26 @@ fn a_fetch_session_tells_only_what_is_new() {
 }
 
 #[test]
+fn a_fetch_of_no_partition_is_answered_at_once() {
+    let broker = Home::new().start();
+    let mut wire = broker.connect_kafka();
+    wire.create_topic("t", 1, &[]);
+    let opened = wire.call::<fetch::Api>(&in_session(0, 0, fetch_request("t", 0, 0)));
+    // With the last epoch the Java client ends its session when it closes, and waits for the answer.
+    for (id, epoch) in [(0, -1), (opened.session_id, -1)] {
+        let nothing = fetch::Request {
+            max_wait_ms: 60_000,
+            min_bytes: 1,
+            topics: Vec::new(),
+            ..fetch_request("t", 0, 0)
+        };
+        // There is nothing that could come, so the answer is there before the time is over.
+        let answer = wire.call::<fetch::Api>(&in_session(id, epoch, nothing));
+        assert_eq!(answer.error_code, ErrorCode::None);
+    }
+}
+
+#[test]
 fn nobody_fetches_as_a_follower() {
     let broker = Home::new().start();
     let mut wire = broker.connect_kafka();
