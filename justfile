@@ -33,6 +33,10 @@ chaos:
 smoke:
     .ci/smoke
 
+# Apache Kafka's own tools and kcat against a broker; KLAMM_UPDATE_DOCS=1 writes their table
+kafka-tools:
+    tests/kafka/tools.sh
+
 # kill -9 under load at random moments, so many rounds; a seed repeats a run
 chaos-kill ROUNDS='20' SEED='1':
     KLAMM_ROUNDS={{ROUNDS}} KLAMM_SEED={{SEED}} cargo test --test broker crash -- --nocapture

@@ -23,7 +23,7 @@ check_kcat() {
     version=$(kcat -V | sed -n 's/^Version \([^ ]*\) (.*\(librdkafka [0-9.]*\).*/\1, \2/p')
     check kcat "$version" 'lists brokers and topics (-L)' kcat_lists
     for codec in $codecs; do
-        check kcat "$version" "writes $codec (-P): compressed in the log, read back by kcat (-C) and by Klamm" \
+        check kcat "$version" "writes with $codec (-P): as such in the log, read back by kcat (-C) and by Klamm" \
             kcat_writes "$codec"
         check kcat "$version" "reads what Klamm wrote with $codec" kcat_reads "$codec"
     done
@@ -41,7 +41,7 @@ kcat_lists() {
 kcat_writes() {
     local topic=kcat-writes-$1
     "$klamm" topic create "$topic"
-    # -T: an empty line is a record too only if kcat is told where a record ends, so they are left out.
+    # kcat makes no records of empty lines.
     grep . "$work/lines" >"$work/full-lines"
     kc -P -t "$topic" -p 0 -z "$1" <"$work/full-lines"
     all_batches_are "$1" "$topic"
