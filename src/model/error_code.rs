@@ -60,6 +60,7 @@ error_codes! {
     BrokerNotAvailable = 8, "BROKER_NOT_AVAILABLE", IsVain;
     MessageTooLarge = 10, "MESSAGE_TOO_LARGE", IsVain;
     NetworkException = 13, "NETWORK_EXCEPTION", Helps;
+    CoordinatorNotAvailable = 15, "COORDINATOR_NOT_AVAILABLE", Helps;
     InvalidTopicException = 17, "INVALID_TOPIC_EXCEPTION", IsVain;
     NotEnoughReplicas = 19, "NOT_ENOUGH_REPLICAS", Helps;
     NotEnoughReplicasAfterAppend = 20, "NOT_ENOUGH_REPLICAS_AFTER_APPEND", Helps;

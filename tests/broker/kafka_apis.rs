@@ -78,7 +78,11 @@ fn there_are_no_coordinators_and_who_asks_is_told_so_in_each_version() {
         let response = ask::<find_coordinator::Api>(&mut wire, version, &request);
         assert_eq!(response.coordinators.len(), 1);
         let told = &response.coordinators[0];
-        assert_eq!(told.error_code, ErrorCode::InvalidRequest);
+        let code = match version {
+            0 => ErrorCode::CoordinatorNotAvailable,
+            _ => ErrorCode::InvalidRequest,
+        };
+        assert_eq!(told.error_code, code);
         assert_eq!(
             told.error_message.is_some(),
             version >= 1,

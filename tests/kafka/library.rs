@@ -11,7 +11,7 @@ use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::KafkaResult;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message, OwnedHeaders};
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord};
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -158,17 +158,8 @@ pub fn next_message(consumer: &BaseConsumer) -> BorrowedMessage<'_> {
 }
 
 /// The next record or error.
-///
-/// librdkafka looks for a coordinator although the consumer needs none, and tells its application
-/// once that the broker has refused it: that is passed over, until there are consumer groups.
 pub fn next_event(consumer: &BaseConsumer) -> KafkaResult<BorrowedMessage<'_>> {
-    let no_groups = KafkaError::MessageConsumption(RDKafkaErrorCode::InvalidRequest);
-    loop {
-        match consumer.poll(WAIT).expect("something comes in time") {
-            Err(error) if error == no_groups => {}
-            event => return event,
-        }
-    }
+    consumer.poll(WAIT).expect("something comes in time")
 }
 
 pub fn entry(message: &BorrowedMessage) -> Entry {
