@@ -25,10 +25,11 @@ dir=${KLAMM_COMPARE_DIR:-$target/compare-kafka}
 
 # Bytes that a row of batched records writes, and reads back.
 row_bytes=512000000
-# For the variants, of which one may sync for each batch.
-variant_row_bytes=128000000
 # How long the rows of a fixed rate last.
 rate_seconds=10
+# The same for the variants, of which one may sync for each batch.
+variant_row_bytes=128000000
+variant_rate_seconds=4
 end_to_end_records=2000
 partitions=6
 # No row takes longer.
@@ -215,7 +216,7 @@ batched() {
 fixed_rates() {
     local records
     create_topic one-record 1
-    records=$(scaled $((4000 * rate_seconds)))
+    records=$(scaled $((4000 * seconds)))
     with_cpu '4,000/s of 100 B, each its own request, librdkafka: CPU s per million' "$records" \
         librdkafka produce --topic one-record --records "$records" --size 100 --rate 4000 \
         --set linger.ms=0 --set batch.num.messages=1
@@ -224,7 +225,7 @@ fixed_rates() {
     row '4,000/s of 100 B, each its own request, librdkafka: p99, ms' "$(value p99_ms <<<"$measured")"
 
     create_topic rate "$partitions"
-    records=$(scaled $((10000 * rate_seconds)))
+    records=$(scaled $((10000 * seconds)))
     with_cpu '10,000/s of 1 KiB, librdkafka: CPU s per million' "$records" \
         librdkafka produce --topic rate --records "$records" --size 1024 --rate 10000 --set linger.ms=0
     row '10,000/s of 1 KiB, librdkafka: records/s' "$(value records_s <<<"$measured")"
@@ -252,21 +253,26 @@ end_to_end() {
     [ "$is_variant" = 0 ] || return 0
 
     create_topic java-end-to-end 1
-    # Its last act is to commit an offset: without groups it fails, but has measured.
+    # Its last act is to commit an offset: without groups that fails after this time, and it has measured.
+    echo default.api.timeout.ms=3000 >"$work/end-to-end.properties"
     measured=$(java_tool EndToEndLatency --bootstrap-server "$address" --topic java-end-to-end \
-        --num-records "$records" --producer-acks all --record-size 100 2>>"$work/generators.log") || [ "$has_groups" = 0 ]
+        --num-records "$records" --producer-acks all --record-size 100 \
+        --command-config "$work/end-to-end.properties" 2>>"$work/generators.log") || [ "$has_groups" = 0 ]
     row 'end to end, one at a time, Java: mean, ms' "$(sed -n 's/^Avg latency: \([0-9.]*\) ms.*/\1/p' <<<"$measured")"
     row 'end to end, one at a time, Java: p99, ms' "$(sed -n 's/.*99th = \([0-9]*\),.*/\1/p' <<<"$measured")"
 }
 
 # One start of one system under all loads.
 run_system() {
-    local is_variant=0 flush=synced topic_configs=() bytes=$row_bytes has_groups=1
+    local is_variant=0 flush=synced topic_configs=() bytes=$row_bytes seconds=$rate_seconds has_groups=1
     case $system in
     klamm-os) is_variant=1 flush=os ;;
     kafka-flush) is_variant=1 topic_configs=(--config flush.messages=1) ;;
     esac
-    [ $is_variant = 0 ] || bytes=$variant_row_bytes
+    if [ $is_variant = 1 ]; then
+        bytes=$variant_row_bytes
+        seconds=$variant_rate_seconds
+    fi
     say "round $round of $rounds: $system"
     start_broker
     sleep "$idle_seconds"
@@ -351,7 +357,7 @@ cat <<T
 Apache Kafka $kafka_version (KRaft, one node, ${broker_heap[*]}, its defaults) and Klamm $(git describe --always --dirty 2>/dev/null || true), on
 $(nproc) cores of $(uname -sm) with $(awk '/^MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo), $(date -u +%F); the load runs on the same cores. acks=all,
 $partitions partitions where records are batched, one otherwise. **Klamm syncs before it acknowledges; Kafka at its
-defaults does not**, and \`flush.messages=1\` makes it. The variants write a quarter of the bytes. Medians of
+defaults does not**, and \`flush.messages=1\` makes it. The variants write less. Medians of
 $rounds rounds, least and greatest in brackets; scale $scale, $((($(now_ms) - begin) / 1000)) s. Load average before it began: $load_average.
 
 - generators: librdkafka $(awk '/name = "rdkafka-sys"/ { getline; gsub(/[^0-9.+]/, ""); sub(/.*\+/, ""); print }' Cargo.lock) with its defaults, and Kafka's ProducerPerformance (batch.size=262144 where
