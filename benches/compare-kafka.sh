@@ -32,6 +32,9 @@ variant_row_bytes=128000000
 variant_rate_seconds=4
 end_to_end_records=2000
 partitions=6
+# A consumer whose queue is full asks for nothing for a while, by default for a second: that would be
+# measured instead of the broker.
+consumer_setting=fetch.queue.backoff.ms=2
 # No row takes longer.
 row_seconds_max=300
 # A pause after which a broker counts as idle.
@@ -193,7 +196,7 @@ batched() {
         librdkafka produce --topic "lib-$size" --records "$records" --size "$size"
     row "produce $name, librdkafka: records/s" "$(value records_s <<<"$measured")"
     with_cpu "consume $name, librdkafka: CPU s per million" "$records" \
-        librdkafka consume --topic "lib-$size" --records "$records"
+        librdkafka consume --topic "lib-$size" --records "$records" --set "$consumer_setting"
     row "consume $name, librdkafka: records/s" "$(value records_s <<<"$measured")"
     [ "$is_variant" = 0 ] || return 0
 
@@ -357,12 +360,12 @@ cat <<T
 Apache Kafka $kafka_version (KRaft, one node, ${broker_heap[*]}, its defaults) and Klamm $(git describe --always --dirty 2>/dev/null || true), on
 $(nproc) cores of $(uname -sm) with $(awk '/^MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo), $(date -u +%F); the load runs on the same cores. acks=all,
 $partitions partitions where records are batched, one otherwise. **Klamm syncs before it acknowledges; Kafka at its
-defaults does not**, and \`flush.messages=1\` makes it. The variants write less. Medians of
-$rounds rounds, least and greatest in brackets; scale $scale, $((($(now_ms) - begin) / 1000)) s. Load average before it began: $load_average.
+defaults does not**, and \`flush.messages=1\` makes it. The variants write less. Medians of the
+rounds ($rounds), least and greatest in brackets; scale $scale, $((($(now_ms) - begin) / 1000)) s. Load average before it began: $load_average.
 
-- generators: librdkafka $(awk '/name = "rdkafka-sys"/ { getline; gsub(/[^0-9.+]/, ""); sub(/.*\+/, ""); print }' Cargo.lock) with its defaults, and Kafka's ProducerPerformance (batch.size=262144 where
-  records are batched), ConsumerPerformance and EndToEndLatency; a rate's rows have linger.ms=0, and leave out
-  the first fifth. \`-\` is what the broker can't do, or what isn't run with a variant
+- generators: librdkafka $(awk '/name = "rdkafka-sys"/ { getline; gsub(/[^0-9.+]/, ""); sub(/.*\+/, ""); print }' Cargo.lock) ($consumer_setting to consume), and Kafka's ProducerPerformance
+  (batch.size=262144 where records are batched), ConsumerPerformance and EndToEndLatency. A rate's rows have
+  linger.ms=0, and leave out the first fifth. \`-\` is what the broker can't do, or what isn't run with a variant
 $(cat "$work/disk")
 
 $(table)
