@@ -25,6 +25,10 @@ bench *ARGS:
     cargo run --release -- perf latency --topic lat --records 2000 --acks 1 {{ARGS}}
     cargo run --release -- perf latency --topic lat --records 2000 --with-machine {{ARGS}}
 
+# Apache Kafka and this broker under the same load, as a table; KLAMM_COMPARE_SCALE=0.1 for a short run
+compare-kafka:
+    benches/compare-kafka.sh
+
 # The tests that break actors, in a build that can
 chaos:
     cargo test --features chaos
