@@ -248,22 +248,17 @@ impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, due: usize) {
-        let latency = self
-            .0
-            .now()
-            .saturating_sub(Duration::from_nanos(due as u64));
-        match result {
-            Ok(_) => {
-                let mut micros = self
-                    .0
-                    .micros
-                    .lock()
-                    .unwrap_or_else(|lost| lost.into_inner());
-                micros.saturating_record(latency.as_micros() as u64);
-            }
-            Err(_) => {
-                self.0.failed.fetch_add(1, Ordering::Relaxed);
-            }
+        let deliveries = &self.0;
+        let now = deliveries.now();
+        let nanos = now.as_nanos() as u64;
+        deliveries.last_nanos.store(nanos, Ordering::Relaxed);
+        if result.is_err() {
+            deliveries.failed.fetch_add(1, Ordering::Relaxed);
+        } else if due != WARM_UP {
+            let latency = now.saturating_sub(Duration::from_nanos(due as u64));
+            let micros = deliveries.micros.lock();
+            let mut micros = micros.unwrap_or_else(|lost| lost.into_inner());
+            micros.saturating_record(latency.as_micros() as u64);
         }
     }
 }
