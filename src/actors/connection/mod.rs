@@ -7,7 +7,7 @@
 //! client connects again.
 //!
 //! Both encodings are served alike; what differs is in which order requests begin and answers leave
-//! ([`turns`]).
+//! (`turns`).
 //!
 //! What a peer can make us hold is bounded: it is charged for each request until the answer is
 //! written, and is not read from while it has used up its share. So is what all peers together make
