@@ -4,18 +4,20 @@
 //! enough is there or the time is over. Only then is anything read: from memory at once, and from
 //! the disk off the arbiter.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{sleep_until, Instant};
 
-use super::{patience, ApiContext, Named, Peer};
+use super::{patience, ApiContext, Peer};
 use crate::actors::partition_leader::{FirstBatch, PlannedRead, Read, ReadReply, Reader};
 use crate::engine::fetch_session::{FetchAsk, FetchKey, SessionRequest, Told, NO_SESSION};
-use crate::model::{BrokerId, ErrorCode, Offset, Refusal, TopicId};
-use crate::protocol::fetch::{FetchableTopicResponse, PartitionData, Request, Response};
+use crate::model::{BrokerId, ErrorCode, Offset, Refusal, TopicId, TopicName};
+use crate::protocol::fetch::{
+    FetchPartition, FetchableTopicResponse, PartitionData, Request, Response,
+};
 use crate::protocol::Records;
 
 /// One partition that is wanted.
@@ -34,10 +36,11 @@ pub async fn answer(
     mut request: Request,
     peer: &Peer,
 ) -> (Response, Option<OwnedSemaphorePermit>) {
+    let mut answer = Answer::of_overlong(&mut request);
     let checked = check(context, &request);
     let asked = session_request(&mut request);
     if let Err(code) = checked {
-        return (refuse_all(&asked, code), None);
+        return (refuse_all(answer, &asked, code), None);
     }
     let fetching = match peer.fetch_session.begin(asked) {
         Ok(fetching) => fetching,
@@ -56,7 +59,6 @@ pub async fn answer(
     let wanted = resolve(context, fetching.wanted);
     let found = wait(context, &request, &wanted, bytes_max).await;
 
-    let mut answer = Answer::default();
     let planned = found.iter().flatten().map(planned).sum::<usize>();
     let Some(room) = peer.room.for_records(planned.min(bytes_max)).await else {
         // The connection is gone, and nobody reads the answer.
@@ -79,8 +81,7 @@ pub async fn answer(
 }
 
 /// The same for every partition, and for the whole: older versions have no place for the latter.
-fn refuse_all(asked: &SessionRequest, error_code: ErrorCode) -> Response {
-    let mut answer = Answer::default();
+fn refuse_all(mut answer: Answer, asked: &SessionRequest, error_code: ErrorCode) -> Response {
     for (key, _) in &asked.wanted {
         answer.push(key, refused(key.partition, error_code));
     }
@@ -151,13 +152,41 @@ fn session_request(request: &mut Request) -> SessionRequest {
 }
 
 /// The topics of the response, in the order in which they come.
-#[derive(Default)]
 struct Answer {
     topics: Vec<FetchableTopicResponse>,
     places: HashMap<(Arc<str>, TopicId), usize>,
 }
 
 impl Answer {
+    /// Takes out the topics whose names are too long to be one, and answers them. A name without
+    /// end must not be touched for each of its partitions, as a key is: a request may have ten
+    /// thousand of them.
+    fn of_overlong(request: &mut Request) -> Answer {
+        let is_overlong = |name: &str| name.len() > TopicName::LEN_MAX;
+        request
+            .forgotten_topics_data
+            .retain(|topic| !is_overlong(&topic.topic));
+        let mut topics = Vec::new();
+        for topic in request.topics.extract_if(.., |t| is_overlong(&t.topic)) {
+            let partitions = topic.partitions.iter();
+            let refuse =
+                |p: &FetchPartition| refused(p.partition, ErrorCode::InvalidTopicException);
+            topics.push(FetchableTopicResponse {
+                partitions: partitions.map(refuse).collect(),
+                topic: topic.topic,
+                topic_id: topic.topic_id,
+            });
+        }
+        if !topics.is_empty() {
+            // A refusal is told at once.
+            request.max_wait_ms = 0;
+        }
+        Answer {
+            topics,
+            places: HashMap::new(),
+        }
+    }
+
     fn push(&mut self, key: &FetchKey, data: PartitionData) {
         let topics = &mut self.topics;
         let place = self.places.entry((key.topic.clone(), key.topic_id));
@@ -230,13 +259,14 @@ struct Share {
 
 /// Finds the topics; who names a partition twice is refused the second time.
 fn resolve(context: &ApiContext, wanted: Vec<(FetchKey, FetchAsk)>) -> Vec<Wanted> {
-    let mut named = Named::default();
+    let mut named = HashSet::new();
     let resolved = wanted.into_iter().map(|(key, ask)| {
-        let mut name = context.topic_name(&key.topic, key.topic_id);
-        let named = named.topic(name.as_deref().unwrap_or_default());
-        if !named.insert(key.partition) {
-            name = Err(ErrorCode::InvalidRequest.into());
-        }
+        let name = context.topic_of_id(&key.topic, key.topic_id);
+        let name = name.map(|known| known.map_or_else(|| key.topic.clone(), Arc::from));
+        let name = name.and_then(|name| match named.insert((name.clone(), key.partition)) {
+            true => Ok(name),
+            false => Err(ErrorCode::InvalidRequest.into()),
+        });
         Wanted { key, ask, name }
     });
     resolved.collect()

@@ -119,16 +119,17 @@ impl ApiContext {
         self.images.borrow().clone()
     }
 
-    /// A topic's name, if name and id agree; either may be missing.
-    fn topic_name(&self, name: &str, id: TopicId) -> Result<Arc<str>, Refusal> {
+    /// The topic that an id means, if the name that may stand beside it agrees. `None` without an
+    /// id: then the name says all.
+    fn topic_of_id(&self, name: &str, id: TopicId) -> Result<Option<TopicName>, Refusal> {
         if id == TopicId::NONE {
-            return Ok(name.into());
+            return Ok(None);
         }
         let image = self.image();
         let known = image.topic(id);
         let known = known.filter(|known| name.is_empty() || known.name.as_str() == name);
         let known = known.ok_or_else(|| Refusal::from(ErrorCode::UnknownTopicId))?;
-        Ok(known.name.as_str().into())
+        Ok(Some(known.name.clone()))
     }
 
     /// The leader of a partition, if it is here.

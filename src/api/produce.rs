@@ -15,9 +15,10 @@ use crate::actors::partition_leader::{
 use crate::actors::partitions::{Directory, LocalTopic};
 use crate::engine::metadata::{TimestampType, TopicConfig};
 use crate::engine::replica::Acks;
-use crate::model::{ErrorCode, Offset, PartitionId, Refusal, Timestamp, TopicId};
+use crate::model::{ErrorCode, Offset, PartitionId, Refusal, Timestamp, TopicId, TopicName};
 use crate::protocol::produce::{
-    PartitionProduceData, PartitionProduceResponse, Request, Response, TopicProduceResponse,
+    PartitionProduceData, PartitionProduceResponse, Request, Response, TopicProduceData,
+    TopicProduceResponse,
 };
 use crate::record::{self, Checked, Limits, RecordError, TimestampRule};
 
@@ -180,9 +181,7 @@ pub fn begin(
     };
     let directory = context.partitions.current();
     for topic in request.topic_data {
-        let name = context.topic_name(&topic.name, topic.topic_id);
-        let name = name.as_deref().map_err(Clone::clone);
-        let target = name.map(|name| Target::find(context, &directory, name, now));
+        let target = Target::find(context, &directory, &topic, now);
         pending.begin_topic(topic.name, topic.topic_id);
         for data in topic.partition_data {
             let key = AppendKey {
@@ -209,7 +208,8 @@ pub fn begin(
 
 /// A topic that batches are for.
 struct Target<'a> {
-    name: &'a str,
+    /// Its name, where the request has its id.
+    name: Option<TopicName>,
     /// What is led here of it, and what its batches must keep to.
     here: Option<(&'a LocalTopic, Limits)>,
 }
@@ -218,14 +218,13 @@ impl Target<'_> {
     fn find<'a>(
         context: &ApiContext,
         directory: &'a Directory,
-        name: &'a str,
+        topic: &TopicProduceData,
         now: Timestamp,
-    ) -> Target<'a> {
-        let local = directory.topic(name);
-        Target {
-            name,
-            here: local.map(|local| (local, limits(context, &local.config, now))),
-        }
+    ) -> Result<Target<'a>, Refusal> {
+        let name = context.topic_of_id(&topic.name, topic.topic_id)?;
+        let local = directory.topic(name.as_ref().map_or(&topic.name, TopicName::as_str));
+        let here = local.map(|local| (local, limits(context, &local.config, now)));
+        Ok(Target { name, here })
     }
 }
 
@@ -239,7 +238,12 @@ fn prepare<'a>(
 ) -> Result<(&'a PartitionHandle, Checked, Acks), Refusal> {
     let acks = pending.acks?;
     let Target { name, here } = target.as_ref().map_err(Clone::clone)?;
-    let no_leader = || context.no_leader(name, data.index);
+    let no_leader = || {
+        let name = name
+            .as_ref()
+            .map_or(pending.topic_name(), TopicName::as_str);
+        context.no_leader(name, data.index)
+    };
     let (local, limits) = here.as_ref().ok_or_else(no_leader)?;
     let partition = local.partitions.get(&data.index).ok_or_else(no_leader)?;
     let batch = record::validate_within(data.records.0, limits, inline_bytes_left)
@@ -289,6 +293,11 @@ impl PendingProduce {
         }
         self.waiting_for += 1;
         self.places.len() - 1
+    }
+
+    /// Of the topic that was begun last, as the request has it.
+    fn topic_name(&self) -> &str {
+        self.response.responses.last().map_or("", |t| &t.name)
     }
 
     /// Takes in what became of a batch.

@@ -137,6 +137,12 @@ impl From<TopicName> for String {
     }
 }
 
+impl From<TopicName> for Arc<str> {
+    fn from(name: TopicName) -> Arc<str> {
+        name.0
+    }
+}
+
 impl std::borrow::Borrow<str> for TopicName {
     fn borrow(&self) -> &str {
         &self.0

@@ -14,7 +14,7 @@ use crate::harness::{Broker, Home};
 use crate::wire::{frame, framed, greeting, of_version, Heard, Wire};
 
 /// What a broker may hold after all that these tests send: what it may hold under load too.
-const RESIDENT_BYTES_MAX: u64 = 150 * 1024 * 1024;
+pub const RESIDENT_BYTES_MAX: u64 = 150 * 1024 * 1024;
 
 /// How long the broker is watched under an attack that goes on.
 const ATTACK: Duration = Duration::from_secs(2);

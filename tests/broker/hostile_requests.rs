@@ -16,7 +16,7 @@ use crate::batches::{
 };
 use crate::calls::{fetch_request, only_partition, produce_request, ACKS_ALL};
 use crate::harness::{Home, BOTH};
-use crate::hostile_frames::Bystander;
+use crate::hostile_frames::{Bystander, RESIDENT_BYTES_MAX};
 
 const CONTROL: i16 = 1 << 5;
 const TRANSACTIONAL: i16 = 1 << 4;
@@ -357,10 +357,30 @@ fn a_long_name_is_not_repeated_for_each_partition() {
     };
     wire.call::<list_offsets::Api>(&list_offsets::Request {
         topics: vec![ListOffsetsTopic {
-            name,
+            name: name.clone(),
             partitions: vec![asked; 40_000],
         }],
         ..Default::default()
     });
     bystander.is_served_after("15: the same for ListOffsets");
+
+    // In a session and outside of one; it is told at once.
+    for session_epoch in [-1, 0] {
+        let mut request = fetch_request(&name, 0, 0);
+        request.max_wait_ms = 60_000;
+        request.min_bytes = 1;
+        request.session_epoch = session_epoch;
+        let asked = request.topics[0].partitions[0].clone();
+        request.topics[0].partitions = vec![asked; 500];
+        let partitions = request.topics[0].partitions.iter_mut().zip(0..);
+        partitions.for_each(|(asked, index)| asked.partition = index);
+        let response = wire.call::<fetch::Api>(&request);
+        let partitions = &response.responses[0].partitions;
+        assert_eq!(partitions.len(), 500);
+        let code = partitions[499].error_code;
+        assert_eq!(code, ErrorCode::InvalidTopicException);
+        bystander.is_served_after("15: the same for Fetch");
+    }
+    let most = broker.resident_bytes_at_most();
+    assert!(most < RESIDENT_BYTES_MAX, "15: {most} bytes");
 }

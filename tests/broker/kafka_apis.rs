@@ -63,6 +63,21 @@ fn topics_are_written_to_and_read_by_their_id() {
 }
 
 #[test]
+fn each_of_several_ids_that_are_unknown_is_said_to_be_unknown() {
+    let broker = Home::new().start();
+    let mut wire = broker.connect_kafka();
+    let mut request = fetch_request("", 0, 0);
+    request.topics[0].topic_id = TopicId::random();
+    let mut other = request.topics[0].clone();
+    other.topic_id = TopicId::random();
+    request.topics.push(other);
+    let response = ask::<fetch::Api>(&mut wire, 17, &request);
+    let topics = response.responses.iter();
+    let codes: Vec<_> = topics.map(|topic| topic.partitions[0].error_code).collect();
+    assert_eq!(codes, [ErrorCode::UnknownTopicId; 2]);
+}
+
+#[test]
 fn there_are_no_coordinators_and_who_asks_is_told_so_in_each_version() {
     let broker = Home::new().start();
     let mut wire = broker.connect_kafka();
