@@ -36,11 +36,7 @@ impl Directory {
         self.topics.get(name)
     }
 
-    pub fn topics(&self) -> impl Iterator<Item = &LocalTopic> {
-        self.topics.values()
-    }
-
-    pub fn topics_by_name(&self) -> impl Iterator<Item = (&TopicName, &LocalTopic)> {
+    pub fn topics(&self) -> impl Iterator<Item = (&TopicName, &LocalTopic)> {
         self.topics.iter()
     }
 }

@@ -1,6 +1,6 @@
 //! DescribeLogDirs: how large the logs are that are led here.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::ApiContext;
 use crate::protocol::describe_log_dirs::{
@@ -12,11 +12,11 @@ pub fn answer(context: &ApiContext, request: Request) -> Response {
     let asked = request.topics.as_deref().map(asked);
     let is_asked = |topic: &str, partition: i32| match &asked {
         None => true,
-        Some(asked) => asked.contains(&(topic, partition)),
+        Some(asked) => asked.get(topic).is_some_and(|a| a.contains(&partition)),
     };
     let directory = context.partitions.current();
     let mut topics = BTreeMap::<&str, Vec<DescribeLogDirsPartition>>::new();
-    for (name, topic) in directory.topics_by_name() {
+    for (name, topic) in directory.topics() {
         let wanted = topic.partitions.iter();
         let wanted = wanted.filter(|(index, _)| is_asked(name.as_str(), **index));
         for (index, handle) in wanted {
@@ -51,10 +51,14 @@ pub fn answer(context: &ApiContext, request: Request) -> Response {
     }
 }
 
-fn asked(topics: &[DescribableLogDirTopic]) -> HashSet<(&str, i32)> {
-    let each = topics.iter().flat_map(|topic| {
-        let partitions = topic.partitions.iter();
-        partitions.map(|partition| (topic.topic.as_str(), *partition))
-    });
-    each.collect()
+/// By topic, whose name may be long and have many partitions.
+fn asked(topics: &[DescribableLogDirTopic]) -> HashMap<&str, HashSet<i32>> {
+    let mut asked = HashMap::<&str, HashSet<i32>>::new();
+    for topic in topics {
+        asked
+            .entry(&topic.topic)
+            .or_default()
+            .extend(&topic.partitions);
+    }
+    asked
 }

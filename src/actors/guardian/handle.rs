@@ -112,7 +112,7 @@ impl Gauges for GuardianGauges {
         let directory = self.0.current();
         let handles = directory
             .topics()
-            .flat_map(|local| local.partitions.values());
+            .flat_map(|(_, local)| local.partitions.values());
         let (mut all, mut running) = (0, 0);
         for handle in handles {
             all += 1;
