@@ -56,24 +56,20 @@ impl SessionOfConnection {
     }
 
     pub fn begin(&self, request: SessionRequest) -> Result<Fetching, ErrorCode> {
-        let more = match u32::try_from(request.wanted.len()) {
-            Ok(more)
-                if self
-                    .all
-                    .room
-                    .try_acquire_many(more)
-                    .map(|p| p.forget())
-                    .is_ok() =>
-            {
+        let more = request.adds_at_most();
+        let room = &self.all.room;
+        let more = match room.try_acquire_many(u32::try_from(more).unwrap_or(u32::MAX)) {
+            Ok(permit) => {
+                permit.forget();
                 more
             }
-            _ => 0,
+            Err(_) => 0,
         };
-        let most = self.held.get() + more as usize;
+        let most = self.held.get() + more;
         let mut session = self.session.borrow_mut();
-        let fetching = session.begin(request, self.all.next_id(), most);
+        let fetching = session.begin(request, || self.all.next_id(), most);
         self.held.set(session.partition_count());
-        self.all.room.add_permits(most - session.partition_count());
+        room.add_permits(most - session.partition_count());
         fetching
     }
 

@@ -104,18 +104,28 @@ struct Partition {
     told: Option<(Offset, Offset)>,
 }
 
+impl SessionRequest {
+    /// How many partitions it may add to the connection's session.
+    pub fn adds_at_most(&self) -> usize {
+        match self.session_epoch {
+            EPOCH_FINAL => 0,
+            _ => self.wanted.len(),
+        }
+    }
+}
+
 impl FetchSession {
     /// How many partitions the session holds.
     pub fn partition_count(&self) -> usize {
         self.open.as_ref().map_or(0, |open| open.places.len())
     }
 
-    /// Takes in a request. A session that it opens gets the id `new_id`, which isn't
+    /// Takes in a request. A session that it opens gets the id that `new_id` makes, which isn't
     /// [`NO_SESSION`], and one that would hold more than `partitions_max` isn't opened, or ends.
     pub fn begin(
         &mut self,
         request: SessionRequest,
-        new_id: i32,
+        new_id: impl FnOnce() -> i32,
         partitions_max: usize,
     ) -> Result<Fetching, ErrorCode> {
         match request.session_epoch {
@@ -140,13 +150,14 @@ impl FetchSession {
     fn open(
         &mut self,
         wanted: Vec<(FetchKey, FetchAsk)>,
-        id: i32,
+        new_id: impl FnOnce() -> i32,
         partitions_max: usize,
     ) -> Fetching {
         self.open = None;
         if wanted.is_empty() || wanted.len() > partitions_max {
             return full(NO_SESSION, wanted);
         }
+        let id = new_id();
         let mut open = Open {
             id,
             epoch: 1,
@@ -325,7 +336,9 @@ mod tests {
     fn session() -> FetchSession {
         let mut session = FetchSession::default();
         let wanted = [(0, 0), (1, 0), (2, 0)];
-        let fetching = session.begin(request(0, 0, &wanted, &[]), 7, ROOM).unwrap();
+        let fetching = session
+            .begin(request(0, 0, &wanted, &[]), || 7, ROOM)
+            .unwrap();
         assert_eq!((fetching.session_id, fetching.extent), (7, Extent::Full));
         for partition in 0..3 {
             assert!(session.tell(7, Extent::Full, &key(partition), told(5, false)));
@@ -344,7 +357,7 @@ mod tests {
     fn a_request_says_what_has_changed_and_the_answer_what_is_new() {
         let mut session = session();
         let fetching = session
-            .begin(request(7, 1, &[(1, 9)], &[2]), 8, ROOM)
+            .begin(request(7, 1, &[(1, 9)], &[2]), || 8, ROOM)
             .unwrap();
         assert_eq!(fetching.extent, Extent::Incremental);
         assert_eq!(partitions(&fetching), [(0, 0), (1, 9)]);
@@ -364,7 +377,7 @@ mod tests {
         let mut session = session();
         assert!(session.tell(7, Extent::Incremental, &key(0), told(5, true)));
         assert!(session.tell(7, Extent::Incremental, &key(1), told(5, true)));
-        let fetching = session.begin(request(7, 1, &[], &[]), 8, ROOM).unwrap();
+        let fetching = session.begin(request(7, 1, &[], &[]), || 8, ROOM).unwrap();
         assert_eq!(partitions(&fetching), [(2, 0), (0, 0), (1, 0)]);
     }
 
@@ -386,7 +399,7 @@ mod tests {
     fn a_wrong_id_or_epoch_or_kind_of_name_is_refused() {
         let mut session = session();
         let refused = |session: &mut FetchSession, request| {
-            session.begin(request, 8, ROOM).map(drop).unwrap_err()
+            session.begin(request, || 8, ROOM).map(drop).unwrap_err()
         };
         let not_found = refused(&mut session, request(8, 1, &[], &[]));
         assert_eq!(not_found, ErrorCode::FetchSessionIdNotFound);
@@ -398,28 +411,28 @@ mod tests {
             refused(&mut session, by_id),
             ErrorCode::FetchSessionTopicIdError
         );
-        assert!(session.begin(request(7, 1, &[], &[]), 8, ROOM).is_ok());
-        assert!(session.begin(request(7, 2, &[], &[]), 8, ROOM).is_ok());
+        assert!(session.begin(request(7, 1, &[], &[]), || 8, ROOM).is_ok());
+        assert!(session.begin(request(7, 2, &[], &[]), || 8, ROOM).is_ok());
     }
 
     #[test]
     fn a_session_is_closed_replaced_or_ends_when_nothing_is_left_in_it() {
         let mut closed = session();
         let last = closed
-            .begin(request(7, -1, &[(0, 3)], &[]), 8, ROOM)
+            .begin(request(7, -1, &[(0, 3)], &[]), || 8, ROOM)
             .unwrap();
         assert_eq!((last.session_id, closed.partition_count()), (NO_SESSION, 0));
         assert_eq!(partitions(&last), [(0, 3)]);
 
         let mut replaced = session();
         let first = replaced
-            .begin(request(7, 0, &[(1, 0)], &[]), 8, ROOM)
+            .begin(request(7, 0, &[(1, 0)], &[]), || 8, ROOM)
             .unwrap();
         assert_eq!((first.session_id, replaced.partition_count()), (8, 1));
 
         let mut emptied = session();
         let none = emptied
-            .begin(request(7, 1, &[], &[0, 1, 2]), 8, ROOM)
+            .begin(request(7, 1, &[], &[0, 1, 2]), || 8, ROOM)
             .unwrap();
         assert_eq!((none.wanted.len(), emptied.partition_count()), (0, 0));
     }
@@ -428,15 +441,17 @@ mod tests {
     fn there_is_no_session_without_room() {
         let mut session = FetchSession::default();
         let fetching = session
-            .begin(request(0, 0, &[(0, 0), (1, 0)], &[]), 7, 1)
+            .begin(request(0, 0, &[(0, 0), (1, 0)], &[]), || 7, 1)
             .unwrap();
         assert_eq!(
             (fetching.session_id, fetching.wanted.len()),
             (NO_SESSION, 2)
         );
         let mut session = FetchSession::default();
-        session.begin(request(0, 0, &[(0, 0)], &[]), 7, 1).unwrap();
-        let grown = session.begin(request(7, 1, &[(1, 0)], &[]), 8, 1);
+        session
+            .begin(request(0, 0, &[(0, 0)], &[]), || 7, 1)
+            .unwrap();
+        let grown = session.begin(request(7, 1, &[(1, 0)], &[]), || 8, 1);
         assert_eq!(grown.map(drop), Err(ErrorCode::FetchSessionIdNotFound));
         assert_eq!(session.partition_count(), 0);
     }

@@ -40,35 +40,18 @@ fn oracle_key(api: ApiKey) -> OracleKey {
 }
 
 /// What the oracle makes of a body: it must take all of it, and writes it anew.
-fn oracle_request(api: ApiKey, version: i16, body: &Bytes) -> Bytes {
-    let mut left = body.clone();
-    let decoded = RequestKind::decode(oracle_key(api), &mut left, version)
-        .unwrap_or_else(|error| panic!("{} {version}: {error:#}", api.name()));
-    assert!(
-        left.is_empty(),
-        "{} {version}: {} bytes are left",
-        api.name(),
-        left.len()
-    );
-    let mut again = BytesMut::new();
-    decoded.encode(&mut again, version).unwrap();
-    again.freeze()
-}
-
-/// See [`oracle_request`].
-fn oracle_response(api: ApiKey, version: i16, body: &Bytes) -> Bytes {
-    let mut left = body.clone();
-    let decoded = ResponseKind::decode(oracle_key(api), &mut left, version)
-        .unwrap_or_else(|error| panic!("{} {version}: {error:#}", api.name()));
-    assert!(
-        left.is_empty(),
-        "{} {version}: {} bytes are left",
-        api.name(),
-        left.len()
-    );
-    let mut again = BytesMut::new();
-    decoded.encode(&mut again, version).unwrap();
-    again.freeze()
+macro_rules! through_oracle {
+    ($kind:ident, $api:expr, $version:expr, $body:expr) => {{
+        let (api, version): (ApiKey, i16) = ($api, $version);
+        let mut left: Bytes = $body.clone();
+        let decoded = $kind::decode(oracle_key(api), &mut left, version)
+            .unwrap_or_else(|error| panic!("{} {version}: {error:#}", api.name()));
+        let left = left.len();
+        assert_eq!(left, 0, "{} {version}: so many bytes are left", api.name());
+        let mut again = BytesMut::new();
+        decoded.encode(&mut again, version).unwrap();
+        again.freeze()
+    }};
 }
 
 /// Random messages of every version go through the oracle and come back.
@@ -87,7 +70,7 @@ impl ThroughOracle {
     fn request<A: Api>(&self, version: i16) {
         let request: A::Request = message(self.0);
         let ours = encode_body(A::KEY, version, &request);
-        let theirs = oracle_request(A::KEY, version, &ours);
+        let theirs = through_oracle!(RequestKind, A::KEY, version, ours);
         assert_eq!(
             ours,
             theirs,
@@ -102,7 +85,7 @@ impl ThroughOracle {
     fn response<A: Api>(&self, version: i16) {
         let response: A::Response = message(self.0);
         let ours = encode_body(A::KEY, version, &response);
-        let theirs = oracle_response(A::KEY, version, &ours);
+        let theirs = through_oracle!(ResponseKind, A::KEY, version, ours);
         assert_eq!(
             ours,
             theirs,
