@@ -4,6 +4,7 @@
 use std::io::{ErrorKind, Write};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use klamm::model::ErrorCode;
 use klamm::protocol::{api_versions, describe_cluster, fetch, metadata, produce};
 use klamm::record::Codec;
@@ -31,13 +32,17 @@ fn who_says_it_too_slowly_is_closed() {
     let home = Home::new().with("listeners.native.frame_timeout_ms", 300);
     let broker = home.start();
     let mut bystander = Bystander::of(&broker);
-    let mut slow = broker.connect();
-    let mut trickle = slow.writer();
-    let bytes = frame::<api_versions::Api>(1, &greeting());
+    trickle(broker.connect(), frame::<api_versions::Api>(1, &greeting()));
+    bystander.is_served_after("6: a byte now and then");
+}
+
+/// Sends the bytes so slowly that the connection is closed before they are through.
+pub fn trickle(mut slow: Wire, bytes: Bytes) {
+    let mut socket = slow.writer();
     let trickling = std::thread::spawn(move || {
         // The pace of the attack: the frame would take many times its deadline.
         for byte in bytes.iter().cycle() {
-            if trickle.write_all(&[*byte]).is_err() {
+            if socket.write_all(&[*byte]).is_err() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(100));
@@ -45,7 +50,6 @@ fn who_says_it_too_slowly_is_closed() {
     });
     slow.expect_close("6: a byte now and then");
     trickling.join().unwrap();
-    bystander.is_served_after("6: a byte now and then");
 }
 
 #[test]

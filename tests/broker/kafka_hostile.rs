@@ -2,7 +2,6 @@
 //! reads and writes there is the same code as on the native one, told another encoding.
 
 use std::io::Write;
-use std::time::Duration;
 
 use klamm::protocol::{api_versions, describe_cluster, fetch, metadata, ApiKey};
 
@@ -10,7 +9,7 @@ use crate::batches::noise;
 use crate::calls::fetch_request;
 use crate::harness::Home;
 use crate::hostile_frames::Bystander;
-use crate::hostile_load::pour;
+use crate::hostile_load::{pour, trickle};
 use crate::wire::{framed, kafka_frame, Heard};
 
 /// The version that the helpers speak of APIs with topics by name.
@@ -95,19 +94,8 @@ fn who_says_nothing_or_too_slowly_is_closed() {
 
     let mut slow = broker.connect_kafka();
     slow.call::<metadata::Api>(&metadata::Request::default());
-    let mut trickle = slow.writer();
-    let bytes = kafka_frame::<api_versions::Api>(3, 1, &Default::default());
-    let trickling = std::thread::spawn(move || {
-        // The pace of the attack: the frame would take many times its deadline.
-        for byte in bytes.iter().cycle() {
-            if trickle.write_all(&[*byte]).is_err() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    });
-    slow.expect_close("6: a byte now and then");
-    trickling.join().unwrap();
+    let greeting = kafka_frame::<api_versions::Api>(3, 1, &Default::default());
+    trickle(slow, greeting);
 }
 
 #[test]
