@@ -3,7 +3,8 @@
 //! An append is written inline and never waits for the disk. One sync at a time runs off the
 //! arbiter ([`Syncer`]), covers all that was appended before it began, and releases everyone whom
 //! it covered; the next one starts if there is more by then. So the slower the disk, the larger
-//! the groups.
+//! the groups. Where nobody waits for the disk ([`CommitRule::Written`]) a sync only goes before each
+//! checkpoint.
 //!
 //! Reads are planned here and carried out by whoever asked. When the actor panics, its log is not
 //! touched again: the guardian opens it anew, from disk, and starts the next leader in the next
@@ -153,7 +154,7 @@ impl PartitionLeader {
         }
         AppendTicket::answer_all(answers);
         self.release(released);
-        self.start_sync(context);
+        self.go_on_syncing(context);
         self.schedule(context);
     }
 
@@ -199,15 +200,21 @@ impl PartitionLeader {
         released.woken.into_iter().for_each(Reader::wake);
     }
 
+    /// Whoever waits for the disk waits for the sync that begins now, or after the present one.
+    fn go_on_syncing(&mut self, context: &mut Context<Self>) {
+        if self.settings.commit_rule == CommitRule::Synced {
+            self.start_sync(context);
+        }
+    }
+
     fn start_sync(&mut self, context: &mut Context<Self>) {
         if self.sync == Sync::InFlight {
             return;
         }
-        let Some(job) = self.log.begin_sync() else {
-            return;
-        };
-        self.sync = Sync::InFlight;
-        self.submit(job, context.address());
+        if let Some(job) = self.log.begin_sync() {
+            self.sync = Sync::InFlight;
+            self.submit(job, context.address());
+        }
     }
 
     fn submit(&self, job: SyncJob, leader: Addr<Self>) {
@@ -223,9 +230,8 @@ impl PartitionLeader {
     fn schedule(&mut self, context: &mut Context<Self>) {
         if self.checkpoint == Checkpoint::UpToDate {
             self.checkpoint = Checkpoint::Due;
-            context.run_later(self.settings.checkpoint_interval, |leader, _| {
-                leader.checkpoint = Checkpoint::UpToDate;
-                leader.write_checkpoint();
+            context.run_later(self.settings.checkpoint_interval, |leader, context| {
+                leader.checkpoint_is_due(context);
             });
         }
         if self.expiry == Expiry::Off && self.replica.waiting_producers() > 0 {
@@ -253,7 +259,19 @@ impl PartitionLeader {
         AppendTicket::answer_all(expired.into_iter().map(|w| (w.ticket, Err(late.clone()))));
     }
 
-    fn write_checkpoint(&self) {
+    /// A checkpoint is worth what is synced: where nothing else is for the disk, it follows a sync.
+    fn checkpoint_is_due(&mut self, context: &mut Context<Self>) {
+        if self.settings.commit_rule == CommitRule::Written {
+            self.start_sync(context);
+            if self.sync == Sync::InFlight {
+                return;
+            }
+        }
+        self.write_checkpoint();
+    }
+
+    fn write_checkpoint(&mut self) {
+        self.checkpoint = Checkpoint::UpToDate;
         let job = self.log.checkpoint();
         let name = self.vitals.name().to_owned();
         actix_rt::task::spawn_blocking(move || {
@@ -395,9 +413,17 @@ impl Handler<Synced> for PartitionLeader {
         self.sync = Sync::Idle;
         self.log.complete_sync(covered);
         let released = self.replica.synced(self.log.synced_offset());
-        self.start_sync(context);
+        self.go_on_syncing(context);
         self.release(released);
-        self.schedule(context);
+        match self.settings.commit_rule {
+            CommitRule::Synced => self.schedule(context),
+            CommitRule::Written => {
+                self.write_checkpoint();
+                if self.log.synced_offset() < self.log.end_offset() {
+                    self.schedule(context);
+                }
+            }
+        }
     }
 }
 
