@@ -29,6 +29,7 @@ use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
 use crate::api::{ApiSettings, Checkers, ProducerIds, Shared};
 use crate::config::{Config, FlushPolicy, TimestampType};
+use crate::engine::metadata::change::ChangeSettings;
 use crate::engine::metadata::create_topics::NewTopicDefaults;
 use crate::engine::metadata::register_broker::{
     bootstrap_cluster, register_broker, BrokerRegistration,
@@ -204,6 +205,7 @@ impl Node {
             raft: raft.clone(),
             defaults: defaults.clone(),
             settings: partition_settings(&config),
+            changes: Arc::new(change_settings(&config, defaults.clone())),
             arbiters: arbiters.iter().map(Arbiter::handle).collect(),
             registry: registry.clone(),
             partitions: partitions.clone(),
@@ -461,6 +463,13 @@ fn api_settings(config: &Config, defaults: BrokerDefaults) -> ApiSettings {
     ApiSettings {
         auto_create_topics: config.topics.auto_create_topics_enable,
         batch_records_bytes_max: DECOMPRESSION_FACTOR_MAX * config.log.message_max_bytes,
+        defaults,
+    }
+}
+
+/// By what the controller decides.
+fn change_settings(config: &Config, defaults: BrokerDefaults) -> ChangeSettings {
+    ChangeSettings {
         new_topics: NewTopicDefaults {
             partitions: config.topics.num_partitions,
             replication_factor: config.topics.default_replication_factor,

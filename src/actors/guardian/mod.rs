@@ -30,7 +30,7 @@ use super::partition_leader::{
 use super::partitions::{Directory, LocalTopic};
 use super::vitals::{State, Vitals};
 use crate::engine::guardian::{Effect, Fate, Found, Guardianship, LastUser};
-use crate::engine::metadata::change_leader::change_leader;
+use crate::engine::metadata::change::Change;
 use crate::engine::metadata::{MetadataImage, Topic, TopicConfig};
 use crate::model::{ErrorCode, LeaderEpoch, PartitionId, Refusal, Timestamp};
 use crate::storage::lease::Lease;
@@ -281,8 +281,11 @@ impl Guardian {
     fn start_controller(&self) {
         let life = self.wards.controller.vitals().restarts();
         let life_line = self.me.life_line(Ward::Controller, life);
-        let raft = self.wards.raft.clone();
-        self.wards.controller.start(raft, life_line);
+        let wards = &self.wards;
+        let settings = wards.changes.clone();
+        wards
+            .controller
+            .start(wards.raft.clone(), settings, life_line);
     }
 }
 
@@ -321,12 +324,12 @@ async fn raised_epoch(
     after: Duration,
 ) -> Result<(), Refusal> {
     tokio::time::sleep(after).await;
-    let node = wards.node;
-    let decide = move |image: &MetadataImage| match change_leader(image, id, node, seen) {
-        Ok(commands) => (commands, Ok(())),
-        Err(refusal) => (Vec::new(), Err(refusal)),
+    let change = Change::ChangeLeader {
+        partition: id,
+        leader: wards.node,
+        seen,
     };
-    wards.controller.change(decide).await?
+    wards.controller.change_one(change).await.map(|_| ())
 }
 
 /// Does to the data of a closed log what its fate says, once nobody is at work on it.

@@ -8,6 +8,7 @@ use actix::ArbiterHandle;
 use crate::actors::controller::ControllerHandle;
 use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
+use crate::engine::metadata::change::ChangeSettings;
 use crate::engine::metadata::{BrokerDefaults, TimestampType as Configured, TopicConfig};
 use crate::engine::replica::CommitRule;
 use crate::model::BrokerId;
@@ -37,6 +38,8 @@ pub struct Wards {
     pub raft: Raft,
     pub defaults: BrokerDefaults,
     pub settings: PartitionSettings,
+    /// By which the controller decides.
+    pub changes: Arc<ChangeSettings>,
     pub arbiters: Vec<ArbiterHandle>,
     pub registry: Registry,
     pub partitions: Partitions,
