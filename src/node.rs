@@ -25,6 +25,7 @@ use crate::actors::connection::Budget;
 use crate::actors::controller::ControllerHandle;
 use crate::actors::guardian::{GuardianHandle, PartitionSettings, Wards};
 use crate::actors::log_dir::LogDir;
+use crate::actors::log_keeper::KeepSettings;
 use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
 use crate::api::{ApiSettings, Checkers, ProducerIds, Shared};
@@ -422,13 +423,15 @@ fn guard_the_guardian(guardian: &GuardianHandle, wards: &Arc<Wards>) {
 
 fn partition_settings(config: &Config) -> PartitionSettings {
     PartitionSettings {
-        commit_rule: match config.log.flush {
-            FlushPolicy::Synced => CommitRule::Synced,
-            FlushPolicy::Os => CommitRule::Written,
+        keep: KeepSettings {
+            commit_rule: match config.log.flush {
+                FlushPolicy::Synced => CommitRule::Synced,
+                FlushPolicy::Os => CommitRule::Written,
+            },
+            checkpoint_interval: Duration::from_millis(config.log.checkpoint_interval_ms),
+            retention_interval: Duration::from_millis(config.log.retention_check_interval_ms),
         },
         mailbox_capacity: config.actors.partition_mailbox_capacity,
-        checkpoint_interval: Duration::from_millis(config.log.checkpoint_interval_ms),
-        retention_interval: Duration::from_millis(config.log.retention_check_interval_ms),
         producer_expiration_ms: PRODUCER_EXPIRATION_MS,
     }
 }

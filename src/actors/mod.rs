@@ -18,6 +18,7 @@ pub mod controller;
 pub mod guardian;
 pub mod handle;
 pub mod log_dir;
+pub mod log_keeper;
 pub mod partition_leader;
 pub mod partitions;
 pub mod vitals;

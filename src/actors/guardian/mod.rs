@@ -171,9 +171,7 @@ impl Guardian {
         log.set_config(log_config(config, &wards.settings));
         let settings = LeaderSettings {
             epoch,
-            commit_rule: wards.settings.commit_rule,
-            checkpoint_interval: wards.settings.checkpoint_interval,
-            retention_interval: wards.settings.retention_interval,
+            keep: wards.settings.keep,
         };
         let life_line = self.me.life_line(Ward::Partition(id), life);
         let syncer = wards.syncer.clone();

@@ -1,10 +1,7 @@
 //! The leader of one partition: it owns the log, and everyone who waits for it.
 //!
-//! An append is written inline and never waits for the disk. One sync at a time runs off the
-//! arbiter ([`Syncer`]), covers all that was appended before it began, and releases everyone whom
-//! it covered; the next one starts if there is more by then. So the slower the disk, the larger
-//! the groups. Where nobody waits for the disk ([`CommitRule::Written`]) a sync only goes before each
-//! checkpoint.
+//! An append is written inline and never waits for the disk; a sync releases everyone whom it covered
+//! ([`LogKeeper`]).
 //!
 //! Reads are planned here and carried out by whoever asked. When the actor panics, its log is not
 //! touched again: the guardian opens it anew, from disk, and starts the next leader in the next
@@ -24,11 +21,12 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use crate::actors::guardian::LifeLine;
+use crate::actors::log_keeper::{KeepSettings, KeepsLog, LogKeeper, Synced};
 use crate::actors::vitals::{Gauges, Vitals};
 use crate::engine::metadata::TopicConfig;
-use crate::engine::replica::{Acks, Commit, CommitRule, LeaderReplica, Released};
+use crate::engine::replica::{Acks, Commit, LeaderReplica, Released};
 use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal, Timestamp};
-use crate::storage::log::{Appended, Covered, Log, LogError, Removed, SyncJob};
+use crate::storage::log::{Appended, Log, LogError, Removed};
 use crate::storage::syncer::{abort_if_fatal, Syncer};
 
 pub use crate::storage::log::TimestampedOffset;
@@ -45,9 +43,7 @@ const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
 /// What a leader is told when it is started, beside its log.
 pub struct LeaderSettings {
     pub epoch: LeaderEpoch,
-    pub commit_rule: CommitRule,
-    pub checkpoint_interval: Duration,
-    pub retention_interval: Duration,
+    pub keep: KeepSettings,
 }
 
 /// A batch that is in the log, and whom to tell when it is committed.
@@ -58,28 +54,12 @@ struct Waiting {
 
 /// The actor.
 pub struct PartitionLeader {
-    log: Log,
+    keeper: LogKeeper,
     replica: LeaderReplica<Waiting, Reader>,
-    syncer: Arc<dyn Syncer>,
-    sync: Sync,
-    checkpoint: Checkpoint,
     expiry: Expiry,
-    settings: LeaderSettings,
     gauges: Arc<PartitionGauges>,
     vitals: Arc<Vitals>,
     life_line: LifeLine,
-}
-
-#[derive(PartialEq)]
-enum Sync {
-    Idle,
-    InFlight,
-}
-
-#[derive(PartialEq)]
-enum Checkpoint {
-    UpToDate,
-    Due,
 }
 
 #[derive(PartialEq)]
@@ -97,19 +77,16 @@ impl PartitionLeader {
         handle: &PartitionHandle,
         life_line: LifeLine,
     ) -> Self {
-        let mut replica =
-            LeaderReplica::new(settings.epoch, settings.commit_rule, log.end_offset());
+        let LeaderSettings { epoch, keep } = settings;
+        let mut replica = LeaderReplica::new(epoch, keep.commit_rule, log.end_offset());
         replica.set_min_in_sync(config.min_insync_replicas);
+        let vitals = handle.vitals().clone();
         let leader = PartitionLeader {
-            log,
+            keeper: LogKeeper::new(log, keep, syncer, vitals.clone()),
             replica,
-            syncer,
-            sync: Sync::Idle,
-            checkpoint: Checkpoint::UpToDate,
             expiry: Expiry::Off,
-            settings,
             gauges: handle.gauges().clone(),
-            vitals: handle.vitals().clone(),
+            vitals,
             life_line,
         };
         leader.publish();
@@ -131,6 +108,7 @@ impl PartitionLeader {
             }
         }
         let results = match self
+            .keeper
             .log
             .append(&batches, self.replica.epoch(), Timestamp::now())
         {
@@ -143,7 +121,7 @@ impl PartitionLeader {
                 return;
             }
         };
-        let released = self.replica.appended(self.log.end_offset());
+        let released = self.replica.appended(self.keeper.log.end_offset());
         for ((acks, deadline, ticket), result) in tickets.into_iter().zip(results) {
             match result {
                 Ok(appended) => answers.extend(self.settle(acks, deadline, ticket, appended)),
@@ -154,8 +132,8 @@ impl PartitionLeader {
         }
         AppendTicket::answer_all(answers);
         self.release(released);
-        self.go_on_syncing(context);
-        self.schedule(context);
+        self.keeper.appended(context);
+        self.schedule_expiry(context);
     }
 
     /// The answer for a batch that is in the log, if it need not wait for the commit.
@@ -169,7 +147,7 @@ impl PartitionLeader {
         let receipt = AppendReceipt {
             base_offset: appended.base_offset,
             log_append_time: appended.log_append_time,
-            log_start_offset: self.log.start_offset(),
+            log_start_offset: self.keeper.log.start_offset(),
         };
         if acks != Acks::All {
             return Some((ticket, Ok(receipt)));
@@ -193,47 +171,15 @@ impl PartitionLeader {
     }
 
     fn release(&mut self, released: Released<Waiting, Reader>) {
-        self.log.set_high_watermark(self.replica.high_watermark());
+        let high_watermark = self.replica.high_watermark();
+        self.keeper.log.set_high_watermark(high_watermark);
         self.publish();
         let committed = released.committed.into_iter();
         AppendTicket::answer_all(committed.map(|w| (w.ticket, Ok(w.receipt))));
         released.woken.into_iter().for_each(Reader::wake);
     }
 
-    /// Whoever waits for the disk waits for the sync that begins now, or after the present one.
-    fn go_on_syncing(&mut self, context: &mut Context<Self>) {
-        if self.settings.commit_rule == CommitRule::Synced {
-            self.start_sync(context);
-        }
-    }
-
-    fn start_sync(&mut self, context: &mut Context<Self>) {
-        if self.sync == Sync::InFlight {
-            return;
-        }
-        if let Some(job) = self.log.begin_sync() {
-            self.sync = Sync::InFlight;
-            self.submit(job, context.address());
-        }
-    }
-
-    fn submit(&self, job: SyncJob, leader: Addr<Self>) {
-        let vitals = self.vitals.clone();
-        let done = move |covered| {
-            vitals.message_sent();
-            leader.do_send(Synced { covered });
-        };
-        self.syncer.submit(job, Box::new(done));
-    }
-
-    /// Sets the timers that the present state needs.
-    fn schedule(&mut self, context: &mut Context<Self>) {
-        if self.checkpoint == Checkpoint::UpToDate {
-            self.checkpoint = Checkpoint::Due;
-            context.run_later(self.settings.checkpoint_interval, |leader, context| {
-                leader.checkpoint_is_due(context);
-            });
-        }
+    fn schedule_expiry(&mut self, context: &mut Context<Self>) {
         if self.expiry == Expiry::Off && self.replica.waiting_producers() > 0 {
             self.expiry = Expiry::Armed;
             context.run_later(EXPIRY_INTERVAL, |leader, context| {
@@ -241,12 +187,6 @@ impl PartitionLeader {
                 leader.expire();
                 leader.schedule_expiry(context);
             });
-        }
-    }
-
-    fn schedule_expiry(&mut self, context: &mut Context<Self>) {
-        if self.replica.waiting_producers() > 0 {
-            self.schedule(context);
         }
     }
 
@@ -259,58 +199,14 @@ impl PartitionLeader {
         AppendTicket::answer_all(expired.into_iter().map(|w| (w.ticket, Err(late.clone()))));
     }
 
-    /// A checkpoint is worth what is synced: where nothing else is for the disk, it follows a sync.
-    fn checkpoint_is_due(&mut self, context: &mut Context<Self>) {
-        if self.settings.commit_rule == CommitRule::Written {
-            self.start_sync(context);
-            if self.sync == Sync::InFlight {
-                return;
-            }
-        }
-        self.write_checkpoint();
-    }
-
-    fn write_checkpoint(&mut self) {
-        self.checkpoint = Checkpoint::UpToDate;
-        let job = self.log.checkpoint();
-        let name = self.vitals.name().to_owned();
-        actix_rt::task::spawn_blocking(move || {
-            if let Err(error) = job.run() {
-                log::error!("{name}: checkpoint: {error}");
-            }
-        });
-    }
-
-    /// Unlinks what the log gave up, off the arbiter.
-    fn remove(&self, removed: Removed) {
-        if removed.is_empty() {
-            return;
-        }
-        let name = self.vitals.name().to_owned();
-        actix_rt::task::spawn_blocking(move || {
-            if let Err(error) = removed.remove() {
-                log::error!("{name}: removing old segments: {error}");
-            }
-        });
-    }
-
-    fn retain(&mut self) {
-        match self.log.apply_retention(Timestamp::now()) {
-            Ok(removed) => {
-                self.remove(removed);
-                self.publish();
-            }
-            Err(error) => log::error!("{}: retention: {error}", self.vitals.name()),
-        }
-    }
-
     fn plan_read(&mut self, read: &Read) -> Result<PlannedRead, Refusal> {
         self.replica.check_epoch(read.current_leader_epoch)?;
         let upper = self.replica.high_watermark();
         if read.offset > upper {
             return Err(ErrorCode::OffsetOutOfRange.into());
         }
-        self.log
+        self.keeper
+            .log
             .plan_read(read.offset, upper, read.bytes_max, read.first)
             .map(PlannedRead::new)
             .map_err(|error| self.refusal("read", &error))
@@ -330,11 +226,12 @@ impl PartitionLeader {
             ));
         }
         let removed = self
+            .keeper
             .log
             .delete_records_before(before)
             .map_err(|error| self.refusal("delete records", &error))?;
         self.publish();
-        Ok((removed, self.log.start_offset()))
+        Ok((removed, self.keeper.log.start_offset()))
     }
 
     fn closed(
@@ -344,7 +241,7 @@ impl PartitionLeader {
     ) -> Result<(), Refusal> {
         context.stop();
         closed.map_err(|error| self.refusal("close", &error))?;
-        let released = self.replica.synced(self.log.end_offset());
+        let released = self.replica.synced(self.keeper.log.end_offset());
         self.release(released);
         Ok(())
     }
@@ -354,14 +251,14 @@ impl PartitionLeader {
     }
 
     fn publish(&self) {
-        let gauges = &self.gauges;
+        let (gauges, log) = (&self.gauges, &self.keeper.log);
         gauges.epoch.store(self.replica.epoch().0 as i64, Relaxed);
-        gauges.log_start.store(self.log.start_offset().0, Relaxed);
-        gauges.log_end.store(self.log.end_offset().0, Relaxed);
-        gauges.synced.store(self.log.synced_offset().0, Relaxed);
+        gauges.log_start.store(log.start_offset().0, Relaxed);
+        gauges.log_end.store(log.end_offset().0, Relaxed);
+        gauges.synced.store(log.synced_offset().0, Relaxed);
         let high_watermark = self.replica.high_watermark().0;
         gauges.high_watermark.store(high_watermark, Relaxed);
-        gauges.size_bytes.store(self.log.size_bytes(), Relaxed);
+        gauges.size_bytes.store(log.size_bytes(), Relaxed);
     }
 }
 
@@ -383,9 +280,7 @@ impl Actor for PartitionLeader {
         self.vitals
             .fault_line
             .connect(context.address().recipient());
-        context.run_interval(self.settings.retention_interval, |leader, _| {
-            leader.retain()
-        });
+        self.keeper.started(context);
     }
 }
 
@@ -398,32 +293,24 @@ impl Handler<Append> for PartitionLeader {
     }
 }
 
-/// A sync has ended well; one that fails ends the process.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Synced {
-    covered: Covered,
+impl KeepsLog for PartitionLeader {
+    fn keeper(&mut self) -> &mut LogKeeper {
+        &mut self.keeper
+    }
+
+    fn log_was_cut(&mut self) {
+        self.publish();
+    }
 }
 
 impl Handler<Synced> for PartitionLeader {
     type Result = ();
 
-    fn handle(&mut self, Synced { covered }: Synced, context: &mut Self::Context) {
+    fn handle(&mut self, synced: Synced, context: &mut Self::Context) {
         self.vitals.message_handled();
-        self.sync = Sync::Idle;
-        self.log.complete_sync(covered);
-        let released = self.replica.synced(self.log.synced_offset());
-        self.go_on_syncing(context);
+        let synced = self.keeper.synced(synced, context);
+        let released = self.replica.synced(synced);
         self.release(released);
-        match self.settings.commit_rule {
-            CommitRule::Synced => self.schedule(context),
-            CommitRule::Written => {
-                self.write_checkpoint();
-                if self.log.synced_offset() < self.log.end_offset() {
-                    self.schedule(context);
-                }
-            }
-        }
     }
 }
 
@@ -433,7 +320,7 @@ impl Handler<Read> for PartitionLeader {
     fn handle(&mut self, read: Read, _: &mut Self::Context) -> Self::Result {
         let reply = ReadReply {
             high_watermark: self.replica.high_watermark(),
-            log_start_offset: self.log.start_offset(),
+            log_start_offset: self.keeper.log.start_offset(),
             plan: self.plan_read(&read),
         };
         if let Some(reader) = read.reader {
@@ -469,7 +356,7 @@ impl Handler<Configure> for PartitionLeader {
 
     fn handle(&mut self, Configure { config, log }: Configure, _: &mut Self::Context) {
         self.replica.set_min_in_sync(config.min_insync_replicas);
-        self.log.set_config(log);
+        self.keeper.log.set_config(log);
     }
 }
 
@@ -488,7 +375,7 @@ impl Handler<Close> for PartitionLeader {
             });
             return AtomicResponse::new(Box::pin(discarded));
         }
-        let job = self.log.begin_close();
+        let job = self.keeper.log.begin_close();
         let closed = async move {
             let job = job?;
             let closed = actix_rt::task::spawn_blocking(move || job.run()).await;

@@ -12,12 +12,13 @@ use crate::actors::guardian::{GuardianHandle, Ward};
 use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
 use crate::engine::metadata::BrokerDefaults;
+use crate::engine::replica::CommitRule;
 use crate::model::{PartitionId, TopicId};
 use crate::protocol::list_offsets::MAX_TIMESTAMP;
 use crate::record::{Batch, BatchBuilder, Codec, ProducerStamp};
 use crate::storage::fs::{create_dir_durably, FaultyFs, Io};
 use crate::storage::lease::Lease;
-use crate::storage::log::{LogConfig, Shutdown};
+use crate::storage::log::{LogConfig, Shutdown, SyncJob};
 use crate::storage::syncer::{AbortProcess, SyncDone, SyncPool};
 use crate::storage::witness::LogHome;
 
@@ -70,9 +71,11 @@ fn lead_by(
     let guardian = GuardianHandle::new(&registry, &Partitions::default());
     let settings = LeaderSettings {
         epoch: LeaderEpoch(0),
-        commit_rule,
-        checkpoint_interval,
-        retention_interval: WAIT_MAX,
+        keep: KeepSettings {
+            commit_rule,
+            checkpoint_interval,
+            retention_interval: WAIT_MAX,
+        },
     };
     let defaults = BrokerDefaults::new([] as [(&str, String); 0]).unwrap();
     let config = TopicConfig::resolve(&BTreeMap::new(), &defaults);
