@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
+use super::partition_handle::Closing;
 use super::vitals::Vitals;
 use crate::engine::replica::CommitRule;
-use crate::model::{Offset, Timestamp};
-use crate::storage::log::{Covered, Log};
-use crate::storage::syncer::Syncer;
+use crate::model::{ErrorCode, Offset, Refusal, Timestamp};
+use crate::storage::log::{Covered, Log, LogError};
+use crate::storage::syncer::{abort_if_fatal, Syncer};
 
 /// How a log is kept.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +60,49 @@ pub trait KeepsLog: Actor<Context = Context<Self>> + Handler<Synced> {
 
     /// The log's start has moved.
     fn log_was_cut(&mut self);
+
+    /// The log is closed, and all of it on disk.
+    fn log_is_closed(&mut self);
+}
+
+/// Closes the log, and ends the actor. Nothing else is handled until the log is closed, off the
+/// arbiter: its neighbours are closed at the same time.
+pub fn close<A: KeepsLog>(
+    actor: &mut A,
+    closing: Closing,
+) -> AtomicResponse<A, Result<(), Refusal>> {
+    let job = match closing {
+        Closing::Keep => Some(actor.keeper().log.begin_close()),
+        Closing::Discard => None,
+    };
+    let closed = async move {
+        let Some(job) = job else {
+            return Ok(());
+        };
+        let job = job?;
+        let closed = actix_rt::task::spawn_blocking(move || job.run()).await;
+        closed.unwrap_or_else(|panic| Err(LogError::Failed(panic.to_string())))
+    };
+    let closed = closed.into_actor(actor).map(move |closed, actor, context| {
+        // Not before the answer: a context that has stopped gives none.
+        context.stop();
+        closed.map_err(|error| refusal(actor.keeper().vitals.name(), "close", &error))?;
+        if closing == Closing::Keep {
+            actor.log_is_closed();
+        }
+        Ok(())
+    });
+    AtomicResponse::new(Box::pin(closed))
+}
+
+/// What a client is told of an error of the log, which is logged if it is the broker's own.
+pub fn refusal(name: &str, what: &str, error: &LogError) -> Refusal {
+    abort_if_fatal(error);
+    let code = error.code();
+    if code == ErrorCode::KafkaStorageError {
+        log::error!("{name}: {what}: {error}");
+    }
+    Refusal::new(code, error.to_string())
 }
 
 impl LogKeeper {

@@ -43,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actors::controller::ControllerHandle;
 use crate::actors::log_dir::LogDir;
-use crate::actors::partition_leader::PartitionHandle;
+use crate::actors::partition_handle::PartitionHandle;
 use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
 use crate::engine::metadata::change::{Change, Decided, Intent};

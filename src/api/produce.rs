@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{patience, ApiContext, Checkers};
+use crate::actors::partition_handle::PartitionHandle;
 use crate::actors::partition_leader::{
-    AppendItem, AppendKey, AppendReplies, AppendResult, AppendTicket, PartitionHandle,
+    AppendItem, AppendKey, AppendReplies, AppendResult, AppendTicket,
 };
 use crate::actors::partitions::{Directory, LocalTopic};
 use crate::engine::metadata::{TimestampType, TopicConfig};

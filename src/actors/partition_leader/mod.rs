@@ -7,44 +7,35 @@
 //! touched again: the guardian opens it anew, from disk, and starts the next leader in the next
 //! leader epoch.
 
-mod handle;
 mod locate;
 mod messages;
 mod planned_read;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
 
 use crate::actors::guardian::LifeLine;
-use crate::actors::log_keeper::{KeepSettings, KeepsLog, LogKeeper, Synced};
-use crate::actors::vitals::{Gauges, Vitals};
-use crate::engine::metadata::TopicConfig;
+use crate::actors::log_keeper::{close, refusal, KeepsLog, LogKeeper, Synced};
+use crate::actors::partition_handle::{Close, PartitionGauges, PartitionHandle, Update};
+use crate::actors::vitals::Vitals;
+use crate::engine::guardian::Assignment;
 use crate::engine::replica::{Acks, Commit, LeaderReplica, Released};
-use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal, Timestamp};
-use crate::storage::log::{Appended, Log, LogError, Removed};
-use crate::storage::syncer::{abort_if_fatal, Syncer};
+use crate::model::{BrokerId, ErrorCode, Offset, Refusal, Timestamp};
+use crate::storage::log::{Appended, LogError, Removed};
 
 pub use crate::storage::log::TimestampedOffset;
-pub use handle::PartitionHandle;
 pub use messages::{
-    Append, AppendItem, AppendKey, AppendReceipt, AppendReplies, AppendResult, AppendTicket, Close,
-    Closing, Configure, DeleteRecords, EpochEnd, FindEpochEnd, FindOffset, Read, ReadReply, Reader,
+    Append, AppendItem, AppendKey, AppendReceipt, AppendReplies, AppendResult, AppendTicket,
+    DeleteRecords, EpochEnd, FindEpochEnd, FindOffset, Read, ReadReply, Reader,
 };
 pub use planned_read::{FirstBatch, PlannedRead};
 
 /// How often producers who wait are looked through for those whose time is over.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
-
-/// What a leader is told when it is started, beside its log.
-pub struct LeaderSettings {
-    pub epoch: LeaderEpoch,
-    pub keep: KeepSettings,
-}
 
 /// A batch that is in the log, and whom to tell when it is committed.
 struct Waiting {
@@ -54,6 +45,7 @@ struct Waiting {
 
 /// The actor.
 pub struct PartitionLeader {
+    node: BrokerId,
     keeper: LogKeeper,
     replica: LeaderReplica<Waiting, Reader>,
     expiry: Expiry,
@@ -70,23 +62,21 @@ enum Expiry {
 
 impl PartitionLeader {
     pub fn new(
-        log: Log,
-        config: &TopicConfig,
-        settings: LeaderSettings,
-        syncer: Arc<dyn Syncer>,
+        keeper: LogKeeper,
+        assignment: &Assignment,
         handle: &PartitionHandle,
         life_line: LifeLine,
     ) -> Self {
-        let LeaderSettings { epoch, keep } = settings;
-        let mut replica = LeaderReplica::new(epoch, keep.commit_rule, log.end_offset());
-        replica.set_min_in_sync(config.min_insync_replicas);
-        let vitals = handle.vitals().clone();
+        let rule = keeper.settings.commit_rule;
+        let mut replica = LeaderReplica::new(assignment.epoch(), rule, keeper.log.end_offset());
+        replica.set_min_in_sync(assignment.config.min_insync_replicas);
         let leader = PartitionLeader {
-            keeper: LogKeeper::new(log, keep, syncer, vitals.clone()),
+            node: assignment.partition.leader,
+            keeper,
             replica,
             expiry: Expiry::Off,
             gauges: handle.gauges().clone(),
-            vitals,
+            vitals: handle.vitals().clone(),
             life_line,
         };
         leader.publish();
@@ -234,42 +224,14 @@ impl PartitionLeader {
         Ok((removed, self.keeper.log.start_offset()))
     }
 
-    fn closed(
-        &mut self,
-        closed: Result<(), LogError>,
-        context: &mut Context<Self>,
-    ) -> Result<(), Refusal> {
-        context.stop();
-        closed.map_err(|error| self.refusal("close", &error))?;
-        let released = self.replica.synced(self.keeper.log.end_offset());
-        self.release(released);
-        Ok(())
-    }
-
     fn refusal(&self, what: &str, error: &LogError) -> Refusal {
         refusal(self.vitals.name(), what, error)
     }
 
     fn publish(&self) {
-        let (gauges, log) = (&self.gauges, &self.keeper.log);
-        gauges.epoch.store(self.replica.epoch().0 as i64, Relaxed);
-        gauges.log_start.store(log.start_offset().0, Relaxed);
-        gauges.log_end.store(log.end_offset().0, Relaxed);
-        gauges.synced.store(log.synced_offset().0, Relaxed);
-        let high_watermark = self.replica.high_watermark().0;
-        gauges.high_watermark.store(high_watermark, Relaxed);
-        gauges.size_bytes.store(log.size_bytes(), Relaxed);
+        let (epoch, high_watermark) = (self.replica.epoch(), self.replica.high_watermark());
+        (self.gauges).show(self.node, epoch, high_watermark, &self.keeper.log);
     }
-}
-
-/// What a client is told of an error of the log, which is logged if it is the broker's own.
-fn refusal(name: &str, what: &str, error: &LogError) -> Refusal {
-    abort_if_fatal(error);
-    let code = error.code();
-    if code == ErrorCode::KafkaStorageError {
-        log::error!("{name}: {what}: {error}");
-    }
-    Refusal::new(code, error.to_string())
 }
 
 impl Actor for PartitionLeader {
@@ -300,6 +262,11 @@ impl KeepsLog for PartitionLeader {
 
     fn log_was_cut(&mut self) {
         self.publish();
+    }
+
+    fn log_is_closed(&mut self) {
+        let released = self.replica.synced(self.keeper.log.end_offset());
+        self.release(released);
     }
 }
 
@@ -351,11 +318,12 @@ impl Handler<DeleteRecords> for PartitionLeader {
     }
 }
 
-impl Handler<Configure> for PartitionLeader {
+impl Handler<Update> for PartitionLeader {
     type Result = ();
 
-    fn handle(&mut self, Configure { config, log }: Configure, _: &mut Self::Context) {
-        self.replica.set_min_in_sync(config.min_insync_replicas);
+    fn handle(&mut self, Update { assignment, log }: Update, _: &mut Self::Context) {
+        let min_in_sync = assignment.config.min_insync_replicas;
+        self.replica.set_min_in_sync(min_in_sync);
         self.keeper.log.set_config(log);
     }
 }
@@ -363,28 +331,9 @@ impl Handler<Configure> for PartitionLeader {
 impl Handler<Close> for PartitionLeader {
     type Result = AtomicResponse<Self, Result<(), Refusal>>;
 
-    /// Nothing else is handled until the log is closed, off the arbiter: its neighbours are closed
-    /// at the same time.
     fn handle(&mut self, Close(closing): Close, _: &mut Self::Context) -> Self::Result {
         self.life_line.release();
-        if closing == Closing::Discard {
-            // Not before the answer: a context that has stopped gives none.
-            let discarded = fut::ready(Ok(())).map(|done, _, context: &mut Context<Self>| {
-                context.stop();
-                done
-            });
-            return AtomicResponse::new(Box::pin(discarded));
-        }
-        let job = self.keeper.log.begin_close();
-        let closed = async move {
-            let job = job?;
-            let closed = actix_rt::task::spawn_blocking(move || job.run()).await;
-            closed.unwrap_or_else(|panic| Err(LogError::Failed(panic.to_string())))
-        };
-        let closed = closed
-            .into_actor(self)
-            .map(|closed, leader, context| leader.closed(closed, context));
-        AtomicResponse::new(Box::pin(closed))
+        close(self, closing)
     }
 }
 
@@ -394,36 +343,5 @@ impl Handler<crate::actors::chaos::Fault> for PartitionLeader {
 
     fn handle(&mut self, fault: crate::actors::chaos::Fault, context: &mut Self::Context) {
         crate::actors::chaos::suffer(fault, self, context);
-    }
-}
-
-/// What a partition shows of itself.
-#[derive(Default)]
-pub struct PartitionGauges {
-    epoch: AtomicI64,
-    log_start: AtomicI64,
-    log_end: AtomicI64,
-    synced: AtomicI64,
-    high_watermark: AtomicI64,
-    size_bytes: AtomicU64,
-}
-
-impl PartitionGauges {
-    fn size_bytes(&self) -> u64 {
-        self.size_bytes.load(Relaxed)
-    }
-}
-
-impl Gauges for PartitionGauges {
-    fn detail(&self) -> String {
-        format!(
-            "epoch {} start {} high watermark {} synced {} end {} bytes {}",
-            self.epoch.load(Relaxed),
-            self.log_start.load(Relaxed),
-            self.high_watermark.load(Relaxed),
-            self.synced.load(Relaxed),
-            self.log_end.load(Relaxed),
-            self.size_bytes.load(Relaxed),
-        )
     }
 }

@@ -9,17 +9,19 @@ use tokio::sync::mpsc::{unbounded_channel, UnboundedSender};
 
 use super::*;
 use crate::actors::guardian::{GuardianHandle, Ward};
+use crate::actors::log_keeper::KeepSettings;
+use crate::actors::partition_handle::Closing;
 use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
-use crate::engine::metadata::BrokerDefaults;
+use crate::engine::metadata::{BrokerDefaults, Partition, TopicConfig};
 use crate::engine::replica::CommitRule;
-use crate::model::{PartitionId, TopicId};
+use crate::model::{LeaderEpoch, PartitionId, TopicId};
 use crate::protocol::list_offsets::MAX_TIMESTAMP;
 use crate::record::{Batch, BatchBuilder, Codec, ProducerStamp};
 use crate::storage::fs::{create_dir_durably, FaultyFs, Io};
 use crate::storage::lease::Lease;
-use crate::storage::log::{LogConfig, Shutdown, SyncJob};
-use crate::storage::syncer::{AbortProcess, SyncDone, SyncPool};
+use crate::storage::log::{Log, LogConfig, Shutdown, SyncJob};
+use crate::storage::syncer::{AbortProcess, SyncDone, SyncPool, Syncer};
 use crate::storage::witness::LogHome;
 
 /// How long a test waits for anything before it fails.
@@ -28,6 +30,7 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 /// So many stand on one arbiter.
 const LEADERS: i32 = 4;
 
+const NODE: BrokerId = BrokerId(1);
 const NOW: Timestamp = Timestamp(1);
 
 fn batch() -> Batch {
@@ -69,19 +72,27 @@ fn lead_by(
     };
     let handle = PartitionHandle::new(id, &"orders".parse().unwrap(), 16, &registry);
     let guardian = GuardianHandle::new(&registry, &Partitions::default());
-    let settings = LeaderSettings {
-        epoch: LeaderEpoch(0),
-        keep: KeepSettings {
-            commit_rule,
-            checkpoint_interval,
-            retention_interval: WAIT_MAX,
-        },
+    let keep = KeepSettings {
+        commit_rule,
+        checkpoint_interval,
+        retention_interval: WAIT_MAX,
+    };
+    let partition = Partition {
+        replicas: vec![NODE],
+        leader: NODE,
+        leader_epoch: LeaderEpoch(0),
+        isr: vec![NODE],
+        eligible_leaders: Vec::new(),
     };
     let defaults = BrokerDefaults::new([] as [(&str, String); 0]).unwrap();
-    let config = TopicConfig::resolve(&BTreeMap::new(), &defaults);
+    let assignment = Assignment {
+        partition: Arc::new(partition),
+        config: Arc::new(TopicConfig::resolve(&BTreeMap::new(), &defaults)),
+    };
+    let keeper = LogKeeper::new(log, keep, syncer, handle.vitals().clone());
     let life_line = guardian.life_line(Ward::Partition(id), 0);
-    let leader = PartitionLeader::new(log, &config, settings, syncer, &handle, life_line);
-    handle.connect(leader.start());
+    let leader = PartitionLeader::new(keeper, &assignment, &handle, life_line);
+    handle.lead(leader, &Arbiter::current());
     handle
 }
 
