@@ -13,6 +13,7 @@ mod authorized_operations;
 mod checkers;
 mod create_partitions;
 mod create_topics;
+mod current_leaders;
 mod delete_records;
 mod delete_topics;
 mod describe_actors;
