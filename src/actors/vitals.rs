@@ -17,6 +17,10 @@ pub enum Kind {
     Controller,
     Guardian,
     PartitionLeader,
+    /// What a peer has opened.
+    PeerConnection,
+    /// The link to a peer, which this node dials.
+    PeerLink,
 }
 
 impl Kind {
@@ -26,6 +30,8 @@ impl Kind {
             Kind::Controller => "controller",
             Kind::Guardian => "guardian",
             Kind::PartitionLeader => "partition_leader",
+            Kind::PeerConnection => "peer_connection",
+            Kind::PeerLink => "peer_link",
         }
     }
 }
