@@ -9,9 +9,6 @@
 //! the key's full path and the reason ([`ConfigError`]). So the rest of the house takes these
 //! plain structs as they are, and checks nothing again.
 
-mod load;
-mod validate;
-
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -19,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::BrokerId;
 
+pub use cluster::{Cluster, ClusterNode, ClusterNodes, Secret, Voters, SECRET_BYTES_MIN};
 pub use load::ConfigError;
 
 /// Declares a section with each key's default beside it.
@@ -37,10 +35,15 @@ macro_rules! section {
     };
 }
 
+mod cluster;
+mod load;
+mod validate;
+
 section! {
     /// Everything that a broker is told.
     Config {
         node: Node = Node::default(),
+        cluster: Cluster = Cluster::default(),
         listeners: Listeners = Listeners::default(),
         log: Log = Log::default(),
         topics: Topics = Topics::default(),
@@ -69,6 +72,7 @@ section! {
         queued_max_request_bytes: usize = 256 * 1024 * 1024,
         native: Listener = Listener::on_port(7070),
         kafka: Listener = Listener::on_port(9092),
+        peer: PeerListener = PeerListener::default(),
     }
 }
 
@@ -95,6 +99,26 @@ section! {
         frame_timeout_ms: u64 = 30_000,
         /// A connection without any request is closed after it.
         idle_timeout_ms: u64 = 600_000,
+    }
+}
+
+section! {
+    /// `[listeners.peer]`: where the other nodes of the cluster come in, and what they may cost. It
+    /// is there if `[cluster]` names nodes.
+    PeerListener {
+        bind: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7170)),
+        /// What nodes are told that `cluster.nodes` doesn't tell, as `host:port`; else it is what
+        /// `cluster.nodes` says of this node.
+        advertised: Option<String> = None,
+        /// Each node opens two, one for control and one for data.
+        connections_max: usize = 256,
+        /// The largest message of a peer that has proved who it is.
+        frame_bytes_max: usize = 16 * 1024 * 1024,
+        /// For each connection, bytes that wait to be sent, and bytes received that are not yet
+        /// dealt with.
+        in_flight_bytes_max: usize = 64 * 1024 * 1024,
+        /// A new connection is closed unless its peer has proved by then who it is.
+        handshake_timeout_ms: u64 = 2_000,
     }
 }
 
@@ -186,6 +210,18 @@ pub enum TimestampType {
     CreateTime,
     /// The broker's, at the append.
     LogAppendTime,
+}
+
+impl Config {
+    /// The host and port at which other nodes reach this one, if it is one of a cluster.
+    pub fn peer_address(&self) -> Option<(String, u16)> {
+        let node = self.cluster.node(self.node.id)?;
+        let advertised = self.listeners.peer.advertised.as_deref();
+        match advertised.and_then(validate::host_and_port) {
+            Some((host, port)) => Some((host.to_owned(), port)),
+            None => Some((node.host.clone(), node.port)),
+        }
+    }
 }
 
 impl Listener {

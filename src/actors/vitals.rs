@@ -18,6 +18,10 @@ pub enum Kind {
     Guardian,
     PartitionFollower,
     PartitionLeader,
+    /// What a peer has opened.
+    PeerConnection,
+    /// The link to a peer, which this node dials.
+    PeerLink,
 }
 
 impl Kind {
@@ -28,6 +32,8 @@ impl Kind {
             Kind::Guardian => "guardian",
             Kind::PartitionFollower => "partition_follower",
             Kind::PartitionLeader => "partition_leader",
+            Kind::PeerConnection => "peer_connection",
+            Kind::PeerLink => "peer_link",
         }
     }
 }

@@ -42,7 +42,8 @@ impl ConfigError {
 }
 
 impl Config {
-    /// The defaults, then `file` if there is one, then this process's environment.
+    /// The defaults, then `file` if there is one, then this process's environment. What lies in a
+    /// file of its own (`cluster.secret_file`) is read too.
     pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
         let environment = std::env::vars_os().filter_map(|(key, value)| {
             Some((
@@ -54,13 +55,16 @@ impl Config {
             Some(path) => Some(read(path)?),
             None => None,
         };
-        Config::parse(text.as_deref(), environment).map_err(|error| match (error, file) {
+        let parsed = Config::parse(text.as_deref(), environment);
+        let mut config = parsed.map_err(|error| match (error, file) {
             (ConfigError::Unreadable(reason), Some(path)) => ConfigError::File {
                 path: path.display().to_string(),
                 reason,
             },
             (error, _) => error,
-        })
+        })?;
+        config.cluster.read_secret_file()?;
+        Ok(config)
     }
 
     /// The defaults, then the TOML `text`, then those variables that start with `KLAMM__`.

@@ -3,7 +3,8 @@
 use std::net::Ipv6Addr;
 
 use super::{
-    Actors, Config, ConfigError, Listener, Listeners, Log, Metadata, Node, Shutdown, Topics,
+    cluster, Actors, Config, ConfigError, Listener, Listeners, Log, Metadata, Node, PeerListener,
+    Shutdown, Topics,
 };
 
 /// Shorter intervals only burn CPU.
@@ -40,7 +41,11 @@ impl Config {
     /// The first value that can't be meant, with its key's path.
     pub fn validate(&self) -> Result<(), ConfigError> {
         validate_node(&self.node)?;
+        cluster::validate(self)?;
         validate_listeners(&self.listeners, &self.log)?;
+        if self.cluster.is_configured() {
+            validate_peer_listener(&self.listeners.peer, &self.log)?;
+        }
         validate_log(&self.log)?;
         validate_topics(&self.topics)?;
         validate_metadata(&self.metadata)?;
@@ -68,6 +73,7 @@ fn validate_listeners(listeners: &Listeners, log: &Log) -> Result<(), ConfigErro
         queued_max_request_bytes: queued,
         native,
         kafka,
+        peer: _,
     } = listeners;
     require(
         native.enabled || kafka.enabled,
@@ -108,11 +114,7 @@ fn validate_listener(name: &str, listener: &Listener, log: &Log) -> Result<(), C
     let key = |key: &str| format!("listeners.{name}.{key}");
 
     match advertised {
-        Some(text) => require(
-            host_and_port(text).is_some(),
-            &key("advertised"),
-            format!("must be host:port with a port from 1 to 65535, and is {text:?}"),
-        )?,
+        Some(text) => validate_advertised(&key("advertised"), text)?,
         None => require(
             !bind.ip().is_unspecified(),
             &key("advertised"),
@@ -125,13 +127,52 @@ fn validate_listener(name: &str, listener: &Listener, log: &Log) -> Result<(), C
         *connections_per_address_max,
         1,
     )?;
+    validate_sizes(name, *frame_bytes_max, *in_flight_bytes_max, log)?;
+    timeout(&key("greeting_timeout_ms"), *greeting_timeout_ms)?;
+    timeout(&key("frame_timeout_ms"), *frame_timeout_ms)?;
+    timeout(&key("idle_timeout_ms"), *idle_timeout_ms)
+}
+
+fn validate_peer_listener(listener: &PeerListener, log: &Log) -> Result<(), ConfigError> {
+    let PeerListener {
+        bind: _,
+        advertised,
+        connections_max,
+        frame_bytes_max,
+        in_flight_bytes_max,
+        handshake_timeout_ms,
+    } = listener;
+    if let Some(text) = advertised {
+        validate_advertised("listeners.peer.advertised", text)?;
+    }
+    at_least("listeners.peer.connections_max", *connections_max, 1)?;
+    validate_sizes("peer", *frame_bytes_max, *in_flight_bytes_max, log)?;
+    timeout("listeners.peer.handshake_timeout_ms", *handshake_timeout_ms)
+}
+
+fn validate_advertised(key: &str, text: &str) -> Result<(), ConfigError> {
+    require(
+        host_and_port(text).is_some(),
+        key,
+        format!("must be host:port with a port from 1 to 65535, and is {text:?}"),
+    )
+}
+
+/// The largest frame of a listener, and what one of its connections may have in flight.
+fn validate_sizes(
+    name: &str,
+    frame_bytes_max: usize,
+    in_flight_bytes_max: usize,
+    log: &Log,
+) -> Result<(), ConfigError> {
+    let key = |key: &str| format!("listeners.{name}.{key}");
     let frame_bytes_min = log.message_max_bytes.saturating_add(FRAME_OVERHEAD_BYTES);
     require(
-        *frame_bytes_max >= frame_bytes_min,
+        frame_bytes_max >= frame_bytes_min,
         &key("frame_bytes_max"),
         format!("must be at least {frame_bytes_min}: log.message_max_bytes and {FRAME_OVERHEAD_BYTES}, and is {frame_bytes_max}"),
     )?;
-    at_most(&key("frame_bytes_max"), *frame_bytes_max, FRAME_BYTES_MAX)?;
+    at_most(&key("frame_bytes_max"), frame_bytes_max, FRAME_BYTES_MAX)?;
     require(
         in_flight_bytes_max >= frame_bytes_max,
         &key("in_flight_bytes_max"),
@@ -141,12 +182,9 @@ fn validate_listener(name: &str, listener: &Listener, log: &Log) -> Result<(), C
     )?;
     at_most(
         &key("in_flight_bytes_max"),
-        *in_flight_bytes_max,
+        in_flight_bytes_max,
         IN_FLIGHT_BYTES_MAX,
-    )?;
-    timeout(&key("greeting_timeout_ms"), *greeting_timeout_ms)?;
-    timeout(&key("frame_timeout_ms"), *frame_timeout_ms)?;
-    timeout(&key("idle_timeout_ms"), *idle_timeout_ms)
+    )
 }
 
 fn validate_log(log: &Log) -> Result<(), ConfigError> {
@@ -274,7 +312,11 @@ pub(super) fn host_and_port(text: &str) -> Option<(&str, u16)> {
     (is_address || (!host.is_empty() && host.chars().all(is_name))).then_some((host, port))
 }
 
-fn require(holds: bool, key: &str, reason: impl Into<String>) -> Result<(), ConfigError> {
+pub(super) fn require(
+    holds: bool,
+    key: &str,
+    reason: impl Into<String>,
+) -> Result<(), ConfigError> {
     if holds {
         Ok(())
     } else {
@@ -302,7 +344,7 @@ fn at_most<T: PartialOrd + std::fmt::Display>(key: &str, is: T, max: T) -> Resul
     )
 }
 
-fn interval(key: &str, is_ms: u64) -> Result<(), ConfigError> {
+pub(super) fn interval(key: &str, is_ms: u64) -> Result<(), ConfigError> {
     at_least(key, is_ms, INTERVAL_MS_MIN)?;
     at_most(key, is_ms, TIMEOUT_MS_MAX)
 }

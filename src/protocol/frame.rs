@@ -100,6 +100,15 @@ impl Segments {
     }
 }
 
+/// One piece.
+impl From<Bytes> for Segments {
+    fn from(bytes: Bytes) -> Segments {
+        let mut segments = Segments::default();
+        segments.push(bytes);
+        segments
+    }
+}
+
 impl IntoIterator for Segments {
     type Item = Bytes;
     type IntoIter = std::vec::IntoIter<Bytes>;

@@ -11,6 +11,8 @@ pub mod encoding;
 pub mod frame;
 pub mod kafka;
 mod path;
+#[cfg(feature = "broker")]
+pub mod peer;
 mod pieces;
 mod records;
 pub mod scan;

@@ -21,6 +21,14 @@ impl Pieces {
         self.0.extend(frame);
     }
 
+    /// Adds bytes that go on where the last ones end.
+    #[cfg(feature = "broker")]
+    pub(super) fn push_bytes(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.0.push_back(bytes);
+        }
+    }
+
     /// Writes all of them. After an error, what is left is what was not written.
     pub async fn write_all<W: AsyncWrite + Unpin>(&mut self, socket: &mut W) -> io::Result<()> {
         while !self.0.is_empty() {

@@ -83,6 +83,19 @@ impl Sink {
         let length = u32::try_from(length)
             .map_err(|_| EncodeError(format!("{length} bytes don't fit into a frame")))?;
         self.small[..FRAME_LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
+        Ok(self.cut())
+    }
+
+    /// What was put, without a length of its own.
+    #[cfg(feature = "broker")]
+    pub fn into_segments(self) -> Result<Segments, EncodeError> {
+        match self.failure {
+            Some(failure) => Err(failure),
+            None => Ok(self.cut()),
+        }
+    }
+
+    fn cut(self) -> Segments {
         let small = self.small.freeze();
         let mut segments = Segments::default();
         let mut from = 0;
@@ -92,7 +105,7 @@ impl Sink {
             from = to;
         }
         segments.push(small.slice(from..));
-        Ok(segments)
+        segments
     }
 }
 

@@ -1,0 +1,81 @@
+//! The links between the nodes of a cluster.
+//!
+//! Each node dials each other one, twice: the *control* link carries requests and their answers (Raft,
+//! heartbeats, what the controller is asked), and lives on a thread of its own, which a busy data
+//! plane never holds up; the *data* link carries records to followers and their acknowledgements back,
+//! and lives on an arbiter. Who has dialed asks and pushes; the other one answers. So between two nodes
+//! there are four connections, and what a node acknowledges never waits behind what it pushes itself.
+//!
+//! | File | What is there |
+//! |---|---|
+//! | `handle` | [`Peers`] and [`PeerHandle`]: what the rest of the node uses |
+//! | `link` | [`link::PeerLink`], the actor that dials, again and again; the link's state |
+//! | `connection` | [`connection::PeerConnection`], the actor of what a peer has opened |
+//! | `drive` | the loops of an open connection, whoever opened it |
+//! | `session` | what is left to be said on it, within a bound, and who waits for an answer |
+//! | `handshake` | who is there, and the proof of it |
+//! | `roster` | who belongs to the cluster, and in which life each node is here |
+//! | `services` | who serves what peers ask for |
+//! | `raft_transport` | Raft's way to the other voters |
+//!
+//! The link is the failure detector too: a process that has ended resets its connections and refuses
+//! new ones, which [`LinkState`] says within milliseconds; one that hangs is silent, which takes
+//! [`drive::Timing::silent_after`].
+
+mod backoff;
+pub mod connection;
+pub mod drive;
+mod handle;
+mod handshake;
+mod hub;
+pub mod link;
+mod roster;
+mod services;
+mod session;
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::model::{BrokerId, ClusterId, Incarnation};
+use crate::protocol::peer::PeerSecret;
+
+pub use drive::Timing;
+pub use handle::{PeerError, PeerHandle, PeerSocket, Peers};
+pub use link::{Down, LinkState};
+pub use services::{PeerReceiver, PeerService, Services};
+pub use session::{PushError, Received, Session, SessionLimits};
+
+/// Who a peer has proved to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerIdentity {
+    pub node: BrokerId,
+    pub incarnation: Incarnation,
+    /// Of the peers' protocol, as agreed.
+    pub version: u16,
+}
+
+/// How this node meets its peers.
+#[derive(Clone, Debug)]
+pub struct PeerSettings {
+    pub node: BrokerId,
+    pub incarnation: Incarnation,
+    /// `None` before this node has joined one; see [`Peers::join`].
+    pub cluster_id: Option<ClusterId>,
+    pub secret: PeerSecret,
+    /// [`crate::protocol::peer::VERSIONS`], but in tests.
+    pub versions: RangeInclusive<u16>,
+    pub timing: Timing,
+    pub connections_max: usize,
+    pub frame_bytes_max: usize,
+    pub in_flight_bytes_max: usize,
+    pub handshake_timeout: Duration,
+}
+
+impl PeerSettings {
+    fn session_limits(&self) -> SessionLimits {
+        SessionLimits {
+            frame_bytes_max: self.frame_bytes_max,
+            in_flight_bytes_max: self.in_flight_bytes_max,
+        }
+    }
+}
