@@ -192,7 +192,7 @@ impl Node {
         let defaults = broker_defaults(&config).map_err(NodeError::Defaults)?;
         let registry = Registry::default();
         let partitions = Partitions::default();
-        let controller = ControllerHandle::new(&raft, &registry);
+        let controller = ControllerHandle::new(&raft, None, &registry);
         let arbiters = start_arbiters(config.actors.arbiters);
         let syncer: Arc<dyn Syncer> = Arc::new(SyncPool::start(
             config.log.sync_threads,
