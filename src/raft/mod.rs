@@ -16,6 +16,7 @@
 //! | `state` | the image in memory, applied from the node's own log and from nothing else |
 //! | `storage` | these three as async-raft wants them |
 //! | `network` | what goes to other voters |
+//! | `transport` | how it gets there |
 //!
 //! This version runs one voter. [`Raft::start`] refuses more.
 
@@ -35,11 +36,13 @@ mod proposer;
 mod snapshot;
 mod state;
 mod storage;
+mod transport;
 
 #[cfg(test)]
 mod tests;
 
 pub use handle::{Raft, RaftReply, RaftRpc};
+pub use transport::{RaftTransport, RaftTransportError};
 
 /// Who takes part, and how patient they are with each other.
 #[derive(Clone, Debug)]

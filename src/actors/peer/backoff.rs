@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-/// The first pause; each is twice as long, up to [`SOON_MAX`].
+/// The pause after the second failure; the first has none. Each is twice as long, up to [`SOON_MAX`].
 const FIRST: Duration = Duration::from_millis(5);
 /// The longest pause as long as there have been few attempts.
 const SOON_MAX: Duration = Duration::from_millis(50);
@@ -40,7 +40,8 @@ impl Backoff {
             return Duration::ZERO;
         }
         let pause = match self.failed {
-            soon if soon < SOON_ATTEMPTS => doubled(FIRST, soon).min(SOON_MAX),
+            0 => Duration::ZERO,
+            soon if soon < SOON_ATTEMPTS => doubled(FIRST, soon - 1).min(SOON_MAX),
             late => doubled(SOON_MAX, late - SOON_ATTEMPTS + 1).min(LATE_MAX),
         };
         let pause = match attempt {
@@ -70,13 +71,14 @@ mod tests {
     fn a_link_that_broke_is_dialed_at_once_then_soon_then_seldom() {
         let mut backoff = Backoff::default();
         assert_eq!(backoff.after(Attempt::Held, 7), Duration::ZERO);
-        let pauses: Vec<u128> = (0..60)
+        let pauses: Vec<u128> = (0..=60)
             .map(|_| backoff.after(Attempt::Failed, 0).as_millis())
             .collect();
-        assert_eq!(pauses[..6], [5, 10, 20, 40, 50, 50]);
+        assert_eq!(pauses[..7], [0, 5, 10, 20, 40, 50, 50]);
         assert_eq!(pauses[39..46], [50, 100, 200, 400, 800, 1000, 1000]);
         assert!(pauses.is_sorted());
         backoff.encourage();
+        assert_eq!(backoff.after(Attempt::Failed, 0), Duration::ZERO);
         assert_eq!(backoff.after(Attempt::Failed, 0), FIRST);
     }
 

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::drive::{drive, Opened};
 use super::handshake::{receive, HandshakeError, Met};
-use super::hub::Hub;
+use super::hub::{stopping, Hub};
 use super::roster::Side;
 use super::session::{Session, Traffic};
 use crate::actors::vitals::{Gauges, Kind, Registration, Vitals};
@@ -87,10 +87,6 @@ async fn admit(
         .map_err(HandshakeError::Refused)?;
     hub.encourage(met.peer.node);
     start(met, session, traffic, hub.clone(), place)
-}
-
-pub(super) fn stopping() -> Refusal {
-    Refusal::new(RefusalCode::Stopping, "this node stops")
 }
 
 /// Starts the actor where its lane lives.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use super::connection::{accept_all, stopping};
+use super::connection::accept_all;
 use super::hub::{Hub, Links};
 use super::link::LinkState;
 use super::services::Services;
@@ -42,6 +42,12 @@ pub enum PeerError {
 
 /// A bound socket, which doesn't accept yet.
 pub struct PeerSocket(TcpListener);
+
+impl PeerSocket {
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
 
 /// This node's links with all others. Clones share them.
 #[derive(Clone)]
@@ -115,8 +121,7 @@ impl Peers {
     /// Accepts and dials no more, and says goodbye to all peers. Returns when that is said, or when
     /// some have not taken it in time.
     pub async fn close(&self) {
-        let goodbye = stopping();
-        let closed = tokio::time::timeout(GOODBYE_TIMEOUT, self.hub.close(&goodbye)).await;
+        let closed = tokio::time::timeout(GOODBYE_TIMEOUT, self.hub.close()).await;
         if closed.is_err() {
             log::debug!("some peers didn't hear that this node stops");
         }
@@ -166,6 +171,12 @@ impl PeerHandle {
         if let Some(session) = self.links.data.session() {
             session.room().await;
         }
+    }
+
+    /// Bytes that wait to be sent over the data link.
+    pub fn in_flight_bytes(&self) -> usize {
+        let session = self.links.data.session();
+        session.map_or(0, |session| session.in_flight_bytes())
     }
 
     /// The control link's state, which is the news of the node itself: changes as it happens.

@@ -138,6 +138,10 @@ impl Hub {
             let message = "a later connection of this node has taken its place";
             session.close(Some(Refusal::new(RefusalCode::Superseded, message)));
         }
+        // One whose handshake was under way when all others were told.
+        if self.is_closing() {
+            session.close(Some(stopping()));
+        }
         Ok(())
     }
 
@@ -147,10 +151,10 @@ impl Hub {
     }
 
     /// Says goodbye to everybody, and returns when all have gone.
-    pub async fn close(&self, goodbye: &Refusal) {
+    pub async fn close(&self) {
         self.closing.cancel();
         for session in locked(&self.roster).sessions() {
-            session.close(Some(goodbye.clone()));
+            session.close(Some(stopping()));
         }
         loop {
             let left = self.left.notified();
@@ -170,6 +174,11 @@ impl Hub {
     pub async fn closing(&self) {
         self.closing.cancelled().await;
     }
+}
+
+/// What is said to those who come when this node goes.
+pub fn stopping() -> Refusal {
+    Refusal::new(RefusalCode::Stopping, "this node stops")
 }
 
 /// A panic of a holder leaves nothing half-done in what these locks guard.

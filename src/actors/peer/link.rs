@@ -45,6 +45,9 @@ pub enum LinkState {
         since: Instant,
     },
     Down {
+        /// Why the last connection ended; [`Down::New`] if there was none. A process that has ended is
+        /// one whose connection was [`Down::Reset`], and that is [`Down::Refused`] now.
+        lost: Down,
         /// What the latest attempt has come to.
         why: Down,
         /// When it went down, however often it was dialed since.
@@ -101,6 +104,7 @@ pub struct Link {
 impl Link {
     pub(super) fn new(node: BrokerId, lane: Lane, hub: &Hub) -> Arc<Link> {
         let state = LinkState::Down {
+            lost: Down::New,
             why: Down::New,
             since: Instant::now(),
         };
@@ -158,9 +162,9 @@ impl Link {
     fn down(&self, why: Down, reason: &dyn fmt::Display) {
         self.session.store(None);
         let before = *self.state.borrow();
-        let since = match before {
-            LinkState::Up { .. } => Instant::now(),
-            LinkState::Down { since, .. } => since,
+        let (lost, since) = match before {
+            LinkState::Up { .. } => (why, Instant::now()),
+            LinkState::Down { lost, since, .. } => (lost, since),
         };
         let reason = reason.to_string();
         let is_news = self.gauges.failed(&reason);
@@ -171,7 +175,7 @@ impl Link {
                 self.node
             );
         }
-        let now = LinkState::Down { why, since };
+        let now = LinkState::Down { lost, why, since };
         self.state.send_if_modified(|state| {
             let is_other = *state != now;
             *state = now;
@@ -429,7 +433,7 @@ impl Gauges for LinkGauges {
                     since.elapsed().as_millis()
                 )
             }
-            LinkState::Down { why, since } => {
+            LinkState::Down { why, since, .. } => {
                 format!("down {} ms, {why}", since.elapsed().as_millis())
             }
         };

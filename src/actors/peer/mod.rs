@@ -29,6 +29,7 @@ mod handle;
 mod handshake;
 mod hub;
 pub mod link;
+mod raft_transport;
 mod roster;
 mod services;
 mod session;
@@ -42,6 +43,7 @@ use crate::protocol::peer::PeerSecret;
 pub use drive::Timing;
 pub use handle::{PeerError, PeerHandle, PeerSocket, Peers};
 pub use link::{Down, LinkState};
+pub use raft_transport::RaftLinks;
 pub use services::{PeerReceiver, PeerService, Services};
 pub use session::{PushError, Received, Session, SessionLimits};
 

@@ -18,8 +18,9 @@ use crate::protocol::Segments;
 
 /// Requests of one link that wait for their answers.
 const CALLS_MAX: usize = 1024;
-/// Stop collecting messages for one write here.
-const WRITE_BYTES_MAX: usize = 1024 * 1024;
+/// Stop collecting messages for one write here. What is being written counts as in flight until all
+/// of it is out.
+const WRITE_BYTES_MAX: usize = 256 * 1024;
 /// What a frame has beside its body.
 const FRAME_OVERHEAD_BYTES: usize = 64;
 
