@@ -1,12 +1,14 @@
 //! The composition root: opens what is on disk, starts the actors and the listeners, and stops
 //! them in order.
 //!
-//! Start: data directory (one broker at a time, what the last run left), metadata, identity,
-//! arbiters, guardian, and once every partition is led or known to be offline, the listener.
+//! Start: data directory (one broker at a time, what the last run left), arbiters, links with the other
+//! nodes, metadata, identity, controller, registration, guardian, and once every replica is at work or
+//! known to be offline, the listeners.
 //! Stop: no new connections, what is in flight gets its time, logs are closed, the metadata is
 //! stopped, and only if all of that went well the directory is marked clean.
 
 mod listeners;
+mod membership;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,8 +24,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::connection::Budget;
-use crate::actors::controller::ControllerHandle;
-use crate::actors::guardian::{GuardianHandle, PartitionSettings, Wards};
+use crate::actors::controller::{ChangeService, ControllerHandle};
+use crate::actors::guardian::{GuardianHandle, PartitionSettings, Ward, Wards};
 use crate::actors::log_dir::LogDir;
 use crate::actors::log_keeper::KeepSettings;
 use crate::actors::partitions::Partitions;
@@ -32,22 +34,19 @@ use crate::api::{ApiSettings, Checkers, ProducerIds, Shared};
 use crate::config::{Config, FlushPolicy, TimestampType};
 use crate::engine::metadata::change::ChangeSettings;
 use crate::engine::metadata::create_topics::NewTopicDefaults;
-use crate::engine::metadata::register_broker::{
-    bootstrap_cluster, register_broker, BrokerRegistration,
-};
 use crate::engine::metadata::{BrokerDefaults, MetadataImage, MetadataLimits};
 use crate::engine::replica::CommitRule;
-use crate::model::{BrokerId, ClusterId, Incarnation, Refusal, Timestamp};
-use crate::raft::{Leadership, ProposeError, Raft, RaftError, RaftSettings};
-use crate::storage::data_dir::{DataDir, DataDirError, Identity};
+use crate::model::{ClusterId, Incarnation, Refusal, Timestamp};
+use crate::protocol::peer::Kind;
+use crate::raft::{ProposeError, Raft, RaftError};
+use crate::storage::data_dir::{DataDir, DataDirError};
 use crate::storage::fs::RealFs;
-use crate::storage::meta::{MetaError, MetaStore};
+use crate::storage::meta::MetaError;
 use crate::storage::syncer::{AbortProcess, SyncPool, Syncer};
 
 use listeners::{Bound, WayIn};
+use membership::{join_cluster, register, start_raft, Links};
 
-/// How long the metadata may take to get a leader at the start.
-const LEADERSHIP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Threads of each runtime for what waits for the disk.
 const BLOCKING_THREADS_MAX: usize = 8;
 /// What the records of one batch may become when they are decompressed: so many times
@@ -67,8 +66,12 @@ pub enum NodeError {
     MetaStore(#[from] MetaError),
     #[error(transparent)]
     Raft(#[from] RaftError),
-    #[error("the metadata got no leader within {LEADERSHIP_TIMEOUT:?}")]
+    #[error(
+        "the metadata got no leader in time: a majority of the voters must run and reach each other"
+    )]
     NoLeader,
+    #[error("nobody has said in time which cluster this is")]
+    NoCluster,
     #[error("the metadata: {0}")]
     Propose(#[from] ProposeError),
     #[error("this broker can't join: {0}")]
@@ -170,6 +173,7 @@ impl Signals {
 pub struct Node {
     wards: Arc<Wards>,
     guardian: GuardianHandle,
+    links: Option<Links>,
     ways_in: Vec<WayIn>,
     stopping: CancellationToken,
     incarnation: Incarnation,
@@ -182,18 +186,32 @@ impl Node {
     pub async fn start(config: Config) -> Result<Node, NodeError> {
         let file_system = Arc::new(RealFs);
         let mut data_dir = DataDir::open(file_system.clone(), &config.node.data_dir)?;
-        let raft = start_raft(&config, &data_dir).await?;
+        let incarnation = Incarnation::random();
+        let registry = Registry::default();
+        let arbiters = start_arbiters(config.actors.arbiters);
+        let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
+        let links = Links::start(&config, &data_dir, incarnation, &registry, &handles)?;
+        let raft = start_raft(&config, &data_dir, links.as_ref()).await?;
         let cluster_id = join_cluster(&raft, &mut data_dir, config.node.id).await?;
         let budget = Budget::new(config.listeners.queued_max_request_bytes);
         let bound = Bound::all(&config.listeners, &budget).await?;
-        let incarnation = Incarnation::random();
-        register(&raft, &config, &bound, &cluster_id, incarnation).await?;
 
         let defaults = broker_defaults(&config).map_err(NodeError::Defaults)?;
-        let registry = Registry::default();
         let partitions = Partitions::default();
-        let controller = ControllerHandle::new(&raft, None, &registry);
-        let arbiters = start_arbiters(config.actors.arbiters);
+        let peers = links.as_ref().map(|links| links.peers.clone());
+        let controller = ControllerHandle::new(&raft, peers, &registry);
+        let guardian = GuardianHandle::new(&registry, &partitions);
+        let changes = Arc::new(change_settings(&config, defaults.clone()));
+        // Before the guardian: what this node led in its last life it doesn't lead in this one.
+        let life_line = guardian.life_line(Ward::Controller, 0);
+        controller.start(raft.clone(), changes.clone(), life_line);
+        if let Some(links) = &links {
+            links.peers.join(cluster_id.clone());
+            let service = Arc::new(ChangeService::new(controller.clone(), raft.image()));
+            links.services.serve(Kind::CONTROLLER, service);
+        }
+        register(&controller, &config, &bound, &cluster_id, incarnation).await?;
+
         let syncer: Arc<dyn Syncer> = Arc::new(SyncPool::start(
             config.log.sync_threads,
             Arc::new(AbortProcess),
@@ -206,13 +224,12 @@ impl Node {
             raft: raft.clone(),
             defaults: defaults.clone(),
             settings: partition_settings(&config),
-            changes: Arc::new(change_settings(&config, defaults.clone())),
-            arbiters: arbiters.iter().map(Arbiter::handle).collect(),
+            changes,
+            arbiters: handles,
             registry: registry.clone(),
             partitions: partitions.clone(),
             controller: controller.clone(),
         });
-        let guardian = GuardianHandle::new(&registry, &partitions);
         guard_the_guardian(&guardian, &wards);
         let shared = Arc::new(Shared {
             node: config.node.id,
@@ -232,6 +249,7 @@ impl Node {
         let node = Node {
             wards,
             guardian,
+            links,
             ways_in: bound.into_iter().map(|bound| bound.open(&shared)).collect(),
             stopping: shared.stopping.clone(),
             incarnation,
@@ -273,6 +291,10 @@ impl Node {
         }
         let closed = self.guardian.close().await;
         self.wards.raft.shutdown().await;
+        if let Some(links) = &self.links {
+            links.peers.close().await;
+            links.control.stop();
+        }
         for arbiter in &self.arbiters {
             arbiter.stop();
         }
@@ -305,89 +327,15 @@ impl Node {
 
     async fn await_partitions(&self) {
         let image = self.wards.raft.image().borrow().clone();
-        for (id, topic, partition) in image.partitions_on(self.wards.node) {
-            if partition.leader == self.wards.node {
-                let name = topic.name.as_str();
-                let partitions = &self.wards.partitions;
-                partitions.settled(topic.id, name, id.partition).await;
-            }
+        for (id, topic, _) in image.partitions_on(self.wards.node) {
+            let (name, partitions) = (topic.name.as_str(), &self.wards.partitions);
+            partitions.settled(topic.id, name, id.partition).await;
         }
     }
 }
 
-async fn start_raft(config: &Config, data_dir: &DataDir) -> Result<Raft, NodeError> {
-    let store = MetaStore::open(&data_dir.metadata_dir())?;
-    let settings = RaftSettings {
-        heartbeat: Duration::from_millis(config.metadata.heartbeat_ms),
-        election_timeout_min: Duration::from_millis(config.metadata.election_timeout_min_ms),
-        election_timeout_max: Duration::from_millis(config.metadata.election_timeout_max_ms),
-        snapshot_every_bytes: config.metadata.snapshot_every_bytes,
-        ..RaftSettings::new(config.node.id, vec![config.node.id])
-    };
-    let raft = Raft::start(settings, store)?;
-    let mut leadership = raft.leadership();
-    let leads = leadership.wait_for(|now| matches!(now, Leadership::Leader { .. }));
-    match timeout(LEADERSHIP_TIMEOUT, leads).await {
-        Ok(Ok(_)) => {}
-        _ => return Err(NodeError::NoLeader),
-    }
-    raft.barrier().await?;
-    Ok(raft)
-}
-
-/// The cluster's identity, drawn at the very first start, and checked at each later one: data never
-/// changes its cluster.
-async fn join_cluster(
-    raft: &Raft,
-    data_dir: &mut DataDir,
-    node_id: BrokerId,
-) -> Result<ClusterId, NodeError> {
-    let image = current(raft);
-    if let (Some(identity), None) = (data_dir.identity(), image.cluster_id()) {
-        return Err(NodeError::MetadataLost {
-            cluster_id: identity.cluster_id.clone(),
-        });
-    }
-    let drawn = ClusterId(uuid::Uuid::new_v4().simple().to_string());
-    let cluster_id = image.cluster_id().cloned().unwrap_or(drawn);
-    let commands = bootstrap_cluster(&image, cluster_id.clone());
-    // First the metadata, then the directory: killed in between, the next start finds a cluster
-    // that this directory may join, and not a directory whose metadata is lost.
-    if !commands.is_empty() {
-        raft.propose(commands).await?;
-    }
-    data_dir.claim(&Identity {
-        node_id,
-        cluster_id: cluster_id.clone(),
-    })?;
-    Ok(cluster_id)
-}
-
 fn current(raft: &Raft) -> Arc<MetadataImage> {
     raft.image().borrow().clone()
-}
-
-async fn register(
-    raft: &Raft,
-    config: &Config,
-    bound: &[Bound],
-    cluster_id: &ClusterId,
-    incarnation: Incarnation,
-) -> Result<(), NodeError> {
-    let registration = BrokerRegistration {
-        cluster_id: Some(cluster_id.clone()),
-        id: config.node.id,
-        incarnation,
-        endpoints: bound
-            .iter()
-            .map(Bound::endpoint)
-            .collect::<io::Result<_>>()?,
-        rack: config.node.rack.clone(),
-    };
-    let commands =
-        register_broker(&current(raft), &registration).map_err(NodeError::Registration)?;
-    raft.propose(commands).await?;
-    Ok(())
 }
 
 /// As many as are asked for; 0 asks for one a core.

@@ -14,12 +14,14 @@ use super::create_partitions::{create_partitions, MorePartitions};
 use super::create_topics::{create_topics, NewTopic, NewTopicDefaults};
 use super::delete_topics::{delete_topics, TopicRef};
 use super::producer_ids::allocate_producer_ids;
+use super::register_broker::{register_broker, BrokerRegistration};
 use super::{BrokerDefaults, BrokerEpoch, MetadataCommand, MetadataImage, MetadataLimits, Refusal};
 use crate::model::{BrokerId, LeaderEpoch, PartitionId};
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
+    RegisterBroker(BrokerRegistration),
     CreateTopics(Vec<NewTopic>),
     DeleteTopics(Vec<TopicRef>),
     CreatePartitions(Vec<MorePartitions>),
@@ -77,7 +79,9 @@ impl Change {
             Change::CreatePartitions(topics) => topics.len(),
             Change::ReplaceTopicConfigs(topics) => topics.len(),
             Change::AlterTopicConfigs(topics) => topics.len(),
-            Change::AllocateProducerIds { .. } | Change::ChangeLeader { .. } => 1,
+            Change::RegisterBroker(_)
+            | Change::AllocateProducerIds { .. }
+            | Change::ChangeLeader { .. } => 1,
         }
     }
 
@@ -89,6 +93,7 @@ impl Change {
             limits,
         } = settings;
         match self {
+            Change::RegisterBroker(broker) => vec![register_broker(image, broker)],
             Change::CreateTopics(topics) => create_topics(image, topics, *new_topics, limits),
             Change::DeleteTopics(topics) => delete_topics(image, topics),
             Change::CreatePartitions(topics) => create_partitions(image, topics, limits),

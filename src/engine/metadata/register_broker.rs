@@ -1,10 +1,12 @@
 //! RegisterBroker: a broker joins, comes back, or says where it can be reached now.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Endpoint, MetadataCommand, MetadataImage, Refusal};
 use crate::model::{BrokerId, ClusterId, ErrorCode, Incarnation};
 
 /// What a broker says of itself at its start.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BrokerRegistration {
     /// The cluster that it believes to be in; `None` if it has never been in one.
     pub cluster_id: Option<ClusterId>,

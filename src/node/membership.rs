@@ -1,0 +1,217 @@
+//! How a node becomes part of its cluster: links with its peers, its copy of the metadata, the
+//! cluster's identity, and its own registration.
+//!
+//! A node whose config names no others is a cluster by itself, and has no links.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Arbiter, ArbiterHandle};
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::time::{timeout_at, Instant};
+
+use super::listeners::Bound;
+use super::NodeError;
+use crate::actors::controller::ControllerHandle;
+use crate::actors::peer::{PeerIdentity, PeerService, PeerSettings, Peers, Services, Timing};
+use crate::actors::vitals::Registry;
+use crate::config::Config;
+use crate::engine::metadata::change::Change;
+use crate::engine::metadata::register_broker::{bootstrap_cluster, BrokerRegistration};
+use crate::engine::metadata::MetadataImage;
+use crate::model::{BrokerId, ClusterId, Incarnation};
+use crate::protocol::peer::{CallError, CallErrorCode, Kind, PeerSecret, VERSIONS};
+use crate::protocol::Segments;
+use crate::raft::{Leadership, ProposeError, Raft, RaftRpc, RaftSettings};
+use crate::storage::data_dir::{DataDir, Identity};
+use crate::storage::meta::MetaStore;
+
+/// How long the metadata may take to get a leader, and this node to know the cluster, at the start.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// This node's links with the others.
+pub struct Links {
+    pub peers: Peers,
+    pub services: Services,
+    /// Nothing but control links and heartbeats lives on it.
+    pub control: Arbiter,
+}
+
+impl Links {
+    /// Accepts and dials from now on; `None` for a node that is alone.
+    pub fn start(
+        config: &Config,
+        data_dir: &DataDir,
+        incarnation: Incarnation,
+        registry: &Registry,
+        data: &[ArbiterHandle],
+    ) -> Result<Option<Links>, NodeError> {
+        let Some(secret) = config.cluster.secret.as_ref() else {
+            return Ok(None);
+        };
+        let listener = &config.listeners.peer;
+        let socket = Peers::bind(listener.bind).map_err(|source| NodeError::Bind {
+            listener: "peer",
+            address: listener.bind,
+            source,
+        })?;
+        let settings = PeerSettings {
+            node: config.node.id,
+            incarnation,
+            cluster_id: data_dir.identity().map(|mine| mine.cluster_id.clone()),
+            secret: PeerSecret::new(secret.as_bytes()),
+            versions: VERSIONS,
+            timing: Timing {
+                alive_interval: Duration::from_millis(config.cluster.broker_heartbeat_interval_ms),
+                silent_after: Duration::from_millis(config.cluster.broker_session_timeout_ms),
+            },
+            connections_max: listener.connections_max,
+            frame_bytes_max: listener.frame_bytes_max,
+            in_flight_bytes_max: listener.in_flight_bytes_max,
+            handshake_timeout: Duration::from_millis(listener.handshake_timeout_ms),
+        };
+        let control = Arbiter::with_tokio_rt(super::runtime);
+        let services = Services::default();
+        let peers = Peers::start(
+            settings,
+            socket,
+            services.clone(),
+            registry,
+            control.handle(),
+            data,
+        );
+        for node in &config.cluster.nodes.0 {
+            peers.introduce(node.id, node.address());
+        }
+        Ok(Some(Links {
+            peers,
+            services,
+            control,
+        }))
+    }
+}
+
+/// Starts this node's copy of the metadata, and returns when somebody leads them.
+pub async fn start_raft(
+    config: &Config,
+    data_dir: &DataDir,
+    links: Option<&Links>,
+) -> Result<Raft, NodeError> {
+    let store = MetaStore::open(&data_dir.metadata_dir())?;
+    let voters = match links {
+        Some(_) => config.cluster.voters(),
+        None => vec![config.node.id],
+    };
+    let settings = RaftSettings {
+        heartbeat: Duration::from_millis(config.metadata.heartbeat_ms),
+        election_timeout_min: Duration::from_millis(config.metadata.election_timeout_min_ms),
+        election_timeout_max: Duration::from_millis(config.metadata.election_timeout_max_ms),
+        snapshot_every_bytes: config.metadata.snapshot_every_bytes,
+        ..RaftSettings::new(config.node.id, voters)
+    };
+    let raft = Raft::start(settings, store)?;
+    if let Some(links) = links {
+        let service = Arc::new(RaftService(raft.clone()));
+        links.services.serve(Kind::RAFT, service);
+    }
+    let mut leadership = raft.leadership();
+    let known = leadership.wait_for(|now| *now != Leadership::Follower { leader: None });
+    match timeout_at(Instant::now() + JOIN_TIMEOUT, known).await {
+        Ok(Ok(_)) => {}
+        _ => return Err(NodeError::NoLeader),
+    }
+    Ok(raft)
+}
+
+/// Serves what other voters ask.
+struct RaftService(Raft);
+
+#[async_trait]
+impl PeerService for RaftService {
+    async fn call(&self, _: PeerIdentity, body: Bytes) -> Result<Segments, CallError> {
+        let answer = self.0.handle(RaftRpc(body)).await;
+        let failed = |error| CallError::new(CallErrorCode::Failed, format!("{error}"));
+        Ok(answer.map_err(failed)?.0.into())
+    }
+}
+
+/// The cluster's identity. It is drawn at the very first start, by whoever leads the metadata, and
+/// checked at each later one: data never changes its cluster.
+pub async fn join_cluster(
+    raft: &Raft,
+    data_dir: &mut DataDir,
+    node_id: BrokerId,
+) -> Result<ClusterId, NodeError> {
+    let deadline = Instant::now() + JOIN_TIMEOUT;
+    let (mut images, mut leadership) = (raft.image(), raft.leadership());
+    let cluster_id = loop {
+        let leads = matches!(*leadership.borrow_and_update(), Leadership::Leader { .. });
+        let image = images.borrow_and_update().clone();
+        if let Some(known) = image.cluster_id() {
+            break known.clone();
+        }
+        if leads {
+            bootstrap(raft, data_dir, &image).await?;
+            continue;
+        }
+        let news = async {
+            tokio::select! {
+                _ = images.changed() => {}
+                _ = leadership.changed() => {}
+            }
+        };
+        if timeout_at(deadline, news).await.is_err() {
+            return Err(NodeError::NoCluster);
+        }
+    };
+    data_dir.claim(&Identity {
+        node_id,
+        cluster_id: cluster_id.clone(),
+    })?;
+    Ok(cluster_id)
+}
+
+/// First the metadata, then the directory: killed in between, the next start finds a cluster that this
+/// directory may join, and not a directory whose metadata is lost.
+async fn bootstrap(
+    raft: &Raft,
+    data_dir: &DataDir,
+    image: &MetadataImage,
+) -> Result<(), NodeError> {
+    if let Some(identity) = data_dir.identity() {
+        return Err(NodeError::MetadataLost {
+            cluster_id: identity.cluster_id.clone(),
+        });
+    }
+    let drawn = ClusterId(uuid::Uuid::new_v4().simple().to_string());
+    match raft.propose(bootstrap_cluster(image, drawn)).await {
+        // Another one leads by now, and has drawn one or will.
+        Ok(_) | Err(ProposeError::NotLeader { .. } | ProposeError::Unknown) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Tells the cluster of this life of the node, and returns when this node knows that it is known.
+pub async fn register(
+    controller: &ControllerHandle,
+    config: &Config,
+    bound: &[Bound],
+    cluster_id: &ClusterId,
+    incarnation: Incarnation,
+) -> Result<(), NodeError> {
+    let registration = BrokerRegistration {
+        cluster_id: Some(cluster_id.clone()),
+        id: config.node.id,
+        incarnation,
+        endpoints: bound
+            .iter()
+            .map(Bound::endpoint)
+            .collect::<io::Result<_>>()?,
+        rack: config.node.rack.clone(),
+    };
+    let registered = controller.change_one(Change::RegisterBroker(registration));
+    registered.await.map_err(NodeError::Registration)?;
+    Ok(())
+}
