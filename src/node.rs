@@ -29,6 +29,7 @@ use crate::actors::guardian::{GuardianHandle, PartitionSettings, Ward, Wards};
 use crate::actors::log_dir::LogDir;
 use crate::actors::log_keeper::KeepSettings;
 use crate::actors::partitions::Partitions;
+use crate::actors::replication::{follow_links, ReplicationReceiver, Replicator};
 use crate::actors::vitals::Registry;
 use crate::api::{ApiSettings, Checkers, ProducerIds, Shared};
 use crate::config::{Config, FlushPolicy, TimestampType};
@@ -229,8 +230,14 @@ impl Node {
             registry: registry.clone(),
             partitions: partitions.clone(),
             controller: controller.clone(),
+            replicator: Replicator::new(links.as_ref().map(|links| links.peers.clone())),
         });
         guard_the_guardian(&guardian, &wards);
+        if let Some(links) = &links {
+            let receiver = ReplicationReceiver::new(partitions.clone());
+            links.services.receive(Arc::new(receiver));
+            follow_links(&links.peers, &partitions);
+        }
         let shared = Arc::new(Shared {
             node: config.node.id,
             cluster_id,

@@ -122,8 +122,10 @@ impl LogKeeper {
         }
     }
 
-    /// The actor has started: the log is looked through from time to time for what may go.
-    pub fn started<A: KeepsLog>(&self, context: &mut Context<A>) {
+    /// The actor has started: what isn't on disk yet is synced, and the log is looked through from time
+    /// to time for what may go.
+    pub fn started<A: KeepsLog>(&mut self, context: &mut Context<A>) {
+        self.go_on_syncing(context);
         context.run_interval(self.settings.retention_interval, |actor, _| {
             if actor.keeper().retain() {
                 actor.log_was_cut();

@@ -17,6 +17,7 @@
 
 pub mod connection;
 pub mod controller;
+mod epochs;
 pub mod guardian;
 pub mod handle;
 pub mod log_dir;
@@ -26,6 +27,7 @@ pub mod partition_handle;
 pub mod partition_leader;
 pub mod partitions;
 pub mod peer;
+pub mod replication;
 pub mod vitals;
 
 #[cfg(feature = "chaos")]

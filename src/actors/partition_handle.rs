@@ -7,11 +7,13 @@ use actix::prelude::*;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::handle::{Handle, Unavailable};
-use super::partition_follower::PartitionFollower;
+use super::partition_follower::{PartitionFollower, Pushed};
 use super::partition_leader::{
     Append, AppendItem, AppendTicket, DeleteRecords, EpochEnd, FindEpochEnd, FindOffset,
-    PartitionLeader, Read, ReadReply,
+    FollowerSays, PartitionLeader, Read, ReadReply,
 };
+use super::peer::{Received, Session};
+use super::replication::{LinkNews, PushMessage, Said};
 use super::vitals::{Gauges, Kind, Registration, Registry, Vitals};
 use crate::engine::guardian::{Assignment, Role};
 use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, PartitionId, Refusal, TopicName};
@@ -125,6 +127,26 @@ impl PartitionHandle {
             let tickets = append.items.into_iter().map(|item| item.ticket);
             AppendTicket::answer_all(tickets.map(|ticket| (ticket, Err(refusal.clone()))));
         }
+    }
+
+    /// The leader's node has pushed this. A follower that is overloaded or isn't there passes it over.
+    pub fn pushed(&self, message: PushMessage, from: Arc<Session>, charge: Received) {
+        let pushed = Pushed {
+            message,
+            from,
+            _charge: charge,
+        };
+        let _ = self.follower.post(pushed);
+    }
+
+    /// A follower on another node says so.
+    pub fn acked(&self, from: BrokerId, said: Said) {
+        let _ = self.leader.post(FollowerSays { from, said });
+    }
+
+    /// For the leader.
+    pub fn hear(&self, news: LinkNews) {
+        let _ = self.leader.post(news);
     }
 
     pub async fn read(&self, read: Read) -> Result<ReadReply, Refusal> {

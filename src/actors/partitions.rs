@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::partition_handle::PartitionHandle;
 use super::vitals::State;
 use crate::engine::metadata::TopicConfig;
-use crate::model::{TopicId, TopicName};
+use crate::model::{PartitionId, TopicId, TopicName};
 
 /// What this node has of one topic.
 #[derive(Clone)]
@@ -25,6 +25,8 @@ pub struct LocalTopic {
 #[derive(Default)]
 pub struct Directory {
     topics: HashMap<TopicName, LocalTopic>,
+    /// The same partitions.
+    by_id: HashMap<PartitionId, PartitionHandle>,
 }
 
 impl Directory {
@@ -36,6 +38,14 @@ impl Directory {
         self.topics.get(name)
     }
 
+    pub fn by_id(&self, id: &PartitionId) -> Option<&PartitionHandle> {
+        self.by_id.get(id)
+    }
+
+    pub fn partitions(&self) -> impl Iterator<Item = &PartitionHandle> {
+        self.by_id.values()
+    }
+
     pub fn topics(&self) -> impl Iterator<Item = (&TopicName, &LocalTopic)> {
         self.topics.iter()
     }
@@ -43,8 +53,12 @@ impl Directory {
 
 impl FromIterator<(TopicName, LocalTopic)> for Directory {
     fn from_iter<I: IntoIterator<Item = (TopicName, LocalTopic)>>(topics: I) -> Self {
+        let topics: HashMap<_, LocalTopic> = topics.into_iter().collect();
+        let partitions = topics.values().flat_map(|topic| topic.partitions.values());
+        let by_id = partitions.map(|partition| (partition.id(), partition.clone()));
         Directory {
-            topics: topics.into_iter().collect(),
+            by_id: by_id.collect(),
+            topics,
         }
     }
 }

@@ -196,7 +196,13 @@ impl Guardian {
         self.next_arbiter += 1;
         match role {
             Role::Leader => {
-                let leader = PartitionLeader::new(keeper, assignment, handle, life_line);
+                let leader = PartitionLeader::new(
+                    keeper,
+                    assignment,
+                    wards.replicator.clone(),
+                    handle,
+                    life_line,
+                );
                 handle.lead(leader, arbiter);
             }
             Role::Follower => {

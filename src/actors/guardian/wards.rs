@@ -7,6 +7,7 @@ use actix::ArbiterHandle;
 use crate::actors::controller::ControllerHandle;
 use crate::actors::log_keeper::KeepSettings;
 use crate::actors::partitions::Partitions;
+use crate::actors::replication::Replicator;
 use crate::actors::vitals::Registry;
 use crate::engine::metadata::change::ChangeSettings;
 use crate::engine::metadata::{BrokerDefaults, TimestampType as Configured, TopicConfig};
@@ -41,6 +42,7 @@ pub struct Wards {
     pub registry: Registry,
     pub partitions: Partitions,
     pub controller: ControllerHandle,
+    pub replicator: Replicator,
 }
 
 /// What the topic's configs mean to its logs.

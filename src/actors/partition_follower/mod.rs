@@ -1,23 +1,47 @@
 //! The follower of one partition: it owns the log, and takes what the leader pushes.
+//!
+//! A push is written inline, and acknowledged when it is on disk, or at once where the page cache will
+//! do ([`CommitRule::Written`]). Acknowledgements go back on the connection on which the push came.
 
 use std::sync::Arc;
 
 use actix::prelude::*;
+use bytes::Bytes;
 
+use super::epochs::LogEpochs;
 use super::guardian::LifeLine;
 use super::log_keeper::{close, KeepsLog, LogKeeper, Synced};
 use super::partition_handle::{Close, PartitionGauges, PartitionHandle, Update};
+use super::peer::{Received, Session};
+use super::replication::{AckMessage, PushMessage, Said};
 use super::vitals::Vitals;
 use crate::engine::guardian::Assignment;
-use crate::model::Refusal;
+use crate::engine::replica::{self, CommitRule, FollowerReplica, Taken};
+use crate::model::{Offset, PartitionId, Refusal, Timestamp};
+use crate::protocol::peer::{encode_body, Kind};
+use crate::record::{Batch, BatchHeader, RecordError};
+use crate::storage::log::LogError;
 
 /// The actor.
 pub struct PartitionFollower {
+    id: PartitionId,
     keeper: LogKeeper,
+    replica: FollowerReplica,
     assignment: Assignment,
+    /// Where the last push came from.
+    leader: Option<Arc<Session>>,
     gauges: Arc<PartitionGauges>,
     vitals: Arc<Vitals>,
     life_line: LifeLine,
+}
+
+/// A push, and the connection on which it came. It counts as in flight there until it is dealt with.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Pushed {
+    pub message: PushMessage,
+    pub from: Arc<Session>,
+    pub _charge: Received,
 }
 
 impl PartitionFollower {
@@ -27,9 +51,13 @@ impl PartitionFollower {
         handle: &PartitionHandle,
         life_line: LifeLine,
     ) -> Self {
+        let high_watermark = keeper.log.high_watermark();
         let follower = PartitionFollower {
+            id: handle.id(),
             keeper,
+            replica: FollowerReplica::new(assignment.epoch(), high_watermark),
             assignment: assignment.clone(),
+            leader: None,
             gauges: handle.gauges().clone(),
             vitals: handle.vitals().clone(),
             life_line,
@@ -40,9 +68,120 @@ impl PartitionFollower {
 
     fn publish(&self) {
         let (partition, log) = (&self.assignment.partition, &self.keeper.log);
-        let epoch = self.assignment.epoch();
-        (self.gauges).show(partition.leader, epoch, log.high_watermark(), log);
+        let (epoch, high_watermark) = (self.replica.epoch(), self.replica.high_watermark());
+        (self.gauges).show(partition.leader, epoch, high_watermark, log);
     }
+
+    fn take(&mut self, message: PushMessage, context: &mut Context<Self>) {
+        let name = self.vitals.name();
+        let batches = match split(&message.records.0) {
+            Ok(batches) => batches,
+            Err(error) => return log::error!("{name}: the leader has sent a bad batch: {error}"),
+        };
+        let headers: Vec<_> = batches.iter().map(header).collect();
+        let epochs = LogEpochs(&self.keeper.log);
+        match self.replica.take(&message.push, &headers, &epochs) {
+            Taken::Append { anew, cut, from } => {
+                if let Err(error) = self.append(anew, cut, &batches[from..], context) {
+                    log::error!("{}: {error}", self.vitals.name());
+                    self.replica.failed();
+                    if let LogError::Failed(_) = error {
+                        context.stop();
+                    }
+                    return;
+                }
+                let log = &mut self.keeper.log;
+                log.set_high_watermark(self.replica.high_watermark());
+                let is_new = from < batches.len();
+                let waits = is_new && self.keeper.settings.commit_rule == CommitRule::Synced;
+                if !waits {
+                    self.acknowledge();
+                }
+                self.publish();
+            }
+            Taken::Mismatched(found) => self.say(Said::Mismatch(found)),
+            Taken::Stale => log::debug!("{name}: a push of an earlier epoch"),
+            Taken::TooEarly => log::debug!("{name}: a push of an epoch that isn't known here yet"),
+            Taken::Broken => log::error!("{name}: the leader's batches don't continue each other"),
+        }
+    }
+
+    fn append(
+        &mut self,
+        anew: Option<Offset>,
+        cut: Option<Offset>,
+        batches: &[Batch],
+        context: &mut Context<Self>,
+    ) -> Result<(), LogError> {
+        if let Some(offset) = anew {
+            return Err(LogError::OffsetOutOfRange {
+                asked: offset,
+                start: self.keeper.log.start_offset(),
+                end: self.keeper.log.end_offset(),
+            });
+        }
+        if let Some(offset) = cut {
+            log::info!(
+                "{}: cut at offset {offset}, as the leader's log says",
+                self.vitals.name()
+            );
+            self.keeper.log.truncate_to(offset)?;
+        }
+        if !batches.is_empty() {
+            (self.keeper.log).append_replicated(batches, Timestamp::now())?;
+            self.keeper.appended(context);
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&mut self) {
+        let log = &self.keeper.log;
+        if let Some(ack) = self.replica.ack(log.end_offset(), log.synced_offset()) {
+            self.say(Said::Ack(ack));
+        }
+    }
+
+    /// To the leader, if the connection is still there; else it asks when there is another one.
+    fn say(&self, said: Said) {
+        let Some(leader) = &self.leader else {
+            return;
+        };
+        let partition = self.id;
+        let pushed = encode_body(&AckMessage { partition, said })
+            .map_err(|error| error.to_string())
+            .and_then(|body| {
+                let pushed = leader.push(Kind::ACK, body);
+                pushed.map_err(|error| error.to_string())
+            });
+        if let Err(error) = pushed {
+            log::debug!("{}: the leader isn't told: {error}", self.vitals.name());
+        }
+    }
+}
+
+fn header(batch: &Batch) -> replica::Pushed {
+    replica::Pushed {
+        base_offset: batch.header().base_offset,
+        next_offset: batch.header().next_offset(),
+        leader_epoch: batch.header().leader_epoch,
+    }
+}
+
+/// The batches of a push, whose checksums are right.
+fn split(records: &Bytes) -> Result<Vec<Batch>, RecordError> {
+    let mut batches = Vec::new();
+    let mut at = 0;
+    while at < records.len() {
+        let size = BatchHeader::decode(&records[at..])?.size();
+        let have = records.len() - at;
+        if size > have {
+            let says = size as i64;
+            return Err(RecordError::Length { says, have });
+        }
+        batches.push(Batch::parse(records.slice(at..at + size))?);
+        at += size;
+    }
+    Ok(batches)
 }
 
 impl Actor for PartitionFollower {
@@ -71,12 +210,29 @@ impl KeepsLog for PartitionFollower {
     }
 }
 
+impl Handler<Pushed> for PartitionFollower {
+    type Result = ();
+
+    fn handle(&mut self, pushed: Pushed, context: &mut Self::Context) {
+        self.vitals.message_handled();
+        // Whoever pushes in this epoch is its leader: each epoch has one.
+        if pushed.message.push.leader_epoch >= self.replica.epoch() {
+            self.leader = Some(pushed.from);
+        }
+        self.take(pushed.message, context);
+    }
+}
+
 impl Handler<Synced> for PartitionFollower {
     type Result = ();
 
     fn handle(&mut self, synced: Synced, context: &mut Self::Context) {
         self.vitals.message_handled();
-        self.keeper.synced(synced, context);
+        let synced = self.keeper.synced(synced, context);
+        let end = self.keeper.log.end_offset();
+        if let Some(ack) = self.replica.synced(end, synced) {
+            self.say(Said::Ack(ack));
+        }
         self.publish();
     }
 }
@@ -85,6 +241,7 @@ impl Handler<Update> for PartitionFollower {
     type Result = ();
 
     fn handle(&mut self, Update { assignment, log }: Update, _: &mut Self::Context) {
+        self.replica.assign(assignment.epoch());
         self.assignment = assignment;
         self.keeper.log.set_config(log);
         self.publish();

@@ -10,6 +10,7 @@
 mod locate;
 mod messages;
 mod planned_read;
+mod replicate;
 #[cfg(test)]
 mod tests;
 
@@ -21,11 +22,14 @@ use actix::prelude::*;
 use crate::actors::guardian::LifeLine;
 use crate::actors::log_keeper::{close, refusal, KeepsLog, LogKeeper, Synced};
 use crate::actors::partition_handle::{Close, PartitionGauges, PartitionHandle, Update};
+use crate::actors::replication::Replicator;
 use crate::actors::vitals::Vitals;
 use crate::engine::guardian::Assignment;
-use crate::engine::replica::{Acks, Commit, LeaderReplica, Released};
+use crate::engine::replica::{Acks, Commit, LeaderReplica, LeaderStart, Membership, Released};
 use crate::model::{BrokerId, ErrorCode, Offset, Refusal, Timestamp};
 use crate::storage::log::{Appended, LogError, Removed};
+
+use replicate::Pushing;
 
 pub use crate::storage::log::TimestampedOffset;
 pub use messages::{
@@ -33,6 +37,7 @@ pub use messages::{
     DeleteRecords, EpochEnd, FindEpochEnd, FindOffset, Read, ReadReply, Reader,
 };
 pub use planned_read::{FirstBatch, PlannedRead};
+pub use replicate::FollowerSays;
 
 /// How often producers who wait are looked through for those whose time is over.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -46,6 +51,7 @@ struct Waiting {
 /// The actor.
 pub struct PartitionLeader {
     node: BrokerId,
+    pushing: Pushing,
     keeper: LogKeeper,
     replica: LeaderReplica<Waiting, Reader>,
     expiry: Expiry,
@@ -64,14 +70,23 @@ impl PartitionLeader {
     pub fn new(
         keeper: LogKeeper,
         assignment: &Assignment,
+        replicator: Replicator,
         handle: &PartitionHandle,
         life_line: LifeLine,
     ) -> Self {
-        let rule = keeper.settings.commit_rule;
-        let mut replica = LeaderReplica::new(assignment.epoch(), rule, keeper.log.end_offset());
-        replica.set_min_in_sync(assignment.config.min_insync_replicas);
-        let leader = PartitionLeader {
-            node: assignment.partition.leader,
+        let node = assignment.partition.leader;
+        let start = LeaderStart {
+            node,
+            epoch: assignment.epoch(),
+            rule: keeper.settings.commit_rule,
+            log_end: keeper.log.end_offset(),
+            synced: keeper.log.synced_offset(),
+            high_watermark: keeper.log.high_watermark(),
+        };
+        let replica = LeaderReplica::new(start, membership(assignment), Timestamp::now());
+        let mut leader = PartitionLeader {
+            node,
+            pushing: Pushing::new(handle.id(), replicator),
             keeper,
             replica,
             expiry: Expiry::Off,
@@ -79,7 +94,7 @@ impl PartitionLeader {
             vitals: handle.vitals().clone(),
             life_line,
         };
-        leader.publish();
+        leader.note_high_watermark();
         leader
     }
 
@@ -123,6 +138,7 @@ impl PartitionLeader {
         AppendTicket::answer_all(answers);
         self.release(released);
         self.keeper.appended(context);
+        self.push_all(context);
         self.schedule_expiry(context);
     }
 
@@ -161,12 +177,31 @@ impl PartitionLeader {
     }
 
     fn release(&mut self, released: Released<Waiting, Reader>) {
-        let high_watermark = self.replica.high_watermark();
-        self.keeper.log.set_high_watermark(high_watermark);
-        self.publish();
+        self.note_high_watermark();
         let committed = released.committed.into_iter();
         AppendTicket::answer_all(committed.map(|w| (w.ticket, Ok(w.receipt))));
         released.woken.into_iter().for_each(Reader::wake);
+    }
+
+    fn begin_epoch(&mut self, assignment: &Assignment) {
+        let log = &self.keeper.log;
+        let start = LeaderStart {
+            node: self.node,
+            epoch: assignment.epoch(),
+            rule: self.keeper.settings.commit_rule,
+            log_end: log.end_offset(),
+            synced: log.synced_offset(),
+            high_watermark: self.replica.high_watermark(),
+        };
+        // Dropped tickets answer that the leader is gone, and dropped readers look again.
+        self.replica = LeaderReplica::new(start, membership(assignment), Timestamp::now());
+        self.note_high_watermark();
+    }
+
+    fn note_high_watermark(&mut self) {
+        let high_watermark = self.replica.high_watermark();
+        self.keeper.log.set_high_watermark(high_watermark);
+        self.publish();
     }
 
     fn schedule_expiry(&mut self, context: &mut Context<Self>) {
@@ -191,10 +226,12 @@ impl PartitionLeader {
 
     fn plan_read(&mut self, read: &Read) -> Result<PlannedRead, Refusal> {
         self.replica.check_epoch(read.current_leader_epoch)?;
-        let upper = self.replica.high_watermark();
-        if read.offset > upper {
-            return Err(ErrorCode::OffsetOutOfRange.into());
-        }
+        // A new leader may not know yet how far its predecessor has committed: whoever has read up to
+        // there waits.
+        let upper = self
+            .replica
+            .high_watermark()
+            .max(self.keeper.log.start_offset());
         self.keeper
             .log
             .plan_read(read.offset, upper, read.bytes_max, read.first)
@@ -234,6 +271,17 @@ impl PartitionLeader {
     }
 }
 
+fn membership(assignment: &Assignment) -> Membership {
+    let partition = &assignment.partition;
+    Membership {
+        replicas: partition.replicas.clone(),
+        in_sync: partition.isr.clone(),
+        partition_epoch: 0,
+        min_in_sync: assignment.config.min_insync_replicas,
+        has_eligible_leaders: !partition.eligible_leaders.is_empty(),
+    }
+}
+
 impl Actor for PartitionLeader {
     type Context = Context<Self>;
 
@@ -243,6 +291,7 @@ impl Actor for PartitionLeader {
             .fault_line
             .connect(context.address().recipient());
         self.keeper.started(context);
+        self.push_all(context);
     }
 }
 
@@ -278,6 +327,7 @@ impl Handler<Synced> for PartitionLeader {
         let synced = self.keeper.synced(synced, context);
         let released = self.replica.synced(synced);
         self.release(released);
+        self.push_all(context);
     }
 }
 
@@ -321,10 +371,19 @@ impl Handler<DeleteRecords> for PartitionLeader {
 impl Handler<Update> for PartitionLeader {
     type Result = ();
 
-    fn handle(&mut self, Update { assignment, log }: Update, _: &mut Self::Context) {
-        let min_in_sync = assignment.config.min_insync_replicas;
-        self.replica.set_min_in_sync(min_in_sync);
+    /// In another epoch it is another leader, with the same log: whoever waits asks that one.
+    fn handle(&mut self, update: Update, context: &mut Self::Context) {
+        let Update { assignment, log } = update;
         self.keeper.log.set_config(log);
+        if assignment.epoch() > self.replica.epoch() {
+            self.begin_epoch(&assignment);
+        } else {
+            let released = self
+                .replica
+                .assign(membership(&assignment), Timestamp::now());
+            self.release(released);
+        }
+        self.push_all(context);
     }
 }
 

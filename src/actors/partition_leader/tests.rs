@@ -91,7 +91,13 @@ fn lead_by(
     };
     let keeper = LogKeeper::new(log, keep, syncer, handle.vitals().clone());
     let life_line = guardian.life_line(Ward::Partition(id), 0);
-    let leader = PartitionLeader::new(keeper, &assignment, &handle, life_line);
+    let leader = PartitionLeader::new(
+        keeper,
+        &assignment,
+        Replicator::default(),
+        &handle,
+        life_line,
+    );
     handle.lead(leader, &Arbiter::current());
     handle
 }
@@ -135,6 +141,13 @@ fn leaders(fs: &FaultyFs) -> Vec<PartitionHandle> {
     (0..LEADERS).map(|n| lead(dirty_log(fs, n), n)).collect()
 }
 
+fn synced(mut log: Log) -> Log {
+    let sync = log.begin_sync().unwrap();
+    sync.run().unwrap();
+    log.complete_sync(sync.covers());
+    log
+}
+
 #[actix_rt::test]
 async fn the_logs_of_one_arbiter_are_closed_side_by_side() {
     let fs = FaultyFs::new(1);
@@ -150,7 +163,9 @@ async fn the_logs_of_one_arbiter_are_closed_side_by_side() {
 async fn a_look_up_of_a_time_does_not_hold_up_the_arbiter() {
     for timestamp in [MAX_TIMESTAMP, Timestamp(1)] {
         let fs = FaultyFs::new(1);
-        let leaders = leaders(&fs);
+        create_dir_durably(&fs, "/logs".as_ref()).unwrap();
+        let leaders = (0..LEADERS).map(|n| lead(synced(dirty_log(&fs, n)), n));
+        let leaders: Vec<_> = leaders.collect();
         Meeting::call(&fs, Io::Read);
         let find = |leader: &PartitionHandle| {
             let leader = leader.clone();

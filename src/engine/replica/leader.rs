@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use crate::model::{ErrorCode, LeaderEpoch, Offset, Timestamp};
+use super::progress::{previous_epoch, Progress};
+use super::{Ack, Epochs, Membership, Mismatch, Push};
+use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, Timestamp};
 
 /// When a producer wants to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +52,15 @@ pub struct Released<P, F> {
     pub woken: Vec<F>,
 }
 
+impl<P, F> Released<P, F> {
+    fn nobody() -> Released<P, F> {
+        Released {
+            committed: Vec::new(),
+            woken: Vec::new(),
+        }
+    }
+}
+
 /// What became of a producer who wants to wait.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Commit<P> {
@@ -64,19 +75,56 @@ struct Producer<P> {
     ticket: P,
 }
 
+/// With what a leader begins.
+#[derive(Clone, Debug)]
+pub struct LeaderStart {
+    pub node: BrokerId,
+    pub epoch: LeaderEpoch,
+    pub rule: CommitRule,
+    /// The end of the log. All that recovery or the follower before has left is on disk up to `synced`.
+    pub log_end: Offset,
+    pub synced: Offset,
+    /// What the log knows of it.
+    pub high_watermark: Offset,
+}
+
+/// The ISR that the leader wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IsrProposal {
+    pub leader_epoch: LeaderEpoch,
+    /// On which it was decided.
+    pub partition_epoch: i32,
+    /// This leader included.
+    pub isr: Vec<BrokerId>,
+}
+
+/// Records to be read and pushed to a follower, or nothing but a question or news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PushPlan {
+    pub push: Push,
+    /// Whether records from `push.offset` on go along.
+    pub with_records: bool,
+}
+
 /// The state of a partition's leader in one leader epoch.
 ///
-/// Invariants: `high_watermark` never goes back, and never passes what [`CommitRule`] allows;
-/// `producers` is sorted by `until`, each above the high watermark.
+/// Invariants: `high_watermark` never goes back, and never passes what [`CommitRule`] allows, here and
+/// at each replica that is in sync or about to be; `producers` is sorted by `until`, each above the high
+/// watermark.
 ///
 /// `P` is the ticket of a producer who waits, `F` that of a reader.
 pub struct LeaderReplica<P, F> {
+    node: BrokerId,
     epoch: LeaderEpoch,
     rule: CommitRule,
-    in_sync: usize,
-    min_in_sync: usize,
+    membership: Membership,
+    /// What was proposed and isn't known to be refused. Whoever it lets in counts already.
+    proposed: Option<IsrProposal>,
+    followers: Vec<Progress>,
     log_end: Offset,
     synced: Offset,
+    /// Where the log ended when the epoch began.
+    epoch_start: Offset,
     high_watermark: Offset,
     producers: VecDeque<Producer<P>>,
     readers: Vec<F>,
@@ -87,20 +135,28 @@ pub struct LeaderReplica<P, F> {
 const READERS_SWEEP_MIN: usize = 64;
 
 impl<P, F: Patience> LeaderReplica<P, F> {
-    /// A leader whose log has been opened: all that recovery left is on disk, up to `log_end`.
-    pub fn new(epoch: LeaderEpoch, rule: CommitRule, log_end: Offset) -> Self {
-        LeaderReplica {
-            epoch,
-            rule,
-            in_sync: 1,
-            min_in_sync: 1,
-            log_end,
-            synced: log_end,
-            high_watermark: log_end,
+    /// A leader that has just begun. What was committed when it began is found out by and by, unless it
+    /// is the only one in sync: then it is all that it has.
+    pub fn new(start: LeaderStart, membership: Membership, now: Timestamp) -> Self {
+        let mut replica = LeaderReplica {
+            node: start.node,
+            epoch: start.epoch,
+            rule: start.rule,
+            membership,
+            proposed: None,
+            followers: Vec::new(),
+            log_end: start.log_end,
+            synced: start.synced,
+            epoch_start: start.log_end,
+            high_watermark: start.high_watermark,
             producers: VecDeque::new(),
             readers: Vec::new(),
             readers_swept_at: READERS_SWEEP_MIN,
-        }
+        };
+        replica.meet_followers(now);
+        // Nobody waits yet.
+        replica.advance();
+        replica
     }
 
     pub fn epoch(&self) -> LeaderEpoch {
@@ -116,25 +172,53 @@ impl<P, F: Patience> LeaderReplica<P, F> {
         self.log_end
     }
 
+    /// The metadata's, as they were told last.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
     /// How many producers wait to be answered.
     pub fn waiting_producers(&self) -> usize {
         self.producers.len()
     }
 
-    /// `min.insync.replicas` of the topic.
-    pub fn set_min_in_sync(&mut self, replicas: usize) {
-        self.min_in_sync = replicas;
+    /// The metadata say who replicates by now; older news are passed over.
+    pub fn assign(&mut self, membership: Membership, now: Timestamp) -> Released<P, F> {
+        if membership.partition_epoch < self.membership.partition_epoch {
+            return Released::nobody();
+        }
+        if membership.partition_epoch > self.membership.partition_epoch {
+            // Committed, or overtaken by another change.
+            self.proposed = None;
+        }
+        self.membership = membership;
+        self.meet_followers(now);
+        self.advance()
     }
 
-    /// The number of in-sync replicas, this one included, as the metadata has committed it.
-    pub fn set_in_sync(&mut self, replicas: usize) {
-        self.in_sync = replicas;
+    /// Keeps what is known of those who stay.
+    fn meet_followers(&mut self, now: Timestamp) {
+        let LeaderReplica {
+            followers,
+            membership,
+            node,
+            log_end,
+            ..
+        } = self;
+        followers.retain(|known| membership.replicas.contains(&known.id));
+        for id in membership.replicas.iter().filter(|id| *id != node) {
+            if !followers.iter().any(|known| known.id == *id) {
+                followers.push(Progress::new(*id, *log_end, now));
+            }
+        }
     }
 
     /// Whether an append with these acks may be made now.
     pub fn admit(&self, acks: Acks) -> Result<(), ErrorCode> {
         match acks {
-            Acks::All if self.in_sync < self.min_in_sync => Err(ErrorCode::NotEnoughReplicas),
+            Acks::All if self.membership.in_sync.len() < self.membership.min_in_sync => {
+                Err(ErrorCode::NotEnoughReplicas)
+            }
             _ => Ok(()),
         }
     }
@@ -158,6 +242,128 @@ impl<P, F: Patience> LeaderReplica<P, F> {
     /// The log is on disk up to `synced`.
     pub fn synced(&mut self, synced: Offset) -> Released<P, F> {
         self.synced = self.synced.max(synced);
+        self.advance()
+    }
+
+    /// A follower says what it has. What it says of another epoch doesn't count.
+    pub fn acked(&mut self, from: BrokerId, ack: Ack, now: Timestamp) -> Released<P, F> {
+        let log_end = self.log_end;
+        if let Some(follower) = self.follower(from, ack.leader_epoch) {
+            follower.acked(ack, log_end, now);
+        }
+        self.advance()
+    }
+
+    /// A follower can't take what it was sent.
+    pub fn mismatched(&mut self, from: BrokerId, found: &Mismatch, epochs: &impl Epochs) {
+        if let Some(follower) = self.follower(from, found.leader_epoch) {
+            follower.mismatched(found, epochs);
+        }
+    }
+
+    /// The link to a follower was lost, with what was on its way, or is there again.
+    pub fn link_lost(&mut self, to: BrokerId) {
+        if let Some(follower) = self.follower(to, self.epoch) {
+            follower.link_lost();
+        }
+    }
+
+    fn follower(&mut self, id: BrokerId, epoch: LeaderEpoch) -> Option<&mut Progress> {
+        let mut followers = self.followers.iter_mut();
+        let follower = followers.find(|follower| follower.id == id);
+        follower.filter(|_| epoch == self.epoch)
+    }
+
+    pub fn followers(&self) -> impl Iterator<Item = BrokerId> + '_ {
+        self.followers.iter().map(|follower| follower.id)
+    }
+
+    /// What to send to a follower next, if anything may be sent now. Report [`Self::sent`].
+    pub fn next_push(
+        &mut self,
+        to: BrokerId,
+        epochs: &impl Epochs,
+        now: Timestamp,
+    ) -> Option<PushPlan> {
+        let (epoch, log_end, high_watermark) = (self.epoch, self.log_end, self.high_watermark);
+        let follower = self.follower(to, epoch)?;
+        follower.start_at_least(epochs.start_offset());
+        let (offset, with_records) = follower.next(log_end, high_watermark, now)?;
+        Some(PushPlan {
+            push: Push {
+                leader_epoch: epoch,
+                offset,
+                previous_epoch: previous_epoch(epochs, offset),
+                high_watermark,
+                log_start: epochs.start_offset(),
+            },
+            with_records,
+        })
+    }
+
+    /// A push was sent, with records up to `end`.
+    pub fn sent(&mut self, to: BrokerId, end: Offset, bytes: usize, now: Timestamp) {
+        let high_watermark = self.high_watermark;
+        if let Some(follower) = self.follower(to, self.epoch) {
+            follower.sent(end, bytes, high_watermark, now);
+        }
+    }
+
+    /// Looks after followers that have said nothing for too long about what they were sent.
+    pub fn tick(&mut self, now: Timestamp) {
+        for follower in &mut self.followers {
+            follower.tick(now);
+        }
+    }
+
+    /// Whether no follower lacks anything, not even the news of what is committed.
+    pub fn all_have_everything(&self) -> bool {
+        let mut followers = self.followers.iter();
+        followers.all(|follower| follower.has_everything(self.log_end, self.high_watermark))
+    }
+
+    /// The ISR that is to be asked for, if it is another one than the metadata's and none was asked for
+    /// yet: without those who lag for too long, and with those who have caught up.
+    pub fn propose_isr(&mut self, lag_max_ms: i64, now: Timestamp) -> Option<IsrProposal> {
+        if self.proposed.is_some() {
+            return None;
+        }
+        let in_sync = &self.membership.in_sync;
+        let belongs = |id: &BrokerId| {
+            if *id == self.node {
+                return true;
+            }
+            let Some(follower) = self.followers.iter().find(|follower| follower.id == *id) else {
+                return false;
+            };
+            match in_sync.contains(id) {
+                true => !follower.lags(self.log_end, lag_max_ms, now),
+                false => {
+                    !follower.lags(self.log_end, lag_max_ms, now)
+                        && follower.may_join(self.rule, self.high_watermark, self.epoch_start)
+                }
+            }
+        };
+        let isr: Vec<BrokerId> = (self.membership.replicas.iter().copied())
+            .filter(belongs)
+            .collect();
+        let is_same = isr.len() == in_sync.len() && isr.iter().all(|id| in_sync.contains(id));
+        if is_same {
+            return None;
+        }
+        let proposal = IsrProposal {
+            leader_epoch: self.epoch,
+            partition_epoch: self.membership.partition_epoch,
+            isr,
+        };
+        self.proposed = Some(proposal.clone());
+        Some(proposal)
+    }
+
+    /// The controller won't have the ISR that was proposed, for certain; what is unknown stays
+    /// proposed, and is proposed again as it is.
+    pub fn isr_refused(&mut self) -> Released<P, F> {
+        self.proposed = None;
         self.advance()
     }
 
@@ -196,17 +402,46 @@ impl<P, F: Patience> LeaderReplica<P, F> {
         expired.into_iter().map(|p| p.ticket).collect()
     }
 
-    fn advance(&mut self) -> Released<P, F> {
-        let to = match self.rule {
+    /// This node doesn't lead any more, or in another epoch: gives back everyone who waits.
+    pub fn depose(&mut self) -> (Vec<P>, Vec<F>) {
+        let producers = std::mem::take(&mut self.producers).into_iter();
+        (
+            producers.map(|producer| producer.ticket).collect(),
+            std::mem::take(&mut self.readers),
+        )
+    }
+
+    /// Up to where everything is on each replica that is in sync, or about to be.
+    fn committable(&self) -> Option<Offset> {
+        let membership = &self.membership;
+        // A topic that wants more than it has refuses acks=all, and commits what comes otherwise.
+        let min_in_sync = membership.min_in_sync.min(membership.replicas.len());
+        if membership.in_sync.len() < min_in_sync || membership.has_eligible_leaders {
+            return None;
+        }
+        let mut to = match self.rule {
             CommitRule::Synced => self.synced,
             CommitRule::Written => self.log_end,
         };
-        if to <= self.high_watermark {
-            return Released {
-                committed: Vec::new(),
-                woken: Vec::new(),
-            };
+        for follower in &self.followers {
+            let counts = membership.in_sync.contains(&follower.id) || self.is_proposed(follower.id);
+            if counts {
+                to = to.min(follower.position(self.rule)?);
+            }
         }
+        Some(to)
+    }
+
+    fn is_proposed(&self, id: BrokerId) -> bool {
+        let proposed = self.proposed.as_ref();
+        proposed.is_some_and(|proposal| proposal.isr.contains(&id))
+    }
+
+    fn advance(&mut self) -> Released<P, F> {
+        let to = match self.committable() {
+            Some(to) if to > self.high_watermark => to,
+            _ => return Released::nobody(),
+        };
         self.high_watermark = to;
         let covered = self.producers.partition_point(|p| p.until <= to);
         Released {
@@ -231,8 +466,28 @@ mod tests {
 
     type Replica = LeaderReplica<&'static str, Reader>;
 
+    const NODE: BrokerId = BrokerId(1);
+
+    fn alone() -> Membership {
+        Membership {
+            replicas: vec![NODE],
+            in_sync: vec![NODE],
+            partition_epoch: 0,
+            min_in_sync: 1,
+            has_eligible_leaders: false,
+        }
+    }
+
     fn replica(rule: CommitRule) -> Replica {
-        LeaderReplica::new(LeaderEpoch(3), rule, Offset(10))
+        let start = LeaderStart {
+            node: NODE,
+            epoch: LeaderEpoch(3),
+            rule,
+            log_end: Offset(10),
+            synced: Offset(10),
+            high_watermark: Offset(0),
+        };
+        LeaderReplica::new(start, alone(), Timestamp(0))
     }
 
     const LATER: Timestamp = Timestamp(1_000);
@@ -317,10 +572,18 @@ mod tests {
     #[test]
     fn too_few_in_sync_replicas_refuse_acks_all_only() {
         let mut replica = replica(CommitRule::Synced);
-        replica.set_min_in_sync(2);
+        let mut membership = Membership {
+            replicas: vec![NODE, BrokerId(2)],
+            partition_epoch: 1,
+            min_in_sync: 2,
+            ..alone()
+        };
+        replica.assign(membership.clone(), Timestamp(0));
         assert_eq!(replica.admit(Acks::All), Err(ErrorCode::NotEnoughReplicas));
         assert_eq!(replica.admit(Acks::Leader), Ok(()));
-        replica.set_in_sync(2);
+        membership.partition_epoch = 2;
+        membership.in_sync.push(BrokerId(2));
+        replica.assign(membership, Timestamp(0));
         assert_eq!(replica.admit(Acks::All), Ok(()));
     }
 

@@ -1,9 +1,99 @@
-//! A partition's replication: what its leader decides.
+//! A partition's replication: what its leader and its followers decide.
 //!
-//! [`LeaderReplica`] knows how far the log has been written and how far it is on disk, from which
-//! follows the high watermark; it holds everyone who waits for it, and says whom to answer and
-//! whom to wake. It never touches the log: the partition leader's actor does, and reports.
+//! [`LeaderReplica`] knows how far the log has been written and how far it is on disk, here and at each
+//! follower, from which follows the high watermark; it holds everyone who waits for it, and says whom
+//! to answer and whom to wake, what to push to whom, and which ISR to ask for. [`FollowerReplica`] says
+//! what becomes of a push. Neither touches a log: the partition's actor does, and reports.
+//!
+//! # How two logs come together
+//!
+//! A [`Push`] carries records and the place that they continue: an offset, and the epoch of the record
+//! before it. Within an epoch a leader gives each offset once, so two logs that have a record of the
+//! same offset and epoch agree up to there (KIP-101). A follower that can't take a push says where its
+//! log ends and where the epoch that it was asked for ends there ([`Mismatch`]); the leader looks in its
+//! own log where that epoch ends, tries the smaller of the two, and so on until they agree (KIP-279).
+//! What the follower has beyond is cut: never by the high watermark, always by epoch.
+//!
+//! | rule | where |
+//! |---|---|
+//! | the high watermark is the smallest end of the in-sync replicas, and of those that are about to be | [`LeaderReplica`] |
+//! | it stands still while fewer than `min.insync.replicas` are in sync, or others are eligible to lead (KIP-966) | [`LeaderReplica`] |
+//! | only what a follower has acknowledged in this epoch counts | `progress` |
+//! | a follower joins the ISR when it has reached the high watermark and the epoch's start, and the metadata say so | `progress` |
+//! | a push of an older epoch is refused, and one of an epoch that the metadata haven't told yet waits | [`FollowerReplica`] |
 
+mod follower;
 mod leader;
+mod progress;
 
-pub use leader::{Acks, Commit, CommitRule, LeaderReplica, Patience, Released};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{BrokerId, LeaderEpoch, Offset};
+
+pub use follower::{FollowerReplica, Pushed, Taken};
+pub use leader::{
+    Acks, Commit, CommitRule, IsrProposal, LeaderReplica, LeaderStart, Patience, PushPlan, Released,
+};
+
+/// What the metadata say of who replicates a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    pub replicas: Vec<BrokerId>,
+    pub in_sync: Vec<BrokerId>,
+    /// Rises with each change; a proposal says on which it was made (KIP-497).
+    pub partition_epoch: i32,
+    /// `min.insync.replicas`.
+    pub min_in_sync: usize,
+    /// Whether replicas outside of the ISR may be elected (KIP-966): then nothing is committed.
+    pub has_eligible_leaders: bool,
+}
+
+/// What a log knows of its leader epochs.
+pub trait Epochs {
+    /// The epoch of the record at an offset, `None` where there is no record.
+    fn epoch_of(&self, offset: Offset) -> Option<LeaderEpoch>;
+
+    /// The largest epoch not above this one that the log knows, and the offset after its last record.
+    /// `None` where the log knows nothing about it.
+    fn end_of(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)>;
+
+    fn start_offset(&self) -> Offset;
+
+    fn end_offset(&self) -> Offset;
+}
+
+/// What goes with records to a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Push {
+    pub leader_epoch: LeaderEpoch,
+    /// Where the records begin; without records it asks whether the logs agree up to there.
+    pub offset: Offset,
+    /// Of the record before `offset`; [`LeaderEpoch::NONE`] where the leader's log begins there.
+    pub previous_epoch: LeaderEpoch,
+    pub high_watermark: Offset,
+    /// Of the leader's log: what is below it may be deleted.
+    pub log_start: Offset,
+}
+
+/// What a follower has, in all: one says no less than those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    pub leader_epoch: LeaderEpoch,
+    /// The end of its log, up to which it agrees with the leader's.
+    pub written: Offset,
+    /// Up to where it is on disk.
+    pub synced: Offset,
+}
+
+/// A follower's log doesn't reach where a push begins, or has another record there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mismatch {
+    pub leader_epoch: LeaderEpoch,
+    /// Of the push.
+    pub offset: Offset,
+    /// The end of its log.
+    pub end: Offset,
+    /// The largest epoch not above the push's previous one that it has, and where that ends.
+    pub epoch: LeaderEpoch,
+    pub epoch_end: Offset,
+}

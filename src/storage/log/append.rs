@@ -12,7 +12,7 @@ use crate::model::{LeaderEpoch, Offset, Timestamp};
 use crate::record::{Batch, BatchHeader, TimestampType};
 
 /// What the leader stamps lies in the first bytes of a batch: base offset, length, leader epoch.
-const STAMP_END: usize = 16;
+pub(super) const STAMP_END: usize = 16;
 
 /// Records up to this size are copied beside their header: cheaper than a slice of their own.
 const COPY_BYTES_MAX: usize = 2 << 10;
@@ -31,16 +31,16 @@ enum Part {
 
 /// Batches that go to one segment by one write.
 #[derive(Default)]
-struct Staged {
-    headers: Vec<BatchHeader>,
+pub(super) struct Staged {
+    pub headers: Vec<BatchHeader>,
     parts: Vec<Part>,
     copied: Vec<u8>,
-    bytes: u64,
+    pub bytes: u64,
 }
 
 impl Staged {
     /// Adds a batch as it will be on disk: `head` takes the place of its first bytes.
-    fn push(&mut self, header: BatchHeader, head: &[u8], bytes: &Bytes) {
+    pub fn push(&mut self, header: BatchHeader, head: &[u8], bytes: &Bytes) {
         let from = self.copied.len();
         self.copied.extend_from_slice(head);
         let is_small = bytes.len() - head.len() <= COPY_BYTES_MAX;
@@ -82,12 +82,20 @@ impl Log {
         epoch: LeaderEpoch,
         now: Timestamp,
     ) -> Result<Vec<Result<Appended, AppendError>>, LogError> {
+        self.all_or_nothing(|log, undo| log.append_all(batches, epoch, now, undo))
+    }
+
+    /// After an error nothing of what was appended is in the log.
+    pub(super) fn all_or_nothing<T>(
+        &mut self,
+        append: impl FnOnce(&mut Log, &mut Vec<Undo>) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
         if let Some(reason) = &self.failure {
             return Err(LogError::Failed(reason.clone()));
         }
         let end_before = self.end_offset;
         let mut undo = Vec::new();
-        let appended = self.append_all(batches, epoch, now, &mut undo);
+        let appended = append(self, &mut undo);
         if appended.is_err() {
             for undo in undo.into_iter().rev() {
                 self.producers.undo(undo);
@@ -211,7 +219,7 @@ impl Log {
     }
 
     /// Writes what is staged to the active segment. After an error the file is as it was.
-    fn write(&mut self, staged: &mut Staged) -> Result<(), LogError> {
+    pub(super) fn write(&mut self, staged: &mut Staged) -> Result<(), LogError> {
         let staged = std::mem::take(staged);
         if staged.headers.is_empty() {
             return Ok(());

@@ -48,6 +48,13 @@ pub enum LogError {
         start: Offset,
         end: Offset,
     },
+    /// What a leader has sent doesn't continue the log.
+    #[error("the log ends at offset {end}, and a batch begins at {got} in leader epoch {epoch}")]
+    Discontinuous {
+        end: Offset,
+        got: Offset,
+        epoch: LeaderEpoch,
+    },
     /// The log was truncated between planning a read and reading.
     #[error("the log was truncated while it was read")]
     Truncated,
@@ -99,6 +106,7 @@ impl LogError {
             | LogError::Corrupt { .. }
             | LogError::Vanished { .. }
             | LogError::Truncated
+            | LogError::Discontinuous { .. }
             | LogError::Failed(_) => ErrorCode::KafkaStorageError,
         }
     }

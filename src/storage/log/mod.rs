@@ -29,6 +29,7 @@ mod append;
 mod close;
 mod epochs;
 mod error;
+mod follow;
 mod index;
 mod indexer;
 mod inspect;

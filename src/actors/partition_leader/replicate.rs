@@ -1,0 +1,212 @@
+//! The leader and its followers on other nodes: what it pushes, and what they say.
+//!
+//! Whenever something has changed, each follower gets what the replica says is due to it: read out of
+//! the page cache and left with the [`Replicator`]. What isn't cached is read off the arbiter. While a
+//! follower hasn't everything, the leader looks again from time to time.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use actix::prelude::*;
+use bytes::Bytes;
+
+use super::{PartitionLeader, PlannedRead};
+use crate::actors::epochs::LogEpochs;
+use crate::actors::replication::{Left, LinkNews, PushMessage, Replicator, Said};
+use crate::engine::replica::PushPlan;
+use crate::model::{BrokerId, Offset, PartitionId, Timestamp};
+use crate::protocol::Records;
+use crate::record::BatchHeader;
+use crate::storage::log::FirstBatch;
+
+/// The most that one push carries, unless a single batch is larger.
+const PUSH_BYTES_MAX: usize = 1024 * 1024;
+/// How often a leader looks at followers who haven't everything.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// What a leader needs to push.
+pub(super) struct Pushing {
+    pub partition: PartitionId,
+    pub replicator: Replicator,
+    /// Followers for whom something is being read off the arbiter.
+    reading: HashSet<BrokerId>,
+    looks_again: bool,
+}
+
+impl Pushing {
+    pub fn new(partition: PartitionId, replicator: Replicator) -> Pushing {
+        Pushing {
+            partition,
+            replicator,
+            reading: HashSet::new(),
+            looks_again: false,
+        }
+    }
+}
+
+/// A follower says what it has.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct FollowerSays {
+    pub from: BrokerId,
+    pub said: Said,
+}
+
+impl PartitionLeader {
+    /// Sends each follower what is due to it.
+    pub(super) fn push_all(&mut self, context: &mut Context<Self>) {
+        let followers: Vec<BrokerId> = self.replica.followers().collect();
+        for to in followers {
+            self.push_to(to, context);
+        }
+        self.look_again_later(context);
+    }
+
+    fn push_to(&mut self, to: BrokerId, context: &mut Context<Self>) {
+        while !self.pushing.reading.contains(&to) {
+            let now = Timestamp::now();
+            let epochs = LogEpochs(&self.keeper.log);
+            let Some(plan) = self.replica.next_push(to, &epochs, now) else {
+                return;
+            };
+            let records = match plan.with_records {
+                true => self.read_for(to, &plan, context),
+                false => Some(Bytes::new()),
+            };
+            let Some(records) = records else {
+                return;
+            };
+            if self.send(to, plan, records, context) == Left::Later {
+                return;
+            }
+        }
+    }
+
+    /// Records that are cached; others are read elsewhere, and come back as a message.
+    fn read_for(
+        &mut self,
+        to: BrokerId,
+        plan: &PushPlan,
+        context: &mut Context<Self>,
+    ) -> Option<Bytes> {
+        let log = &self.keeper.log;
+        let (from, upper) = (plan.push.offset, log.end_offset());
+        let read = match log.plan_read(from, upper, PUSH_BYTES_MAX, FirstBatch::Always) {
+            Ok(read) => read,
+            Err(error) => {
+                self.refusal("read for a follower", &error);
+                return None;
+            }
+        };
+        match read.read_cached() {
+            Ok(Some(records)) => return Some(records),
+            Ok(None) => {}
+            Err(error) => {
+                self.refusal("read for a follower", &error);
+                return None;
+            }
+        }
+        self.pushing.reading.insert(to);
+        let plan = *plan;
+        let read = PlannedRead::new(read).carry_out(PUSH_BYTES_MAX, FirstBatch::Always);
+        context.spawn(read.into_actor(self).map(move |records, leader, context| {
+            leader.pushing.reading.remove(&to);
+            // What is due may be something else by now: an epoch, or another place.
+            let epochs = LogEpochs(&leader.keeper.log);
+            let due = leader.replica.next_push(to, &epochs, Timestamp::now());
+            if let (Ok(records), Some(due)) = (records, due) {
+                if due.push.offset == plan.push.offset && due.with_records {
+                    leader.send(to, due, records, context);
+                }
+            }
+            leader.push_to(to, context);
+        }));
+        None
+    }
+
+    fn send(
+        &mut self,
+        to: BrokerId,
+        PushPlan { mut push, .. }: PushPlan,
+        records: Bytes,
+        context: &mut Context<Self>,
+    ) -> Left {
+        let bytes = records.len();
+        let end = match ends(&records) {
+            Some((begin, end)) => {
+                // The batch that holds the log's start may begin before it.
+                push.offset = push.offset.min(begin);
+                end
+            }
+            None => push.offset,
+        };
+        let message = PushMessage {
+            partition: self.pushing.partition,
+            push,
+            records: Records(records),
+        };
+        let me = context.address().recipient();
+        let left = self.pushing.replicator.push(to, &message, me);
+        if left == Left::OnItsWay {
+            self.replica.sent(to, end, bytes, Timestamp::now());
+        }
+        left
+    }
+
+    /// As long as a follower hasn't everything: it may not have known this epoch yet, or lost something.
+    fn look_again_later(&mut self, context: &mut Context<Self>) {
+        if self.pushing.looks_again || self.replica.all_have_everything() {
+            return;
+        }
+        self.pushing.looks_again = true;
+        context.run_later(LOOK_AGAIN, |leader, context| {
+            leader.pushing.looks_again = false;
+            leader.replica.tick(Timestamp::now());
+            leader.push_all(context);
+        });
+    }
+}
+
+/// Where the first batch begins, and the last one ends.
+fn ends(records: &Bytes) -> Option<(Offset, Offset)> {
+    let mut at = 0;
+    let mut ends: Option<(Offset, Offset)> = None;
+    while let Ok(header) = BatchHeader::decode(records.get(at..)?) {
+        let begin = ends.map_or(header.base_offset, |(begin, _)| begin);
+        ends = Some((begin, header.next_offset()));
+        at += header.size();
+    }
+    ends
+}
+
+impl Handler<FollowerSays> for PartitionLeader {
+    type Result = ();
+
+    fn handle(&mut self, FollowerSays { from, said }: FollowerSays, context: &mut Self::Context) {
+        self.vitals.message_handled();
+        match said {
+            Said::Ack(ack) => {
+                let released = self.replica.acked(from, ack, Timestamp::now());
+                self.release(released);
+            }
+            Said::Mismatch(found) => {
+                let epochs = LogEpochs(&self.keeper.log);
+                self.replica.mismatched(from, &found, &epochs);
+            }
+        }
+        // The high watermark is news for all.
+        self.push_all(context);
+    }
+}
+
+impl Handler<LinkNews> for PartitionLeader {
+    type Result = ();
+
+    fn handle(&mut self, news: LinkNews, context: &mut Self::Context) {
+        self.vitals.message_handled();
+        if let LinkNews::Up(node) = news {
+            self.replica.link_lost(node);
+        }
+        self.push_all(context);
+    }
+}

@@ -1,0 +1,229 @@
+//! How far a leader is with one of its followers.
+
+use std::collections::VecDeque;
+
+use super::{Ack, CommitRule, Epochs, Mismatch};
+use crate::model::{BrokerId, LeaderEpoch, Offset, Timestamp};
+
+/// Bytes that may be on their way to a follower, beyond which nothing more is sent until it has said
+/// that it has some of them.
+const WINDOW_BYTES: usize = 8 * 1024 * 1024;
+/// Pushes that may be on their way, however small.
+const WINDOW_LEN: usize = 1024;
+/// A question that isn't answered within this time is asked again: the follower may not have known
+/// the leader's epoch yet, and said nothing.
+const ASK_AGAIN_MS: i64 = 100;
+/// One that says nothing for so long about what it was sent is asked what it has.
+const SILENCE_MAX_MS: i64 = 2_000;
+
+/// What is known of how a follower's log goes together with the leader's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nothing: where do they agree? The time is that of the last question, if one is on its way.
+    Asking(Option<Timestamp>),
+    /// They agree up to what was acknowledged; what is sent continues it.
+    Streaming,
+}
+
+/// A push that isn't acknowledged yet.
+struct InFlight {
+    end: Offset,
+    bytes: usize,
+}
+
+pub(super) struct Progress {
+    pub id: BrokerId,
+    stage: Stage,
+    /// Where the next push begins.
+    next: Offset,
+    in_flight: VecDeque<InFlight>,
+    in_flight_bytes: usize,
+    /// What it has acknowledged in this epoch.
+    acked: Option<Ack>,
+    /// The high watermark that it was told.
+    told: Offset,
+    last_sent: Timestamp,
+    /// When it has last had everything.
+    caught_up: Timestamp,
+    /// When its last acknowledgement came, and where the leader's log ended then.
+    last_ack: (Timestamp, Offset),
+}
+
+impl Progress {
+    /// A follower of which nothing is known in this epoch, whose log may end where the leader's does.
+    pub fn new(id: BrokerId, log_end: Offset, now: Timestamp) -> Progress {
+        Progress {
+            id,
+            stage: Stage::Asking(None),
+            next: log_end,
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            acked: None,
+            told: Offset::NONE,
+            last_sent: now,
+            caught_up: now,
+            last_ack: (now, log_end),
+        }
+    }
+
+    /// Up to where it counts for the high watermark.
+    pub fn position(&self, rule: CommitRule) -> Option<Offset> {
+        self.acked.map(|acked| match rule {
+            CommitRule::Synced => acked.synced,
+            CommitRule::Written => acked.written,
+        })
+    }
+
+    /// Where the next push begins, and whether it may carry records; `None` while nothing may be sent.
+    pub fn next(
+        &self,
+        log_end: Offset,
+        high_watermark: Offset,
+        now: Timestamp,
+    ) -> Option<(Offset, bool)> {
+        match self.stage {
+            Stage::Asking(Some(asked)) if now - asked < ASK_AGAIN_MS => None,
+            Stage::Asking(_) => Some((self.next, false)),
+            Stage::Streaming if self.next < log_end => self.has_room().then_some((self.next, true)),
+            Stage::Streaming => {
+                let has_news = self.told < high_watermark && self.in_flight.is_empty();
+                has_news.then_some((self.next, false))
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.in_flight_bytes < WINDOW_BYTES && self.in_flight.len() < WINDOW_LEN
+    }
+
+    /// Records up to `end` were sent.
+    pub fn sent(&mut self, end: Offset, bytes: usize, high_watermark: Offset, now: Timestamp) {
+        self.told = high_watermark;
+        self.last_sent = now;
+        if let Stage::Asking(_) = self.stage {
+            self.stage = Stage::Asking(Some(now));
+            return;
+        }
+        if bytes > 0 {
+            self.in_flight.push_back(InFlight { end, bytes });
+            self.in_flight_bytes += bytes;
+            self.next = end;
+        }
+    }
+
+    /// Takes an acknowledgement of this epoch.
+    pub fn acked(&mut self, ack: Ack, log_end: Offset, now: Timestamp) {
+        if ack.written > log_end {
+            // It agrees with a log that is longer than this one: it can't be this leader's.
+            return;
+        }
+        if let Stage::Asking(_) = self.stage {
+            self.stage = Stage::Streaming;
+            self.next = ack.written;
+        }
+        while self
+            .in_flight
+            .front()
+            .is_some_and(|first| first.end <= ack.written)
+        {
+            let first = self.in_flight.pop_front();
+            self.in_flight_bytes -= first.map_or(0, |first| first.bytes);
+        }
+        let known = self.acked.unwrap_or(ack);
+        self.acked = Some(Ack {
+            leader_epoch: ack.leader_epoch,
+            written: known.written.max(ack.written),
+            synced: known.synced.max(ack.synced),
+        });
+        self.next = self.next.max(ack.written);
+        // As Kafka reckons it: it had everything that was there when it last spoke.
+        let (last_time, last_end) = self.last_ack;
+        if ack.written >= log_end {
+            self.caught_up = now;
+        } else if ack.written >= last_end {
+            self.caught_up = self.caught_up.max(last_time);
+        }
+        self.last_ack = (now, log_end);
+    }
+
+    /// The logs don't agree where was asked: finds where to ask next. Answers to earlier questions
+    /// are passed over.
+    pub fn mismatched(&mut self, found: &Mismatch, epochs: &impl Epochs) {
+        if found.offset != self.next && !matches!(self.stage, Stage::Streaming) {
+            return;
+        }
+        // It may have lost what it had acknowledged, and then that doesn't count any more.
+        self.acked = None;
+        self.forget_in_flight();
+        self.stage = Stage::Asking(None);
+        let ours = match epochs.end_of(found.epoch) {
+            Some((_, end)) => end,
+            None => epochs.end_offset(),
+        };
+        let try_next = found.epoch_end.min(ours).min(found.end);
+        // Each question lies below the one before it, so that they come to an end.
+        let below = Offset(self.next.0.min(found.offset.0));
+        self.next = match try_next < below {
+            true => try_next,
+            false => Offset(below.0 - 1).min(found.end),
+        }
+        .max(epochs.start_offset());
+    }
+
+    /// What was on its way may be lost, and what the follower has by now isn't known.
+    pub fn link_lost(&mut self) {
+        self.forget_in_flight();
+        if let Some(acked) = self.acked {
+            self.next = acked.written;
+        }
+        self.stage = Stage::Asking(None);
+    }
+
+    /// What it was sent may have been passed over, for example because its mailbox was full.
+    pub fn tick(&mut self, now: Timestamp) {
+        let (last_ack, _) = self.last_ack;
+        let silent_since = self.last_sent.max(last_ack);
+        if !self.in_flight.is_empty() && now - silent_since > SILENCE_MAX_MS {
+            self.link_lost();
+        }
+    }
+
+    pub fn has_everything(&self, log_end: Offset, high_watermark: Offset) -> bool {
+        let has_all = self.acked.is_some_and(|acked| acked.synced >= log_end);
+        self.stage == Stage::Streaming && has_all && self.told >= high_watermark
+    }
+
+    fn forget_in_flight(&mut self) {
+        self.in_flight.clear();
+        self.in_flight_bytes = 0;
+    }
+
+    /// Whether the log was cut below where the next push would begin.
+    pub fn start_at_least(&mut self, log_start: Offset) {
+        if self.next < log_start {
+            self.next = log_start;
+            self.stage = Stage::Asking(None);
+            self.forget_in_flight();
+        }
+    }
+
+    /// Whether it has been without something for longer than this.
+    pub fn lags(&self, log_end: Offset, lag_max_ms: i64, now: Timestamp) -> bool {
+        let has_all = self.acked.is_some_and(|acked| acked.written >= log_end);
+        !has_all && now - self.caught_up > lag_max_ms
+    }
+
+    /// Whether it has all that was committed, and all that was there when the epoch began.
+    pub fn may_join(&self, rule: CommitRule, high_watermark: Offset, epoch_start: Offset) -> bool {
+        let position = self.position(rule);
+        position.is_some_and(|position| position >= high_watermark && position >= epoch_start)
+    }
+}
+
+/// Of the record before `offset`, as a push says it.
+pub(super) fn previous_epoch(epochs: &impl Epochs, offset: Offset) -> LeaderEpoch {
+    match offset > epochs.start_offset() {
+        true => epochs.epoch_of(offset + -1).unwrap_or(LeaderEpoch::NONE),
+        false => LeaderEpoch::NONE,
+    }
+}
