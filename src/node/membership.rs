@@ -15,7 +15,9 @@ use tokio::time::{timeout_at, Instant};
 use super::listeners::Bound;
 use super::NodeError;
 use crate::actors::controller::ControllerHandle;
-use crate::actors::peer::{PeerIdentity, PeerService, PeerSettings, Peers, Services, Timing};
+use crate::actors::peer::{
+    PeerIdentity, PeerService, PeerSettings, Peers, RaftLinks, Services, Timing,
+};
 use crate::actors::vitals::Registry;
 use crate::config::Config;
 use crate::engine::metadata::change::Change;
@@ -24,7 +26,7 @@ use crate::engine::metadata::MetadataImage;
 use crate::model::{BrokerId, ClusterId, Incarnation};
 use crate::protocol::peer::{CallError, CallErrorCode, Kind, PeerSecret, VERSIONS};
 use crate::protocol::Segments;
-use crate::raft::{Leadership, ProposeError, Raft, RaftRpc, RaftSettings};
+use crate::raft::{Alone, Leadership, ProposeError, Raft, RaftRpc, RaftSettings, RaftTransport};
 use crate::storage::data_dir::{DataDir, Identity};
 use crate::storage::meta::MetaStore;
 
@@ -111,7 +113,11 @@ pub async fn start_raft(
         snapshot_every_bytes: config.metadata.snapshot_every_bytes,
         ..RaftSettings::new(config.node.id, voters)
     };
-    let raft = Raft::start(settings, store)?;
+    let transport: Arc<dyn RaftTransport> = match links {
+        Some(links) => Arc::new(RaftLinks::new(links.peers.clone(), settings.heartbeat)),
+        None => Arc::new(Alone),
+    };
+    let raft = Raft::start(settings, store, transport)?;
     if let Some(links) = links {
         let service = Arc::new(RaftService(raft.clone()));
         links.services.serve(Kind::RAFT, service);

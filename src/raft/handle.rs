@@ -7,25 +7,30 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread;
 
+use async_raft::raft::AppendEntriesRequest;
 use async_raft::{Config, NodeId, SnapshotPolicy};
 use bytes::Bytes;
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::codec::{encode, Applied, LogBatch};
+use super::codec::{decode, encode, Applied, Envelope, LogBatch, RaftAnswer, RaftMessage};
+use super::guard::{receive_append, receive_vote, Quorum};
 use super::leadership;
-use super::network::NoPeers;
+use super::network::Network;
 use super::proposer::{Answer, Proposer, Waiting, PROPOSAL_BYTES_MAX, WAITING_MAX};
 use super::storage::Storage;
+use super::transport::RaftTransport;
 use super::{Leadership, ProposeError, RaftError, RaftSettings};
 use crate::engine::metadata::{MetadataCommand, MetadataImage};
 use crate::model::BrokerId;
 use crate::storage::meta::MetaStore;
 
-pub(super) type Core = async_raft::Raft<LogBatch, Applied, NoPeers, Storage>;
+pub(super) type Core = async_raft::Raft<LogBatch, Applied, Network, Storage>;
 
 /// How many threads may wait for the disk: the log's writes and a snapshot's.
 const BLOCKING_THREADS_MAX: usize = 2;
+/// Requests of other voters that wait.
+const RPCS_MAX: usize = 64;
 /// How many entries a message to another voter holds at most.
 const ENTRIES_PER_MESSAGE_MAX: u64 = 64;
 
@@ -41,6 +46,7 @@ pub struct RaftReply(pub Bytes);
 #[derive(Clone, Debug)]
 pub struct Raft {
     proposals: mpsc::Sender<Waiting>,
+    rpcs: mpsc::Sender<Rpc>,
     leadership: watch::Receiver<Leadership>,
     images: watch::Receiver<Arc<MetadataImage>>,
     fault: watch::Receiver<Option<String>>,
@@ -58,20 +64,35 @@ enum Stop {
 impl Raft {
     /// Reads what is on disk, and starts. The image is there at once, as far as it is known to be
     /// committed; to propose, wait for leadership.
-    pub fn start(settings: RaftSettings, store: MetaStore) -> Result<Raft, RaftError> {
-        let node = check_voters(&settings)?;
+    pub fn start(
+        settings: RaftSettings,
+        store: MetaStore,
+        transport: Arc<dyn RaftTransport>,
+    ) -> Result<Raft, RaftError> {
+        let (node, voters) = check_voters(&settings)?;
         let config = Arc::new(core_config(&settings)?);
-        let voters = HashSet::from([node]);
+        let others = voters.iter().copied().filter(|voter| *voter != node);
+        let quorum = Arc::new(Quorum::new(others));
         let storage = Storage::open(&store, voters, settings.snapshot_every_bytes)?;
         drop(store);
         let storage = Arc::new(storage);
+        let network = Arc::new(Network {
+            transport,
+            storage: storage.clone(),
+            quorum: quorum.clone(),
+            node: settings.node,
+            heartbeat: settings.heartbeat,
+            vote_timeout: settings.election_timeout_min,
+        });
 
         let (proposals, waiting) = mpsc::channel(WAITING_MAX);
+        let (rpcs, received) = mpsc::channel(RPCS_MAX);
         let (announced, leadership) = watch::channel(Leadership::Follower { leader: None });
         let (stop, stopping) = watch::channel(Stop::NotYet);
         let (has_stopped, stopped) = watch::channel(Stop::NotYet);
         let raft = Raft {
             proposals,
+            rpcs,
             leadership: leadership.clone(),
             images: storage.state().images(),
             fault: storage.fault(),
@@ -79,11 +100,14 @@ impl Raft {
             stopped,
         };
         let parts = Running {
-            node: settings.node,
+            settings,
             id: node,
             config,
+            network,
+            quorum,
             storage,
             waiting,
+            received,
             announced,
             leadership,
             stopping,
@@ -147,8 +171,12 @@ impl Raft {
     }
 
     /// Takes what another voter sends.
-    pub async fn handle(&self, _rpc: RaftRpc) -> Result<RaftReply, RaftError> {
-        Err(RaftError::NoPeers)
+    pub async fn handle(&self, rpc: RaftRpc) -> Result<RaftReply, RaftError> {
+        let stopped = || RaftError::Rpc("the metadata is stopped".into());
+        let (answer, answered) = oneshot::channel();
+        let rpc = Rpc { rpc, answer };
+        self.rpcs.send(rpc).await.map_err(|_| stopped())?;
+        answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 
     /// Returns when Raft has stopped and the store is released. Proposals that wait are answered
@@ -161,13 +189,23 @@ impl Raft {
     }
 }
 
+/// A request of another voter.
+#[derive(Debug)]
+struct Rpc {
+    rpc: RaftRpc,
+    answer: oneshot::Sender<Result<RaftReply, RaftError>>,
+}
+
 /// What lives on Raft's own thread.
 struct Running {
-    node: BrokerId,
+    settings: RaftSettings,
     id: NodeId,
     config: Arc<Config>,
+    network: Arc<Network>,
+    quorum: Arc<Quorum>,
     storage: Arc<Storage>,
     waiting: mpsc::Receiver<Waiting>,
+    received: mpsc::Receiver<Rpc>,
     announced: watch::Sender<Leadership>,
     leadership: watch::Receiver<Leadership>,
     stopping: watch::Receiver<Stop>,
@@ -190,23 +228,14 @@ impl Running {
     }
 
     async fn run(mut self) {
-        let is_pristine = self.storage.is_pristine();
-        let core = Core::new(
-            self.id,
-            self.config,
-            Arc::new(NoPeers),
-            self.storage.clone(),
-        );
-        if is_pristine {
-            // A single voter without a log waits to be told that it is one.
-            if let Err(error) = core.initialize(HashSet::from([self.id])).await {
-                self.storage
-                    .report(&format!("Raft can't be initialised: {error}"));
-            }
+        let core = Core::new(self.id, self.config, self.network, self.storage.clone());
+        if let Err(error) = kick_start(&core, &self.storage, &self.settings, self.id).await {
+            let fault = format!("Raft can't be started: {error}");
+            self.storage.report(&fault);
         }
         let proposer = Proposer {
             core: core.clone(),
-            node: self.node,
+            node: self.settings.node,
             waiting: self.waiting,
             leadership: self.leadership,
             images: self.storage.state().images(),
@@ -215,12 +244,20 @@ impl Running {
             // An error means that the last handle is gone.
             let _ = self.stopping.wait_for(|stop| *stop == Stop::Now).await;
         };
-        let announcing = leadership::announce(&core, self.id, &self.announced);
+        let announcer = leadership::Announcer {
+            core: &core,
+            node: self.id,
+            quorum: &self.quorum,
+            storage: &self.storage,
+            settings: &self.settings,
+            announced: &self.announced,
+        };
         tokio::select! {
             () = told_to_stop => {}
             () = proposer.run() => {}
-            () = announcing => self.storage.report("async-raft has stopped by itself"),
+            () = announcer.announce() => self.storage.report("async-raft has stopped by itself"),
             () = self.storage.write_snapshots() => {}
+            () = serve(&core, &self.storage, self.received) => {}
         }
         let nobody = Leadership::Follower { leader: None };
         self.announced.send_replace(nobody);
@@ -230,7 +267,61 @@ impl Running {
     }
 }
 
-fn check_voters(settings: &RaftSettings) -> Result<NodeId, RaftError> {
+/// Makes async-raft hold elections.
+async fn kick_start(
+    core: &Core,
+    storage: &Storage,
+    settings: &RaftSettings,
+    id: NodeId,
+) -> anyhow::Result<()> {
+    if settings.voters.len() > 1 {
+        // Otherwise a pristine node waits for ever to be told that it is a voter, and any other one waits
+        // for 30 seconds. To have heard of itself as of a leader does no harm.
+        let hard_state = storage.log().hard_state();
+        core.append_entries(AppendEntriesRequest {
+            term: hard_state.current_term,
+            leader_id: id,
+            prev_log_index: 0,
+            prev_log_term: 0,
+            entries: Vec::new(),
+            leader_commit: 0,
+        })
+        .await?;
+    } else if storage.is_pristine() {
+        core.initialize(HashSet::from([id])).await?;
+    }
+    Ok(())
+}
+
+/// Answers what other voters send, one after the other.
+async fn serve(core: &Core, storage: &Storage, mut received: mpsc::Receiver<Rpc>) {
+    while let Some(Rpc { rpc, answer }) = received.recv().await {
+        let answered = answer_rpc(core, storage, rpc).await;
+        // Who asked may have gone.
+        let _ = answer.send(answered.map_err(|error| RaftError::Rpc(error.to_string())));
+    }
+    // The last handle is gone: `Running` ends too.
+    std::future::pending().await
+}
+
+async fn answer_rpc(
+    core: &Core,
+    storage: &Storage,
+    RaftRpc(body): RaftRpc,
+) -> anyhow::Result<RaftReply> {
+    let envelope: Envelope = decode("a voter's request", &body)?;
+    storage.check_voter(envelope.from)?;
+    let answer = match envelope.message {
+        RaftMessage::Append(request) => {
+            storage.may_cut_up_to(envelope.cut_up_to);
+            RaftAnswer::Append(receive_append(core, storage, request).await?)
+        }
+        RaftMessage::Vote(request) => RaftAnswer::Vote(receive_vote(core, storage, request).await?),
+    };
+    Ok(RaftReply(encode(&answer)?.into()))
+}
+
+fn check_voters(settings: &RaftSettings) -> Result<(NodeId, HashSet<NodeId>), RaftError> {
     let RaftSettings { node, voters, .. } = settings;
     if !voters.contains(node) {
         return Err(RaftError::NotAVoter {
@@ -238,11 +329,17 @@ fn check_voters(settings: &RaftSettings) -> Result<NodeId, RaftError> {
             voters: voters.clone(),
         });
     }
-    if voters.len() > 1 {
-        let count = voters.len();
-        return Err(RaftError::SeveralVoters { count });
+    let id = |voter: &BrokerId| {
+        let id = NodeId::try_from(voter.0);
+        id.map_err(|_| RaftError::BadVoterId(*voter))
+    };
+    let ids = voters.iter().map(id).collect::<Result<HashSet<_>, _>>()?;
+    match ids.len() {
+        1 | 3 | 5 if ids.len() == voters.len() => Ok((id(node)?, ids)),
+        _ => Err(RaftError::VoterCount {
+            count: voters.len(),
+        }),
     }
-    NodeId::try_from(node.0).map_err(|_| RaftError::BadVoterId(*node))
 }
 
 fn core_config(settings: &RaftSettings) -> Result<Config, RaftError> {

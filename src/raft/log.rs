@@ -12,12 +12,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_raft::raft::Entry;
 use async_raft::storage::HardState;
+use serde::{Deserialize, Serialize};
 
 use super::codec::{decode, encode, LogBatch};
 use super::RaftError;
 use crate::storage::meta::{MetaBatch, MetaTree, VALUE_BYTES_MAX};
 
 const KEY_HARD_STATE: &[u8] = b"h";
+/// Up to where the log is cut.
+const KEY_CUT: &[u8] = b"d";
 /// The index that was applied when the last entry was appended.
 const KEY_APPLIED: &[u8] = b"a";
 /// Followed by index (8 bytes) and part (2 bytes).
@@ -26,7 +29,7 @@ const PREFIX_ENTRY: u8 = b'l';
 const CUT_BATCH_LEN: usize = 1_000;
 
 /// A place in the log: the entry's index, from 1, and its term. 0 and 0 stand for the beginning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LogPosition {
     pub index: u64,
     pub term: u64,
@@ -66,9 +69,14 @@ impl Log {
                 voted_for: None,
             },
         };
+        // Entries that the snapshot has too may be kept, for voters that lag.
+        let cut = match tree.get(KEY_CUT)? {
+            Some(bytes) => decode("the cut", &bytes)?,
+            None => snapshot,
+        };
         let mut inner = Inner {
             entries: BTreeMap::new(),
-            cut: snapshot,
+            cut,
             hard_state,
             bytes: 0,
         };
@@ -76,7 +84,7 @@ impl Log {
         for key_value in tree.scan_prefix(&[PREFIX_ENTRY]) {
             let (key, value) = key_value?;
             let (index, part) = parse_key(&key)?;
-            if index <= snapshot.index {
+            if index <= cut.index {
                 left_over.push(key);
                 continue;
             }
@@ -134,6 +142,23 @@ impl Log {
             index: *index,
             term: info.term,
         })
+    }
+
+    /// The term of the entry at an index; 0 before the first. `None` where there is none, and below the
+    /// cut.
+    pub fn term_at(&self, index: u64) -> Option<u64> {
+        let inner = self.inner();
+        match index {
+            0 => Some(0),
+            index if index == inner.cut.index => Some(inner.cut.term),
+            index => inner.entries.get(&index).map(|info| info.term),
+        }
+    }
+
+    /// Whether the log has an entry of this term there. What was cut was committed, and is in every log
+    /// that it can be compared with.
+    pub fn agrees_at(&self, index: u64, term: u64) -> bool {
+        index < self.inner().cut.index || self.term_at(index) == Some(term)
     }
 
     /// How many bytes the entries above the cut take.
@@ -254,6 +279,14 @@ impl Log {
         Ok(entries)
     }
 
+    /// Removes the entries up to an index; see [`Log::cut`].
+    pub fn cut_up_to(&self, index: u64) -> Result<(), RaftError> {
+        match self.term_at(index) {
+            Some(term) if index > self.inner().cut.index => self.cut(LogPosition { index, term }),
+            _ => Ok(()),
+        }
+    }
+
     /// Removes the entries up to a position that a snapshot on disk holds. A crash in the middle
     /// leaves a log that still begins at or below the snapshot.
     pub fn cut(&self, to: LogPosition) -> Result<(), RaftError> {
@@ -268,6 +301,9 @@ impl Log {
                 .sum::<u64>();
             keys_of(&removed)
         };
+        let mut batch = MetaBatch::default();
+        batch.put(KEY_CUT, encode(&to)?);
+        self.tree.apply(batch)?;
         self.remove_keys(keys)
     }
 

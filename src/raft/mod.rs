@@ -17,8 +17,7 @@
 //! | `storage` | these three as async-raft wants them |
 //! | `network` | what goes to other voters |
 //! | `transport` | how it gets there |
-//!
-//! This version runs one voter. [`Raft::start`] refuses more.
+//! | `guard` | what is checked before async-raft sends, and before it receives |
 
 use std::time::Duration;
 
@@ -28,6 +27,7 @@ use crate::model::BrokerId;
 use crate::storage::meta::MetaError;
 
 mod codec;
+mod guard;
 mod handle;
 mod leadership;
 mod log;
@@ -42,7 +42,7 @@ mod transport;
 mod tests;
 
 pub use handle::{Raft, RaftReply, RaftRpc};
-pub use transport::{RaftTransport, RaftTransportError};
+pub use transport::{Alone, RaftTransport, RaftTransportError};
 
 /// Who takes part, and how patient they are with each other.
 #[derive(Clone, Debug)]
@@ -91,14 +91,14 @@ pub enum RaftError {
         node: BrokerId,
         voters: Vec<BrokerId>,
     },
-    #[error("this version runs the metadata with one voter, and {count} are configured")]
-    SeveralVoters { count: usize },
+    #[error("1, 3 or 5 voters agree on the metadata, and {count} are configured")]
+    VoterCount { count: usize },
     #[error("a voter's id is 0 or above, and not {0}")]
     BadVoterId(BrokerId),
     #[error("the settings of Raft: {0}")]
     BadSettings(String),
-    #[error("this node is the only voter: no other node has anything to say to it")]
-    NoPeers,
+    #[error("a request of a voter: {0}")]
+    Rpc(String),
     #[error(transparent)]
     Store(#[from] MetaError),
     /// What is on disk can be read but makes no sense.

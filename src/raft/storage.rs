@@ -24,6 +24,7 @@ use super::log::Log;
 use super::snapshot::Snapshots;
 use super::state::StateMachine;
 use super::RaftError;
+use crate::model::BrokerId;
 use crate::storage::meta::MetaStore;
 
 /// The tree of the metadata store that holds all of it, so that one batch can change any of it.
@@ -43,6 +44,8 @@ pub(super) struct Storage {
     snapshot_due: Notify,
     snapshot_every_bytes: u64,
     snapshot_bytes: AtomicU64,
+    /// Every voter has the entries up to here.
+    cut_up_to: Arc<AtomicU64>,
 }
 
 /// What blocking tasks need of it.
@@ -66,6 +69,10 @@ impl Storage {
         let (log, applied) = Log::open(tree, snapshot.position)?;
         let state = StateMachine::new(snapshot.image, snapshot.position);
         state.apply_up_to(applied, &log)?;
+        let cut_up_to = match voters.len() {
+            1 => u64::MAX,
+            _ => 0,
+        };
         let parts = Parts {
             log,
             snapshots,
@@ -78,6 +85,7 @@ impl Storage {
             snapshot_due: Notify::new(),
             snapshot_every_bytes,
             snapshot_bytes: AtomicU64::new(snapshot.bytes),
+            cut_up_to: Arc::new(AtomicU64::new(cut_up_to)),
         })
     }
 
@@ -85,9 +93,22 @@ impl Storage {
         &self.parts.state
     }
 
-    #[cfg(test)]
+    /// Every voter has the entries up to here: the next snapshot may cut the log up to there.
+    pub fn may_cut_up_to(&self, index: u64) {
+        self.cut_up_to.fetch_max(index, Ordering::Relaxed);
+    }
+
     pub fn log(&self) -> &Log {
         &self.parts.log
+    }
+
+    /// Whether a node is one of the voters.
+    pub fn check_voter(&self, node: BrokerId) -> anyhow::Result<()> {
+        let id = NodeId::try_from(node.0)?;
+        match self.voters.contains(&id) {
+            true => Ok(()),
+            false => Err(anyhow::anyhow!("broker {node} isn't a voter")),
+        }
     }
 
     /// Whether this node has never written an entry.
@@ -136,7 +157,8 @@ impl Storage {
         self.faulty(result)
     }
 
-    fn apply_up_to(&self, committed: u64) -> anyhow::Result<()> {
+    /// Applies what is committed, from the own log.
+    pub fn apply_up_to(&self, committed: u64) -> anyhow::Result<()> {
         self.check()?;
         self.faulty(self.parts.state.apply_up_to(committed, &self.parts.log))?;
         let snapshot_bytes = self.snapshot_bytes.load(Ordering::Relaxed);
@@ -151,10 +173,11 @@ impl Storage {
     pub async fn write_snapshots(&self) {
         loop {
             self.snapshot_due.notified().await;
-            let written = self.blocking(|parts| {
+            let cut_up_to = self.cut_up_to.load(Ordering::Relaxed);
+            let written = self.blocking(move |parts| {
                 let (image, position) = parts.state.image_and_position();
                 let bytes = parts.snapshots.write(&image, position)?;
-                parts.log.cut(position)?;
+                parts.log.cut_up_to(position.index.min(cut_up_to))?;
                 Ok(bytes)
             });
             match written.await {

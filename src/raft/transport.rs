@@ -13,6 +13,17 @@ pub trait RaftTransport: Send + Sync + 'static {
     async fn call(&self, voter: BrokerId, rpc: RaftRpc) -> Result<RaftReply, RaftTransportError>;
 }
 
+/// That of a node that is the only voter: it has nobody to ask.
+pub struct Alone;
+
+#[async_trait]
+impl RaftTransport for Alone {
+    async fn call(&self, voter: BrokerId, _: RaftRpc) -> Result<RaftReply, RaftTransportError> {
+        let reason = "this node is the only voter".into();
+        Err(RaftTransportError { voter, reason })
+    }
+}
+
 /// A voter that didn't answer. Whether it has got the request isn't known.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("voter {voter} doesn't answer: {reason}")]

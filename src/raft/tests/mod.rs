@@ -1,5 +1,7 @@
 //! Raft with one voter, on a real disk.
 
+mod several;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -17,7 +19,7 @@ use super::codec::{encode, LogBatch, LoggedProposal};
 use super::log::{Log, LogPosition};
 use super::snapshot::Snapshots;
 use super::storage::Storage;
-use super::{Leadership, ProposeError, Raft, RaftError, RaftSettings};
+use super::{Alone, Leadership, ProposeError, Raft, RaftError, RaftSettings};
 use crate::engine::metadata::{Endpoint, MetadataCommand, MetadataImage, ProposalId, SessionId};
 use crate::model::{BrokerId, Incarnation, TopicId};
 use crate::storage::meta::{MetaBatch, MetaError, MetaStore};
@@ -29,7 +31,7 @@ fn settings() -> RaftSettings {
 }
 
 fn start_with(dir: &Path, settings: RaftSettings) -> Raft {
-    Raft::start(settings, MetaStore::open(dir).unwrap()).unwrap()
+    Raft::start(settings, MetaStore::open(dir).unwrap(), Arc::new(Alone)).unwrap()
 }
 
 async fn lead(raft: &Raft) -> u64 {
@@ -334,7 +336,7 @@ async fn a_thousand_topics_on_disk_are_read_within_a_second() {
 async fn a_fault_of_the_store_stops_raft_and_is_told() {
     let dir = TempDir::new().unwrap();
     let store = MetaStore::open(dir.path()).unwrap();
-    let raft = Raft::start(settings(), store.clone()).unwrap();
+    let raft = Raft::start(settings(), store.clone(), Arc::new(Alone)).unwrap();
     lead(&raft).await;
     store.break_for_test();
     let refused = raft.propose(vec![create(1)]).await;
@@ -375,13 +377,10 @@ async fn a_store_in_use_and_a_second_voter_are_refused() {
 
     let store = MetaStore::open(dir.path()).unwrap();
     let two = RaftSettings::new(NODE, vec![NODE, BrokerId(2)]);
-    let refused = Raft::start(two, store.clone());
-    assert!(matches!(
-        refused,
-        Err(RaftError::SeveralVoters { count: 2 })
-    ));
+    let refused = Raft::start(two, store.clone(), Arc::new(Alone));
+    assert!(matches!(refused, Err(RaftError::VoterCount { count: 2 })));
     let other = RaftSettings::new(NODE, vec![BrokerId(2)]);
-    let refused = Raft::start(other, store);
+    let refused = Raft::start(other, store, Arc::new(Alone));
     assert!(matches!(refused, Err(RaftError::NotAVoter { .. })));
 }
 
