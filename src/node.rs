@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::connection::Budget;
-use crate::actors::controller::{ChangeService, ControllerHandle};
+use crate::actors::controller::{keep_sessions, ChangeService, ControllerHandle};
 use crate::actors::guardian::{GuardianHandle, PartitionSettings, Ward, Wards};
 use crate::actors::log_dir::LogDir;
 use crate::actors::log_keeper::KeepSettings;
@@ -46,7 +46,7 @@ use crate::storage::meta::MetaError;
 use crate::storage::syncer::{AbortProcess, SyncPool, Syncer};
 
 use listeners::{Bound, WayIn};
-use membership::{join_cluster, register, start_raft, Links};
+use membership::{await_unfenced, join_cluster, past, register, start_raft, Links};
 
 /// Threads of each runtime for what waits for the disk.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -55,6 +55,9 @@ const BLOCKING_THREADS_MAX: usize = 8;
 const DECOMPRESSION_FACTOR_MAX: usize = 128;
 /// How long a guardian that has died stays dead, so that one that can't live costs little.
 const GUARDIAN_RESTART_DELAY: Duration = Duration::from_millis(50);
+/// A follower that lacks something for longer isn't in sync: Kafka's `replica.lag.time.max.ms`, which a
+/// push needn't be as patient as.
+const REPLICA_LAG_MAX: Duration = Duration::from_secs(10);
 /// Producers that have been silent for so long are forgotten: `producer.id.expiration.ms`.
 const PRODUCER_EXPIRATION_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -192,6 +195,7 @@ impl Node {
         let arbiters = start_arbiters(config.actors.arbiters);
         let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
         let links = Links::start(&config, &data_dir, incarnation, &registry, &handles)?;
+        let past = past(&data_dir, &config);
         let raft = start_raft(&config, &data_dir, links.as_ref()).await?;
         let cluster_id = join_cluster(&raft, &mut data_dir, config.node.id).await?;
         let budget = Budget::new(config.listeners.queued_max_request_bytes);
@@ -211,7 +215,15 @@ impl Node {
             let service = Arc::new(ChangeService::new(controller.clone(), raft.image()));
             links.services.serve(Kind::CONTROLLER, service);
         }
-        register(&controller, &config, &bound, &cluster_id, incarnation).await?;
+        actix_rt::spawn(keep_sessions(
+            config.node.id,
+            Duration::from_millis(config.cluster.broker_session_timeout_ms),
+            raft.clone(),
+            controller.clone(),
+            links.as_ref().map(|links| links.peers.clone()),
+        ));
+        register(&controller, &config, &bound, &cluster_id, incarnation, past).await?;
+        await_unfenced(&raft, &data_dir, config.node.id).await?;
 
         let syncer: Arc<dyn Syncer> = Arc::new(SyncPool::start(
             config.log.sync_threads,
@@ -387,6 +399,7 @@ fn partition_settings(config: &Config) -> PartitionSettings {
             retention_interval: Duration::from_millis(config.log.retention_check_interval_ms),
         },
         mailbox_capacity: config.actors.partition_mailbox_capacity,
+        replica_lag_max: REPLICA_LAG_MAX,
         producer_expiration_ms: PRODUCER_EXPIRATION_MS,
     }
 }

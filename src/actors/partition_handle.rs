@@ -12,7 +12,7 @@ use super::partition_leader::{
     Append, AppendItem, AppendTicket, DeleteRecords, EpochEnd, FindEpochEnd, FindOffset,
     FollowerSays, PartitionLeader, Read, ReadReply,
 };
-use super::peer::{Received, Session};
+use super::peer::{PeerIdentity, Received, Session};
 use super::replication::{LinkNews, PushMessage, Said};
 use super::vitals::{Gauges, Kind, Registration, Registry, Vitals};
 use crate::engine::guardian::{Assignment, Role};
@@ -140,8 +140,12 @@ impl PartitionHandle {
     }
 
     /// A follower on another node says so.
-    pub fn acked(&self, from: BrokerId, said: Said) {
-        let _ = self.leader.post(FollowerSays { from, said });
+    pub fn acked(&self, from: &PeerIdentity, said: Said) {
+        let _ = self.leader.post(FollowerSays {
+            from: from.node,
+            life: from.incarnation,
+            said,
+        });
     }
 
     /// For the leader.

@@ -93,6 +93,7 @@ mod tests {
             incarnation: Incarnation::random(),
             endpoints: vec![endpoint("native", 7070), endpoint("kafka", 9092)],
             rack: Some("r".into()),
+            state: Default::default(),
         });
         let id = TopicId::random();
         image.replay(&MetadataCommand::CreateTopic {

@@ -107,6 +107,7 @@ pub fn describe_entry(entry: &ConfigEntry) -> DescribeConfigsResourceResult {
             ConfigKind::Int => ConfigType::Int,
             ConfigKind::Long => ConfigType::Long,
             ConfigKind::List => ConfigType::List,
+            ConfigKind::Boolean => ConfigType::Boolean,
         } as i8,
         documentation: Some(entry.key.doc.to_owned()),
     }

@@ -3,6 +3,7 @@
 //! Each takes what happened and returns what to do; the actors carry it out. So the same core runs
 //! in the broker, in a golden script and in a simulator.
 
+pub mod controller;
 pub mod fetch_session;
 pub mod guardian;
 pub mod metadata;

@@ -81,6 +81,7 @@ error_codes! {
     DuplicateSequenceNumber = 46, "DUPLICATE_SEQUENCE_NUMBER", IsVain;
     InvalidProducerEpoch = 47, "INVALID_PRODUCER_EPOCH", IsVain;
     InvalidTxnState = 48, "INVALID_TXN_STATE", IsVain;
+    OperationNotAttempted = 55, "OPERATION_NOT_ATTEMPTED", IsVain;
     KafkaStorageError = 56, "KAFKA_STORAGE_ERROR", Helps;
     UnknownProducerId = 59, "UNKNOWN_PRODUCER_ID", IsVain;
     FetchSessionIdNotFound = 70, "FETCH_SESSION_ID_NOT_FOUND", Helps;
@@ -89,14 +90,21 @@ error_codes! {
     UnknownLeaderEpoch = 75, "UNKNOWN_LEADER_EPOCH", Helps;
     UnsupportedCompressionType = 76, "UNSUPPORTED_COMPRESSION_TYPE", IsVain;
     StaleBrokerEpoch = 77, "STALE_BROKER_EPOCH", IsVain;
+    PreferredLeaderNotAvailable = 80, "PREFERRED_LEADER_NOT_AVAILABLE", Helps;
     EligibleLeadersNotAvailable = 83, "ELIGIBLE_LEADERS_NOT_AVAILABLE", Helps;
+    ElectionNotNeeded = 84, "ELECTION_NOT_NEEDED", Helps;
+    NoReassignmentInProgress = 85, "NO_REASSIGNMENT_IN_PROGRESS", IsVain;
     InvalidRecord = 87, "INVALID_RECORD", IsVain;
     ThrottlingQuotaExceeded = 89, "THROTTLING_QUOTA_EXCEEDED", Helps;
+    InvalidUpdateVersion = 95, "INVALID_UPDATE_VERSION", IsVain;
     UnknownTopicId = 100, "UNKNOWN_TOPIC_ID", Helps;
+    DuplicateBrokerRegistration = 101, "DUPLICATE_BROKER_REGISTRATION", IsVain;
     BrokerIdNotRegistered = 102, "BROKER_ID_NOT_REGISTERED", IsVain;
     InconsistentTopicId = 103, "INCONSISTENT_TOPIC_ID", Helps;
     InconsistentClusterId = 104, "INCONSISTENT_CLUSTER_ID", IsVain;
     FetchSessionTopicIdError = 106, "FETCH_SESSION_TOPIC_ID_ERROR", Helps;
+    IneligibleReplica = 107, "INELIGIBLE_REPLICA", IsVain;
+    NewLeaderElected = 108, "NEW_LEADER_ELECTED", IsVain;
     MismatchedEndpointType = 114, "MISMATCHED_ENDPOINT_TYPE", IsVain;
     UnsupportedEndpointType = 115, "UNSUPPORTED_ENDPOINT_TYPE", IsVain;
 }

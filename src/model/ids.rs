@@ -209,6 +209,26 @@ impl fmt::Display for LeaderEpoch {
     }
 }
 
+/// How often a partition's entry in the metadata has changed (KIP-497): it rises with each change of
+/// leader, in-sync replicas or replicas, and so fences proposals that were made on an older state.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct PartitionEpoch(pub i32);
+
+impl PartitionEpoch {
+    pub fn next(self) -> PartitionEpoch {
+        PartitionEpoch(self.0 + 1)
+    }
+}
+
+impl fmt::Display for PartitionEpoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,8 @@ mod offset;
 mod refusal;
 
 pub use error_code::ErrorCode;
-pub use ids::{BrokerId, ClusterId, Incarnation, LeaderEpoch, PartitionId, TopicId, TopicName};
+pub use ids::{
+    BrokerId, ClusterId, Incarnation, LeaderEpoch, PartitionEpoch, PartitionId, TopicId, TopicName,
+};
 pub use offset::{Offset, Timestamp};
 pub use refusal::{cut_message, Refusal, ERROR_MESSAGE_BYTES_MAX};

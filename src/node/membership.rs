@@ -19,10 +19,10 @@ use crate::actors::peer::{
     PeerIdentity, PeerService, PeerSettings, Peers, RaftLinks, Services, Timing,
 };
 use crate::actors::vitals::Registry;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::engine::metadata::change::Change;
-use crate::engine::metadata::register_broker::{bootstrap_cluster, BrokerRegistration};
-use crate::engine::metadata::MetadataImage;
+use crate::engine::metadata::register_broker::{bootstrap_cluster, BrokerRegistration, Past};
+use crate::engine::metadata::{BrokerEpoch, BrokerState, MetadataImage};
 use crate::model::{BrokerId, ClusterId, Incarnation};
 use crate::protocol::peer::{CallError, CallErrorCode, Kind, PeerSecret, VERSIONS};
 use crate::protocol::Segments;
@@ -32,6 +32,9 @@ use crate::storage::meta::MetaStore;
 
 /// How long the metadata may take to get a leader, and this node to know the cluster, at the start.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a broker waits at its start until it is unfenced.
+const UNFENCE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// This node's links with the others.
 pub struct Links {
@@ -206,6 +209,7 @@ pub async fn register(
     bound: &[Bound],
     cluster_id: &ClusterId,
     incarnation: Incarnation,
+    past: Past,
 ) -> Result<(), NodeError> {
     let registration = BrokerRegistration {
         cluster_id: Some(cluster_id.clone()),
@@ -216,8 +220,48 @@ pub async fn register(
             .map(Bound::endpoint)
             .collect::<io::Result<_>>()?,
         rack: config.node.rack.clone(),
+        past,
     };
     let registered = controller.change_one(Change::RegisterBroker(registration));
     registered.await.map_err(NodeError::Registration)?;
+    Ok(())
+}
+
+/// What this node's disk tells of its last life. Ask before it joins a cluster, which leaves its trace.
+pub fn past(data_dir: &DataDir, config: &Config) -> Past {
+    let has_kept_all =
+        data_dir.closed_by().is_some() || config.log.flush == config::FlushPolicy::Synced;
+    match (data_dir.registration(), data_dir.identity()) {
+        (Some(epoch), _) if has_kept_all => Past::Kept(BrokerEpoch(epoch)),
+        (Some(epoch), _) => Past::Unclean(BrokerEpoch(epoch)),
+        // It was killed before it could note its first registration, or is of an earlier version.
+        (None, Some(_)) => Past::Unclean(BrokerEpoch(-1)),
+        (None, None) => Past::Unknown,
+    }
+}
+
+/// Waits until the active controller lets this broker take part, and notes as which broker it does.
+/// Without that it serves too: its controller may be able to reach it later.
+pub async fn await_unfenced(
+    raft: &Raft,
+    data_dir: &DataDir,
+    node: BrokerId,
+) -> Result<(), NodeError> {
+    let mut images = raft.image();
+    let is_unfenced = |image: &Arc<MetadataImage>| {
+        let broker = image.broker(node);
+        broker.is_some_and(|broker| broker.state == BrokerState::Unfenced)
+    };
+    let unfenced = images.wait_for(is_unfenced);
+    if timeout_at(Instant::now() + UNFENCE_TIMEOUT, unfenced)
+        .await
+        .is_err()
+    {
+        log::warn!("the active controller can't reach this broker yet: it is fenced");
+    }
+    let image = raft.image().borrow().clone();
+    if let Some(broker) = image.broker(node) {
+        data_dir.note_registration(broker.epoch.0)?;
+    }
     Ok(())
 }

@@ -279,8 +279,19 @@ impl Log {
         Ok(entries)
     }
 
-    /// Removes the entries up to an index; see [`Log::cut`].
-    pub fn cut_up_to(&self, index: u64) -> Result<(), RaftError> {
+    /// The first entry above the cut, and its term; that of the cut if there is none.
+    pub fn first(&self) -> (u64, u64) {
+        let inner = self.inner();
+        let first = inner.entries.first_key_value();
+        first.map_or((inner.cut.index, inner.cut.term), |(index, info)| {
+            (*index, info.term)
+        })
+    }
+
+    /// Removes the entries below an index that every voter has; see [`Log::cut`]. That one stays, so that
+    /// there is always one from which a voter can go on.
+    pub fn cut_below(&self, index: u64) -> Result<(), RaftError> {
+        let index = index.saturating_sub(1);
         match self.term_at(index) {
             Some(term) if index > self.inner().cut.index => self.cut(LogPosition { index, term }),
             _ => Ok(()),

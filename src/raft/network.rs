@@ -12,7 +12,7 @@ use async_raft::{NodeId, RaftNetwork};
 use tokio::time::{sleep, timeout, Duration};
 
 use super::codec::{decode, encode, Envelope, LogBatch, RaftAnswer, RaftMessage};
-use super::guard::{prepare_append, Quorum};
+use super::guard::{answer_append, prepare_append, Quorum};
 use super::storage::Storage;
 use super::transport::RaftTransport;
 use super::{RaftReply, RaftRpc};
@@ -44,10 +44,11 @@ impl RaftNetwork<LogBatch> for Network {
         let (term, previous) = (request.term, request.prev_log_index);
         let last = request.entries.last().map(|last| (last.index, last.term));
         let is_heartbeat = last.is_none();
-        let answer = match self.call(target, RaftMessage::Append(request)).await? {
+        let mut answer = match self.call(target, RaftMessage::Append(request)).await? {
             RaftAnswer::Append(answer) => answer,
             RaftAnswer::Vote(_) => return Err(anyhow!("voter {target} answers something else")),
         };
+        answer_append(&self.storage, &mut answer);
         if answer.term == term {
             let matched = match (answer.success, is_heartbeat) {
                 (true, false) => last.map_or(0, |(index, _)| index),

@@ -177,7 +177,10 @@ impl Storage {
             let written = self.blocking(move |parts| {
                 let (image, position) = parts.state.image_and_position();
                 let bytes = parts.snapshots.write(&image, position)?;
-                parts.log.cut_up_to(position.index.min(cut_up_to))?;
+                match cut_up_to {
+                    u64::MAX => parts.log.cut(position)?,
+                    index => parts.log.cut_below(position.index.min(index))?,
+                }
                 Ok(bytes)
             });
             match written.await {

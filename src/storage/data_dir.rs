@@ -31,6 +31,8 @@ use crate::model::{BrokerId, ClusterId, Incarnation, PartitionId};
 const LOCK_FILE: &str = "lock";
 const IDENTITY_FILE: &str = "meta.properties";
 const CLEAN_FILE: &str = "clean-shutdown";
+/// As which broker this node was registered last.
+const REGISTRATION_FILE: &str = "registration";
 const LOGS_DIR: &str = "logs";
 const WITNESSES_DIR: &str = "witnesses";
 const METADATA_DIR: &str = "metadata";
@@ -84,6 +86,7 @@ pub struct DataDir {
     identity: Option<Identity>,
     /// Who left the clean mark.
     closed_by: Option<Incarnation>,
+    registration: Option<i64>,
     _lock: Box<dyn Lock>,
 }
 
@@ -102,10 +105,12 @@ impl DataDir {
             path: path.to_owned(),
             identity: None,
             closed_by: None,
+            registration: None,
             _lock: lock,
         };
         dir.identity = dir.read_identity()?;
         dir.closed_by = dir.take_clean_mark()?;
+        dir.registration = dir.read_registration()?;
         dir.purge()?;
         Ok(dir)
     }
@@ -125,6 +130,31 @@ impl DataDir {
     /// The incarnation that closed the directory cleanly, if one did.
     pub fn closed_by(&self) -> Option<Incarnation> {
         self.closed_by
+    }
+
+    /// The broker epoch of the last registration that was noted.
+    pub fn registration(&self) -> Option<i64> {
+        self.registration
+    }
+
+    /// Notes the broker epoch of this life: whether the next one has everything that this one has
+    /// acknowledged is judged by it.
+    pub fn note_registration(&self, broker_epoch: i64) -> Result<(), DataDirError> {
+        let file = self.path.join(REGISTRATION_FILE);
+        let text = format!("version={LAYOUT_VERSION}\nbroker_epoch={broker_epoch}\n");
+        replace_file(&*self.fs, &file, text.as_bytes()).map_err(storage("write", &file))
+    }
+
+    fn read_registration(&self) -> Result<Option<i64>, DataDirError> {
+        let file = self.path.join(REGISTRATION_FILE);
+        match read_all(&*self.fs, &file) {
+            Ok(bytes) => {
+                let text = String::from_utf8(bytes).unwrap_or_default();
+                Ok(value_of(&text, "broker_epoch").and_then(|epoch| epoch.parse().ok()))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(storage("read", &file)(e)),
+        }
     }
 
     /// `None` where the directory is new.

@@ -103,6 +103,11 @@ impl ControllerHandle {
         }
     }
 
+    /// The latest image that this node knows.
+    pub fn latest_image(&self) -> Arc<MetadataImage> {
+        self.images.borrow().clone()
+    }
+
     /// Makes a change of one part.
     pub async fn change_one(&self, change: Change) -> Decided {
         let decided = self.change(change, Intent::Apply).await?.pop();

@@ -10,6 +10,7 @@
 
 mod handle;
 mod remote;
+mod sessions;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -26,6 +27,7 @@ use crate::raft::{Leadership, ProposeError, Raft};
 
 pub use handle::ControllerHandle;
 pub use remote::ChangeService;
+pub use sessions::keep_sessions;
 
 /// Changes that wait. Each may hold a whole request, of bounded size.
 const MAILBOX_CAPACITY: usize = 256;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -13,8 +14,11 @@ use crate::actors::peer::{PeerError, PeerHandle, PeerIdentity, PeerService};
 use crate::engine::metadata::change::{Change, Decided, Intent};
 use crate::engine::metadata::MetadataImage;
 use crate::model::{ErrorCode, Refusal};
-use crate::protocol::peer::{decode_body, encode_body, CallError, CallErrorCode, Kind};
+use crate::protocol::peer::{CallError, CallErrorCode, Kind};
 use crate::protocol::Segments;
+
+/// Nested as deep as a command of the metadata may be, and no deeper.
+const DEPTH_MAX: usize = 32;
 
 #[derive(Serialize, Deserialize)]
 struct Asked {
@@ -45,14 +49,26 @@ pub async fn change_there(
         change: change.clone(),
         intent,
     };
-    let body = encode_body(&asked).map_err(|error| unknown(error.to_string()))?;
+    let body = encode(&asked).map_err(unknown)?;
     let answer = peer.call(Kind::CONTROLLER, body, patience).await;
     let answer = answer.map_err(|error| failed(&error))?;
-    match decode_body(&answer).map_err(|error| unknown(error.to_string()))? {
+    match decode(&answer).map_err(unknown)? {
         Answered::Decided { decided, version } => Ok((decided, version)),
         Answered::Refused(refusal) => Err(Failed::Refused(refusal)),
         Answered::NotActive => Err(Failed::NotActive),
     }
+}
+
+/// With the fields' names, so that some can be added.
+fn encode<T: Serialize>(value: &T) -> Result<Segments, String> {
+    let encoded = rmp_serde::to_vec_named(value).map_err(|error| error.to_string())?;
+    Ok(Bytes::from(encoded).into())
+}
+
+fn decode<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, String> {
+    let mut decoder = rmp_serde::Deserializer::new(&bytes[..]);
+    decoder.set_max_depth(DEPTH_MAX);
+    T::deserialize(&mut decoder).map_err(|error| error.to_string())
 }
 
 fn failed(error: &PeerError) -> Failed {
@@ -93,10 +109,8 @@ impl ChangeService {
 #[async_trait]
 impl PeerService for ChangeService {
     async fn call(&self, _: PeerIdentity, body: Bytes) -> Result<Segments, CallError> {
-        let malformed = |error: &dyn std::fmt::Display| {
-            CallError::new(CallErrorCode::Malformed, error.to_string())
-        };
-        let Asked { change, intent } = decode_body(&body).map_err(|error| malformed(&error))?;
+        let malformed = |reason: String| CallError::new(CallErrorCode::Malformed, reason);
+        let Asked { change, intent } = decode(&body).map_err(malformed)?;
         let answered = match self.controller.change_here(change, intent).await {
             Ok(decided) => Answered::Decided {
                 decided,
@@ -105,6 +119,6 @@ impl PeerService for ChangeService {
             Err(Failed::Refused(refusal)) => Answered::Refused(refusal),
             Err(Failed::NotActive) => Answered::NotActive,
         };
-        encode_body(&answered).map_err(|error| malformed(&error))
+        encode(&answered).map_err(malformed)
     }
 }

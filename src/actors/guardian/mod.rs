@@ -27,7 +27,7 @@ use tokio::sync::{oneshot, watch, Semaphore};
 use super::log_keeper::LogKeeper;
 use super::partition_follower::PartitionFollower;
 use super::partition_handle::{Closing, PartitionHandle, Update};
-use super::partition_leader::PartitionLeader;
+use super::partition_leader::{IsrKeeping, PartitionLeader};
 use super::partitions::{Directory, LocalTopic};
 use super::vitals::{State, Vitals};
 use crate::engine::guardian::{Assignment, Effect, Fate, Found, Guardianship, LastUser, Role};
@@ -200,6 +200,10 @@ impl Guardian {
                     keeper,
                     assignment,
                     wards.replicator.clone(),
+                    IsrKeeping::new(
+                        Arc::new(wards.controller.clone()),
+                        wards.settings.replica_lag_max,
+                    ),
                     handle,
                     life_line,
                 );

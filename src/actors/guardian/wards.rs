@@ -1,6 +1,7 @@
 //! What the guardian and its wards are made of.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::ArbiterHandle;
 
@@ -24,6 +25,8 @@ use crate::storage::syncer::Syncer;
 pub struct PartitionSettings {
     pub keep: KeepSettings,
     pub mailbox_capacity: usize,
+    /// `replica.lag.time.max.ms`.
+    pub replica_lag_max: Duration,
     pub producer_expiration_ms: i64,
 }
 

@@ -146,8 +146,7 @@ impl PartitionFollower {
         let Some(leader) = &self.leader else {
             return;
         };
-        let partition = self.id;
-        let pushed = encode_body(&AckMessage { partition, said })
+        let pushed = encode_body(&AckMessage::new(self.id, said))
             .map_err(|error| error.to_string())
             .and_then(|body| {
                 let pushed = leader.push(Kind::ACK, body);

@@ -7,6 +7,7 @@
 //! touched again: the guardian opens it anew, from disk, and starts the next leader in the next
 //! leader epoch.
 
+mod isr;
 mod locate;
 mod messages;
 mod planned_read;
@@ -32,6 +33,7 @@ use crate::storage::log::{Appended, LogError, Removed};
 use replicate::Pushing;
 
 pub use crate::storage::log::TimestampedOffset;
+pub use isr::IsrKeeping;
 pub use messages::{
     Append, AppendItem, AppendKey, AppendReceipt, AppendReplies, AppendResult, AppendTicket,
     DeleteRecords, EpochEnd, FindEpochEnd, FindOffset, Read, ReadReply, Reader,
@@ -52,6 +54,7 @@ struct Waiting {
 pub struct PartitionLeader {
     node: BrokerId,
     pushing: Pushing,
+    isr: IsrKeeping,
     keeper: LogKeeper,
     replica: LeaderReplica<Waiting, Reader>,
     expiry: Expiry,
@@ -71,6 +74,7 @@ impl PartitionLeader {
         keeper: LogKeeper,
         assignment: &Assignment,
         replicator: Replicator,
+        isr: IsrKeeping,
         handle: &PartitionHandle,
         life_line: LifeLine,
     ) -> Self {
@@ -87,6 +91,7 @@ impl PartitionLeader {
         let mut leader = PartitionLeader {
             node,
             pushing: Pushing::new(handle.id(), replicator),
+            isr,
             keeper,
             replica,
             expiry: Expiry::Off,
@@ -276,7 +281,7 @@ fn membership(assignment: &Assignment) -> Membership {
     Membership {
         replicas: partition.replicas.clone(),
         in_sync: partition.isr.clone(),
-        partition_epoch: 0,
+        partition_epoch: partition.partition_epoch.0,
         min_in_sync: assignment.config.min_insync_replicas,
         has_eligible_leaders: !partition.eligible_leaders.is_empty(),
     }

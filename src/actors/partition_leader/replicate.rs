@@ -14,7 +14,7 @@ use super::{PartitionLeader, PlannedRead};
 use crate::actors::epochs::LogEpochs;
 use crate::actors::replication::{Left, LinkNews, PushMessage, Replicator, Said};
 use crate::engine::replica::PushPlan;
-use crate::model::{BrokerId, Offset, PartitionId, Timestamp};
+use crate::model::{BrokerId, Incarnation, Offset, PartitionId, Timestamp};
 use crate::protocol::Records;
 use crate::record::BatchHeader;
 use crate::storage::log::FirstBatch;
@@ -49,6 +49,7 @@ impl Pushing {
 #[rtype(result = "()")]
 pub struct FollowerSays {
     pub from: BrokerId,
+    pub life: Incarnation,
     pub said: Said,
 }
 
@@ -162,6 +163,7 @@ impl PartitionLeader {
         context.run_later(LOOK_AGAIN, |leader, context| {
             leader.pushing.looks_again = false;
             leader.replica.tick(Timestamp::now());
+            leader.propose_isr(context);
             leader.push_all(context);
         });
     }
@@ -182,12 +184,15 @@ fn ends(records: &Bytes) -> Option<(Offset, Offset)> {
 impl Handler<FollowerSays> for PartitionLeader {
     type Result = ();
 
-    fn handle(&mut self, FollowerSays { from, said }: FollowerSays, context: &mut Self::Context) {
+    fn handle(&mut self, says: FollowerSays, context: &mut Self::Context) {
         self.vitals.message_handled();
+        let FollowerSays { from, life, said } = says;
         match said {
             Said::Ack(ack) => {
+                self.isr.lives.insert(from, life);
                 let released = self.replica.acked(from, ack, Timestamp::now());
                 self.release(released);
+                self.propose_isr(context);
             }
             Said::Mismatch(found) => {
                 let epochs = LogEpochs(&self.keeper.log);
@@ -204,7 +209,7 @@ impl Handler<LinkNews> for PartitionLeader {
 
     fn handle(&mut self, news: LinkNews, context: &mut Self::Context) {
         self.vitals.message_handled();
-        if let LinkNews::Up(node) = news {
+        if let LinkNews::Up(node) | LinkNews::Lost(node) = news {
             self.replica.link_lost(node);
         }
         self.push_all(context);

@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Condvar, Mutex};
 
+use async_trait::async_trait;
 use futures_util::future::join_all;
 use tokio::sync::mpsc::{unbounded_channel, UnboundedSender};
 
+use super::isr::Metadata;
 use super::*;
 use crate::actors::guardian::{GuardianHandle, Ward};
 use crate::actors::log_keeper::KeepSettings;
 use crate::actors::partition_handle::Closing;
 use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
-use crate::engine::metadata::{BrokerDefaults, Partition, TopicConfig};
+use crate::engine::metadata::change::{Change, Decided};
+use crate::engine::metadata::{BrokerDefaults, MetadataImage, Partition, TopicConfig};
 use crate::engine::replica::CommitRule;
 use crate::model::{LeaderEpoch, PartitionId, TopicId};
 use crate::protocol::list_offsets::MAX_TIMESTAMP;
@@ -52,6 +55,20 @@ fn dirty_log(fs: &FaultyFs, number: i32) -> Log {
     log
 }
 
+/// The metadata of a leader that has no followers.
+struct NoChanges;
+
+#[async_trait]
+impl Metadata for NoChanges {
+    fn image(&self) -> Arc<MetadataImage> {
+        Arc::default()
+    }
+
+    async fn change(&self, change: Change) -> Decided {
+        panic!("{change:?} was asked for")
+    }
+}
+
 /// Starts a leader on the present arbiter, which commits what is synced and writes no checkpoint soon.
 fn lead(log: Log, number: i32) -> PartitionHandle {
     let syncer = Arc::new(SyncPool::start(1, Arc::new(AbortProcess)).unwrap());
@@ -83,6 +100,10 @@ fn lead_by(
         leader_epoch: LeaderEpoch(0),
         isr: vec![NODE],
         eligible_leaders: Vec::new(),
+        partition_epoch: Default::default(),
+        last_known_leader: BrokerId::NONE,
+        adding_replicas: Vec::new(),
+        removing_replicas: Vec::new(),
     };
     let defaults = BrokerDefaults::new([] as [(&str, String); 0]).unwrap();
     let assignment = Assignment {
@@ -95,6 +116,7 @@ fn lead_by(
         keeper,
         &assignment,
         Replicator::default(),
+        IsrKeeping::new(Arc::new(NoChanges), WAIT_MAX),
         &handle,
         life_line,
     );

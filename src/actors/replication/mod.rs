@@ -29,10 +29,31 @@ pub struct PushMessage {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AckMessage {
     pub partition: PartitionId,
-    pub said: Said,
+    ack: Option<Ack>,
+    mismatch: Option<Mismatch>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+impl AckMessage {
+    pub fn new(partition: PartitionId, said: Said) -> AckMessage {
+        let (ack, mismatch) = match said {
+            Said::Ack(ack) => (Some(ack), None),
+            Said::Mismatch(found) => (None, Some(found)),
+        };
+        AckMessage {
+            partition,
+            ack,
+            mismatch,
+        }
+    }
+
+    /// `None` where it says nothing.
+    pub fn said(&self) -> Option<Said> {
+        let ack = self.ack.map(Said::Ack);
+        ack.or(self.mismatch.map(Said::Mismatch))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
     Ack(Ack),
     Mismatch(Mismatch),

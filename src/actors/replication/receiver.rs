@@ -31,8 +31,9 @@ impl PeerReceiver for ReplicationReceiver {
                     }
                 }),
                 Kind::ACK => decode_body::<AckMessage>(&received.body).map(|message| {
-                    if let Some(partition) = directory.by_id(&message.partition) {
-                        partition.acked(node, message.said);
+                    let partition = directory.by_id(&message.partition);
+                    if let (Some(partition), Some(said)) = (partition, message.said()) {
+                        partition.acked(from.peer(), said);
                     }
                 }),
                 other => {
@@ -47,7 +48,7 @@ impl PeerReceiver for ReplicationReceiver {
     }
 }
 
-/// Tells all leaders of each link that is up again, until the peers are gone.
+/// Tells all leaders of each link that goes down or up, until the peers are gone.
 pub fn follow_links(peers: &Peers, partitions: &Partitions) {
     for peer in peers.all() {
         let partitions = partitions.clone();
@@ -55,10 +56,12 @@ pub fn follow_links(peers: &Peers, partitions: &Partitions) {
         let node = peer.node();
         actix_rt::spawn(async move {
             loop {
-                if let LinkState::Up { .. } = *state.borrow_and_update() {
-                    for partition in partitions.current().partitions() {
-                        partition.hear(LinkNews::Up(node));
-                    }
+                let news = match *state.borrow_and_update() {
+                    LinkState::Up { .. } => LinkNews::Up(node),
+                    LinkState::Down { .. } => LinkNews::Lost(node),
+                };
+                for partition in partitions.current().partitions() {
+                    partition.hear(news);
                 }
                 if state.changed().await.is_err() {
                     return;

@@ -15,7 +15,9 @@ use crate::protocol::peer::{encode_body, Kind};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
 pub enum LinkNews {
-    /// It is up again: what was on its way is lost.
+    /// It is down: what was on its way is lost, and what the follower has isn't known any more.
+    Lost(BrokerId),
+    /// It is up again.
     Up(BrokerId),
     /// It takes messages again.
     Room(BrokerId),

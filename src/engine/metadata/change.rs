@@ -9,10 +9,13 @@ use serde::{Deserialize, Serialize};
 use super::alter_configs::{
     alter_topic_configs, replace_topic_configs, NewTopicConfigs, TopicConfigChanges,
 };
+use super::alter_partition::{alter_partition, IsrProposal};
 use super::change_leader::change_leader;
 use super::create_partitions::{create_partitions, MorePartitions};
 use super::create_topics::{create_topics, NewTopic, NewTopicDefaults};
 use super::delete_topics::{delete_topics, TopicRef};
+use super::elect_leaders::elect_preferred_leader;
+use super::fence_broker::{begin_controlled_shutdown, fence_broker, unfence_broker};
 use super::producer_ids::allocate_producer_ids;
 use super::register_broker::{register_broker, BrokerRegistration};
 use super::{BrokerDefaults, BrokerEpoch, MetadataCommand, MetadataImage, MetadataLimits, Refusal};
@@ -22,6 +25,27 @@ use crate::model::{BrokerId, LeaderEpoch, PartitionId};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     RegisterBroker(BrokerRegistration),
+    /// The broker doesn't answer, or has ended.
+    FenceBroker {
+        broker: BrokerId,
+        epoch: BrokerEpoch,
+    },
+    /// The broker is there.
+    UnfenceBroker {
+        broker: BrokerId,
+        epoch: BrokerEpoch,
+    },
+    /// The broker wants to end: others shall lead what it leads.
+    ControlledShutdown {
+        broker: BrokerId,
+        epoch: BrokerEpoch,
+    },
+    /// The ISR that a leader wants (KIP-497).
+    AlterPartition {
+        leader: BrokerId,
+        broker_epoch: BrokerEpoch,
+        proposal: IsrProposal,
+    },
     CreateTopics(Vec<NewTopic>),
     DeleteTopics(Vec<TopicRef>),
     CreatePartitions(Vec<MorePartitions>),
@@ -29,6 +53,10 @@ pub enum Change {
     ReplaceTopicConfigs(Vec<NewTopicConfigs>),
     /// Kafka's IncrementalAlterConfigs.
     AlterTopicConfigs(Vec<TopicConfigChanges>),
+    /// The preferred replica shall lead.
+    ElectPreferredLeader {
+        partition: PartitionId,
+    },
     /// A block of ids for a broker's producers.
     AllocateProducerIds {
         broker: BrokerId,
@@ -80,6 +108,11 @@ impl Change {
             Change::ReplaceTopicConfigs(topics) => topics.len(),
             Change::AlterTopicConfigs(topics) => topics.len(),
             Change::RegisterBroker(_)
+            | Change::FenceBroker { .. }
+            | Change::UnfenceBroker { .. }
+            | Change::ControlledShutdown { .. }
+            | Change::AlterPartition { .. }
+            | Change::ElectPreferredLeader { .. }
             | Change::AllocateProducerIds { .. }
             | Change::ChangeLeader { .. } => 1,
         }
@@ -93,7 +126,27 @@ impl Change {
             limits,
         } = settings;
         match self {
-            Change::RegisterBroker(broker) => vec![register_broker(image, broker)],
+            Change::RegisterBroker(broker) => vec![register_broker(image, broker, defaults)],
+            Change::FenceBroker { broker, epoch } => {
+                vec![fence_broker(image, *broker, *epoch, defaults)]
+            }
+            Change::UnfenceBroker { broker, epoch } => {
+                vec![unfence_broker(image, *broker, *epoch, defaults)]
+            }
+            Change::ControlledShutdown { broker, epoch } => {
+                vec![begin_controlled_shutdown(image, *broker, *epoch, defaults)]
+            }
+            Change::AlterPartition {
+                leader,
+                broker_epoch,
+                proposal,
+            } => vec![alter_partition(
+                image,
+                *leader,
+                *broker_epoch,
+                proposal,
+                defaults,
+            )],
             Change::CreateTopics(topics) => create_topics(image, topics, *new_topics, limits),
             Change::DeleteTopics(topics) => delete_topics(image, topics),
             Change::CreatePartitions(topics) => create_partitions(image, topics, limits),
@@ -104,6 +157,9 @@ impl Change {
             Change::AlterTopicConfigs(topics) => {
                 let alter = |changes| alter_topic_configs(image, changes, defaults, limits);
                 topics.iter().map(alter).collect()
+            }
+            Change::ElectPreferredLeader { partition } => {
+                vec![elect_preferred_leader(image, *partition, defaults)]
             }
             Change::AllocateProducerIds {
                 broker,

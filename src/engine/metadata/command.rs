@@ -8,20 +8,28 @@
 //! - A node that reads a command which it doesn't know stops. It never skips one: its image would
 //!   differ from the others' without anyone noticing.
 //!
-//! A field that is added later has `#[serde(default)]`, so that older logs still read. A test pins
-//! the bytes of every command.
+//! A field that is added later has `#[serde(default)]`, so that older logs still read, and isn't
+//! written while it has its default, so that an older version's commands keep their bytes. A test
+//! pins the bytes of every command.
+//!
+//! | version | brought |
+//! |---|---|
+//! | 1 | everything that isn't named below |
+//! | 2 | [`BrokerState`], `ChangeBrokerState`, `ChangePartitions`, `SetMetadataVersion`; partition epochs rise |
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BrokerEpoch, Endpoint};
+use super::{BrokerEpoch, BrokerState, Endpoint};
 use crate::model::{
-    BrokerId, ClusterId, Incarnation, LeaderEpoch, PartitionId, TopicId, TopicName,
+    BrokerId, ClusterId, Incarnation, LeaderEpoch, PartitionEpoch, PartitionId, TopicId, TopicName,
 };
 
 /// The latest metadata version that this build knows.
-pub const METADATA_VERSION: u16 = 1;
+pub const METADATA_VERSION: u16 = 2;
+/// From which version on brokers are fenced and partitions have epochs.
+pub(super) const VERSION_OF_FENCING: u16 = 2;
 
 /// One change of the metadata, as it was decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,8 +47,12 @@ pub enum MetadataCommand {
         incarnation: Incarnation,
         endpoints: Vec<Endpoint>,
         rack: Option<String>,
+        /// Of a new incarnation; one that only tells its endpoints anew keeps the state that it has.
+        #[serde(default, skip_serializing_if = "BrokerState::is_unfenced")]
+        state: BrokerState,
     },
-    /// A new topic, with the replicas of each of its partitions; the first one leads.
+    /// A new topic, with the replicas of each of its partitions. Those that are fenced or shut down
+    /// aren't in sync, and the first of the others leads.
     CreateTopic {
         name: TopicName,
         id: TopicId,
@@ -73,4 +85,43 @@ pub enum MetadataCommand {
         broker_epoch: BrokerEpoch,
         up_to: i64,
     },
+    /// Without effect unless the broker is registered in just this epoch.
+    ChangeBrokerState {
+        id: BrokerId,
+        epoch: BrokerEpoch,
+        state: BrokerState,
+    },
+    /// Changes partitions of one topic. Each of them for itself has no effect if the partition has
+    /// changed since it was decided, or if it would let a broker in that is fenced or shuts down.
+    ChangePartitions {
+        topic: TopicId,
+        changes: Vec<PartitionChange>,
+    },
+    /// The whole cluster speaks this version from now on. Without effect if it does already.
+    SetMetadataVersion {
+        version: u16,
+    },
+}
+
+/// What becomes of one partition; what is `None` stays. The partition epoch rises by one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionChange {
+    pub partition: i32,
+    /// The partition epoch on which it was decided.
+    pub seen: PartitionEpoch,
+    /// Leads from now on in the next leader epoch; the leader of before may be named again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<BrokerId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isr: Option<Vec<BrokerId>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eligible_leaders: Option<Vec<BrokerId>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_known_leader: Option<BrokerId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<Vec<BrokerId>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adding_replicas: Option<Vec<BrokerId>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removing_replicas: Option<Vec<BrokerId>>,
 }

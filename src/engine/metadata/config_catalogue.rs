@@ -16,6 +16,8 @@ pub enum ConfigKind {
     Long,
     /// Values with commas between them.
     List,
+    /// `true` or `false`, in letters of any case.
+    Boolean,
 }
 
 /// Which values are valid.
@@ -24,6 +26,7 @@ enum Valid {
     Between(i64, i64),
     /// Just one of these words; for a list, one or more of them.
     Words(&'static [&'static str]),
+    TrueOrFalse,
 }
 
 /// One config of a topic.
@@ -139,6 +142,14 @@ pub static TOPIC_CONFIG_KEYS: &[ConfigKey] = &[
         doc: "How old a segment may grow before the next one is begun, so that retention can discard it.",
         valid: Valid::Between(1, LONG_MAX),
     },
+    ConfigKey {
+        name: "unclean.leader.election.enable",
+        kind: ConfigKind::Boolean,
+        default: "false",
+        broker_synonym: "unclean.leader.election.enable",
+        doc: "Whether a replica that may lack committed records leads if there is no other; they are lost then.",
+        valid: Valid::TrueOrFalse,
+    },
 ];
 
 /// Topic configs of Kafka that don't act here.
@@ -166,7 +177,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "remote.storage.enable",
     "segment.index.bytes",
     "segment.jitter.ms",
-    "unclean.leader.election.enable",
 ];
 
 impl ConfigKey {
@@ -189,6 +199,7 @@ impl ConfigKey {
             (Valid::Between(min, max), _) => self.number_error(value, min, max),
             (Valid::Words(words), ConfigKind::List) => list_error(value, words),
             (Valid::Words(words), _) => word_error(value.trim(), words),
+            (Valid::TrueOrFalse, _) => boolean_error(value.trim()),
         };
         match why {
             None => Ok(()),
@@ -225,6 +236,13 @@ fn word_error(value: &str, words: &[&str]) -> Option<String> {
         "compact" => "compaction comes in a later version; it must be 'delete'".into(),
         _ => format!("String must be one of: {}", words.join(", ")),
     })
+}
+
+fn boolean_error(value: &str) -> Option<String> {
+    let is_valid = ["true", "false"]
+        .iter()
+        .any(|word| value.eq_ignore_ascii_case(word));
+    (!is_valid).then(|| "Expected value to be either true or false".into())
 }
 
 fn list_error(value: &str, words: &[&str]) -> Option<String> {

@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::command::VERSION_OF_FENCING;
 use super::{ProposalId, METADATA_VERSION};
 use crate::model::{
-    BrokerId, ClusterId, Incarnation, LeaderEpoch, PartitionId, TopicId, TopicName,
+    BrokerId, ClusterId, Incarnation, LeaderEpoch, PartitionEpoch, PartitionId, TopicId, TopicName,
 };
 
 /// Where a broker can be reached on one of its listeners.
@@ -37,6 +38,24 @@ impl fmt::Display for BrokerEpoch {
     }
 }
 
+/// What a broker may do (KIP-631, KIP-841).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BrokerState {
+    /// It may lead and be in sync.
+    #[default]
+    Unfenced,
+    /// It doesn't answer, or has just registered: it leads nothing, and is in no ISR.
+    Fenced,
+    /// It serves until it has given away what it leads, and joins nothing any more.
+    ShuttingDown,
+}
+
+impl BrokerState {
+    pub(super) fn is_unfenced(&self) -> bool {
+        *self == BrokerState::Unfenced
+    }
+}
+
 /// A broker that has registered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Broker {
@@ -45,6 +64,8 @@ pub struct Broker {
     pub epoch: BrokerEpoch,
     pub endpoints: Vec<Endpoint>,
     pub rack: Option<String>,
+    #[serde(default)]
+    pub state: BrokerState,
 }
 
 impl Broker {
@@ -53,15 +74,46 @@ impl Broker {
     }
 }
 
-/// One partition. Its leader is [`BrokerId::NONE`] or one of its replicas; the in-sync replicas
-/// and the eligible leaders (KIP-966) are replicas too, and no broker is both.
+/// One partition. Its leader is [`BrokerId::NONE`] or one of its in-sync replicas; the in-sync
+/// replicas (ISR) and the eligible leaders (ELR, KIP-966) are replicas, and no broker is both.
+///
+/// An eligible leader has every committed record, because it was in sync when the ISR fell below
+/// `min.insync.replicas`, and nothing was committed since. Hence the rule for the leader: **while
+/// there are eligible leaders, the high watermark stands still**, whatever the leader believes
+/// `min.insync.replicas` to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partition {
+    /// While a reassignment is under way: the ones that shall be, then the ones that shall go.
     pub replicas: Vec<BrokerId>,
     pub leader: BrokerId,
     pub leader_epoch: LeaderEpoch,
     pub isr: Vec<BrokerId>,
     pub eligible_leaders: Vec<BrokerId>,
+    #[serde(default)]
+    pub partition_epoch: PartitionEpoch,
+    /// Who led last, if nobody leads; its log is the last hope if nobody is in sync or eligible.
+    #[serde(default)]
+    pub last_known_leader: BrokerId,
+    /// The replicas that a reassignment brings (KIP-455).
+    #[serde(default)]
+    pub adding_replicas: Vec<BrokerId>,
+    /// The replicas that a reassignment takes away once those that it brings are in sync.
+    #[serde(default)]
+    pub removing_replicas: Vec<BrokerId>,
+}
+
+impl Partition {
+    pub fn is_reassigning(&self) -> bool {
+        !self.adding_replicas.is_empty() || !self.removing_replicas.is_empty()
+    }
+
+    /// How many replicas must be in sync for anything to be committed, if the topic is configured
+    /// to want so many: never more than there are without those that a reassignment brings
+    /// (KIP-966).
+    pub fn min_in_sync(&self, min_insync_replicas: usize) -> usize {
+        let settled = self.replicas.len() - self.adding_replicas.len().min(self.replicas.len());
+        min_insync_replicas.min(settled).max(1)
+    }
 }
 
 /// One topic; its partitions are numbered from 0 without gaps.
@@ -144,6 +196,21 @@ impl MetadataImage {
         self.brokers.values()
     }
 
+    /// Whether the broker may lead and be in sync. One that isn't registered may not.
+    pub fn is_active(&self, id: BrokerId) -> bool {
+        self.broker(id).is_some_and(|b| b.state.is_unfenced())
+    }
+
+    /// Whether it is known of the broker that it may neither lead nor be in sync.
+    pub(super) fn is_held_back(&self, id: BrokerId) -> bool {
+        self.broker(id).is_some_and(|b| !b.state.is_unfenced())
+    }
+
+    /// Whether brokers are fenced and partitions have epochs.
+    pub(super) fn has_fencing(&self) -> bool {
+        self.metadata_version >= VERSION_OF_FENCING
+    }
+
     /// Takes any string: an illegal name is just not there.
     pub fn topic_by_name(&self, name: &str) -> Option<&Arc<Topic>> {
         self.ids_by_name.get(name).and_then(|id| self.topic(*id))
@@ -156,6 +223,11 @@ impl MetadataImage {
     /// By ascending name.
     pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
         self.ids_by_name.values().filter_map(|id| self.topic(*id))
+    }
+
+    /// In an order that doesn't look up names.
+    pub(super) fn topics_by_id(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.topics.values()
     }
 
     /// Whether the topic was there and was deleted: the only proof by which its data may be removed.

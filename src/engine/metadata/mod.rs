@@ -16,6 +16,7 @@
 pub use crate::model::Refusal;
 
 pub mod alter_configs;
+pub mod alter_partition;
 pub mod change;
 pub mod change_leader;
 mod command;
@@ -23,6 +24,9 @@ mod config_catalogue;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_topics;
+pub mod elect_leaders;
+mod election;
+pub mod fence_broker;
 mod image;
 mod limits;
 mod placement;
@@ -30,16 +34,18 @@ pub mod producer_ids;
 mod proposal;
 pub mod register_broker;
 mod replay;
+mod sweep;
 mod topic_config;
 
 #[cfg(test)]
 mod tests;
 
-pub use command::{MetadataCommand, METADATA_VERSION};
+pub use command::{MetadataCommand, PartitionChange, METADATA_VERSION};
 pub use config_catalogue::{ConfigKey, ConfigKind, TOPIC_CONFIG_KEYS};
-pub use image::{Broker, BrokerEpoch, Endpoint, MetadataImage, Partition, Topic};
+pub use image::{Broker, BrokerEpoch, BrokerState, Endpoint, MetadataImage, Partition, Topic};
 pub use limits::MetadataLimits;
 pub use proposal::{Proposal, ProposalId, Replayed, SessionId};
+pub use sweep::CHANGES_PER_PROPOSAL_MAX;
 pub use topic_config::{
     BrokerDefaults, ConfigEntry, ConfigOrigin, ConfigSynonym, TimestampType, TopicConfig,
 };

@@ -25,10 +25,12 @@ pub(super) struct Placement<'a> {
 }
 
 impl<'a> Placement<'a> {
-    /// For new partitions of `topic`, or of a new topic if there is none.
+    /// For new partitions of `topic`, or of a new topic if there is none. Only brokers that may
+    /// lead get any.
     pub fn new(image: &'a MetadataImage, topic: Option<&Topic>) -> Placement<'a> {
-        let racks = image.brokers().map(|b| (b.id, b.rack.as_deref()));
-        let loads = image.brokers().map(|b| (b.id, Load::default()));
+        let active = || image.brokers().filter(|b| image.is_active(b.id));
+        let racks = active().map(|b| (b.id, b.rack.as_deref()));
+        let loads = active().map(|b| (b.id, Load::default()));
         let mut placement = Placement {
             racks: racks.collect(),
             loads: loads.collect(),

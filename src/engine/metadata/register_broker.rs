@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Endpoint, MetadataCommand, MetadataImage, Refusal};
+use super::fence_broker::{take_away, HasKept};
+use super::{
+    BrokerDefaults, BrokerEpoch, BrokerState, Endpoint, MetadataCommand, MetadataImage, Refusal,
+};
 use crate::model::{BrokerId, ClusterId, ErrorCode, Incarnation};
 
 /// What a broker says of itself at its start.
@@ -14,12 +17,45 @@ pub struct BrokerRegistration {
     pub incarnation: Incarnation,
     pub endpoints: Vec<Endpoint>,
     pub rack: Option<String>,
+    pub past: Past,
+}
+
+/// What a broker knows of the life before this one, from its disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Past {
+    /// Nothing: the disk is new, or was wiped.
+    #[default]
+    Unknown,
+    /// It was this broker in this epoch, and ended in a way in which the ends of its logs may be
+    /// lost: without the mark of a clean shutdown, and what it acknowledged wasn't synced.
+    Unclean(BrokerEpoch),
+    /// It was this broker in this epoch, and has everything that it acknowledged: it was shut down
+    /// cleanly, or it acknowledges nothing that isn't synced.
+    Kept(BrokerEpoch),
+}
+
+impl Past {
+    /// What counts of it for the broker that is registered in `epoch`: whoever was registered in
+    /// between may have acknowledged more (KIP-966).
+    fn kept(self, epoch: BrokerEpoch) -> HasKept {
+        match self {
+            Past::Kept(past) if past == epoch => HasKept::Everything,
+            Past::Kept(_) | Past::Unclean(_) => HasKept::Something,
+            Past::Unknown => HasKept::Nothing,
+        }
+    }
 }
 
 /// Nothing to do if the broker is registered just so already.
+///
+/// A new incarnation begins fenced: it leads nothing and is in no ISR until it is unfenced. What
+/// its predecessor led, others lead. If it isn't certain that it kept everything, it isn't eligible
+/// to lead either; if nobody else is, it is elected all the same when it is unfenced, as the last
+/// known leader, unless its disk is another one.
 pub fn register_broker(
     image: &MetadataImage,
     broker: &BrokerRegistration,
+    defaults: &BrokerDefaults,
 ) -> Result<Vec<MetadataCommand>, Refusal> {
     if let (Some(theirs), Some(ours)) = (&broker.cluster_id, image.cluster_id()) {
         if theirs != ours {
@@ -43,12 +79,24 @@ pub fn register_broker(
     if unchanged {
         return Ok(Vec::new());
     }
-    Ok(vec![MetadataCommand::RegisterBroker {
+    let state = match image.has_fencing() {
+        true => BrokerState::Fenced,
+        false => BrokerState::Unfenced,
+    };
+    let mut commands = match image.broker(broker.id) {
+        Some(known) if image.has_fencing() && known.incarnation != broker.incarnation => {
+            take_away(image, broker.id, broker.past.kept(known.epoch), defaults)
+        }
+        _ => Vec::new(),
+    };
+    commands.push(MetadataCommand::RegisterBroker {
         id: broker.id,
         incarnation: broker.incarnation,
         endpoints: broker.endpoints.clone(),
         rack: broker.rack.clone(),
-    }])
+        state,
+    });
+    Ok(commands)
 }
 
 /// Gives a cluster its identity; nothing to do if it has one.

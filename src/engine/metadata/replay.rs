@@ -8,8 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::image::DELETED_TOPICS_KEPT_MAX;
-use super::{Broker, BrokerEpoch, Endpoint, MetadataCommand, MetadataImage, Partition, Topic};
-use crate::model::{BrokerId, Incarnation, LeaderEpoch, PartitionId, TopicId, TopicName};
+use super::{
+    Broker, BrokerEpoch, BrokerState, Endpoint, MetadataCommand, MetadataImage, Partition,
+    PartitionChange, Topic,
+};
+use crate::model::{
+    BrokerId, Incarnation, LeaderEpoch, PartitionEpoch, PartitionId, TopicId, TopicName,
+};
 
 impl MetadataImage {
     /// Changes the image by a committed command.
@@ -31,7 +36,8 @@ impl MetadataImage {
                 incarnation,
                 endpoints,
                 rack,
-            } => self.register_broker(*id, *incarnation, endpoints, rack),
+                state,
+            } => self.register_broker(*id, *incarnation, endpoints, rack, *state),
             C::CreateTopic {
                 name,
                 id,
@@ -53,6 +59,13 @@ impl MetadataImage {
             C::AllocateProducerIds { up_to, .. } => {
                 self.next_producer_id = self.next_producer_id.max(*up_to);
             }
+            C::ChangeBrokerState { id, epoch, state } => {
+                self.change_broker_state(*id, *epoch, *state);
+            }
+            C::ChangePartitions { topic, changes } => self.change_partitions(*topic, changes),
+            C::SetMetadataVersion { version } => {
+                self.metadata_version = self.metadata_version.max(*version);
+            }
         }
     }
 
@@ -62,6 +75,7 @@ impl MetadataImage {
         incarnation: Incarnation,
         endpoints: &[Endpoint],
         rack: &Option<String>,
+        state: BrokerState,
     ) {
         let known = self.brokers.get(&id);
         let same_life = known.filter(|b| b.incarnation == incarnation);
@@ -76,6 +90,7 @@ impl MetadataImage {
             epoch,
             endpoints: endpoints.to_vec(),
             rack: rack.clone(),
+            state: same_life.map_or(state, |broker| broker.state),
         };
         Arc::make_mut(&mut self.brokers).insert(id, Arc::new(broker));
         if is_restart {
@@ -83,7 +98,18 @@ impl MetadataImage {
         }
     }
 
+    fn change_broker_state(&mut self, id: BrokerId, epoch: BrokerEpoch, state: BrokerState) {
+        let fits = self.brokers.get(&id).is_some_and(|b| b.epoch == epoch);
+        if !fits {
+            return;
+        }
+        if let Some(broker) = Arc::make_mut(&mut self.brokers).get_mut(&id) {
+            Arc::make_mut(broker).state = state;
+        }
+    }
+
     fn raise_leader_epochs_of(&mut self, broker: BrokerId) {
+        let has_fencing = self.has_fencing();
         let leads = |topic: &Arc<Topic>| topic.partitions.iter().any(|p| p.leader == broker);
         if !self.topics.values().any(leads) {
             return;
@@ -96,6 +122,7 @@ impl MetadataImage {
                 if partition.leader == broker {
                     let partition = Arc::make_mut(partition);
                     partition.leader_epoch = partition.leader_epoch.next();
+                    raise_partition_epoch(partition, has_fencing);
                 }
             }
         }
@@ -114,7 +141,7 @@ impl MetadataImage {
         let topic = Topic {
             id,
             name: name.clone(),
-            partitions: partitions.iter().map(|r| new_partition(r)).collect(),
+            partitions: partitions.iter().map(|r| self.new_partition(r)).collect(),
             configs: configs.clone(),
         };
         self.partition_count += topic.partitions.len();
@@ -142,13 +169,13 @@ impl MetadataImage {
     }
 
     fn add_partitions(&mut self, id: TopicId, first: i32, partitions: &[Vec<BrokerId>]) {
+        let new: Vec<_> = partitions.iter().map(|r| self.new_partition(r)).collect();
         let Some(topic) = self.topic_mut(id) else {
             return;
         };
         if usize::try_from(first) != Ok(topic.partitions.len()) {
             return;
         }
-        let new = partitions.iter().map(|r| new_partition(r));
         topic.partitions.extend(new);
         self.partition_count += partitions.len();
     }
@@ -176,12 +203,94 @@ impl MetadataImage {
         let (true, Ok(index)) = (fits, usize::try_from(id.partition)) else {
             return;
         };
+        let has_fencing = self.has_fencing();
         let topic = self.topic_mut(id.topic_id);
         if let Some(partition) = topic.and_then(|t| t.partitions.get_mut(index)) {
             let partition = Arc::make_mut(partition);
             partition.leader = leader;
             partition.leader_epoch = epoch;
+            raise_partition_epoch(partition, has_fencing);
         }
+    }
+
+    fn change_partitions(&mut self, topic: TopicId, changes: &[PartitionChange]) {
+        let Some(known) = self.topic(topic) else {
+            return;
+        };
+        let fitting: Vec<(usize, Arc<Partition>)> = changes
+            .iter()
+            .filter_map(|change| {
+                let index = usize::try_from(change.partition).ok()?;
+                let changed = self.changed(known.partitions.get(index)?, change)?;
+                Some((index, Arc::new(changed)))
+            })
+            .collect();
+        if fitting.is_empty() {
+            return;
+        }
+        if let Some(topic) = self.topic_mut(topic) {
+            for (index, changed) in fitting {
+                // Of two changes of one partition the first one counts: both saw the same epoch.
+                if topic.partitions[index].partition_epoch < changed.partition_epoch {
+                    topic.partitions[index] = changed;
+                }
+            }
+        }
+    }
+
+    /// The partition after the change; `None` if the change doesn't fit it.
+    fn changed(&self, now: &Partition, change: &PartitionChange) -> Option<Partition> {
+        if now.partition_epoch != change.seen {
+            return None;
+        }
+        let mut next = now.clone();
+        next.partition_epoch = now.partition_epoch.next();
+        if let Some(leader) = change.leader {
+            next.leader = leader;
+            next.leader_epoch = now.leader_epoch.next();
+        }
+        let set = |list: &mut Vec<BrokerId>, to: &Option<Vec<BrokerId>>| {
+            if let Some(to) = to {
+                list.clone_from(to);
+            }
+        };
+        set(&mut next.isr, &change.isr);
+        set(&mut next.eligible_leaders, &change.eligible_leaders);
+        set(&mut next.replicas, &change.replicas);
+        set(&mut next.adding_replicas, &change.adding_replicas);
+        set(&mut next.removing_replicas, &change.removing_replicas);
+        next.last_known_leader = change.last_known_leader.unwrap_or(now.last_known_leader);
+
+        let is_sound = next.leader == BrokerId::NONE || next.isr.contains(&next.leader);
+        let are_replicas = next.isr.iter().all(|id| next.replicas.contains(id));
+        let mut joining = next.isr.iter().filter(|id| !now.isr.contains(id));
+        let lets_in_held_back = joining.any(|id| self.is_held_back(*id))
+            || change
+                .leader
+                .is_some_and(|leader| self.is_held_back(leader));
+        (is_sound && are_replicas && !lets_in_held_back).then_some(next)
+    }
+
+    /// All replicas of a new partition are empty, hence in sync if they may be; the first of those
+    /// leads. If there is none, each of them is eligible.
+    fn new_partition(&self, replicas: &[BrokerId]) -> Arc<Partition> {
+        let may_lead = |id: &BrokerId| !self.is_held_back(*id);
+        let isr: Vec<_> = replicas.iter().copied().filter(may_lead).collect();
+        let eligible_leaders = match isr.is_empty() {
+            true => replicas.to_vec(),
+            false => Vec::new(),
+        };
+        Arc::new(Partition {
+            replicas: replicas.to_vec(),
+            leader: isr.first().copied().unwrap_or(BrokerId::NONE),
+            leader_epoch: LeaderEpoch(0),
+            isr,
+            eligible_leaders,
+            partition_epoch: PartitionEpoch(0),
+            last_known_leader: BrokerId::NONE,
+            adding_replicas: Vec::new(),
+            removing_replicas: Vec::new(),
+        })
     }
 
     /// The topic to be changed, its own copy if an older image holds it too.
@@ -195,13 +304,10 @@ impl MetadataImage {
     }
 }
 
-/// All replicas of a new partition are empty, hence in sync; the first leads.
-fn new_partition(replicas: &[BrokerId]) -> Arc<Partition> {
-    Arc::new(Partition {
-        replicas: replicas.to_vec(),
-        leader: replicas.first().copied().unwrap_or(BrokerId::NONE),
-        leader_epoch: LeaderEpoch(0),
-        isr: replicas.to_vec(),
-        eligible_leaders: Vec::new(),
-    })
+/// Only where the whole cluster counts them: a snapshot of an earlier version has none, and must
+/// come to the same image as its log.
+fn raise_partition_epoch(partition: &mut Partition, has_fencing: bool) {
+    if has_fencing {
+        partition.partition_epoch = partition.partition_epoch.next();
+    }
 }

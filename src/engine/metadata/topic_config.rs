@@ -111,6 +111,21 @@ impl TopicConfig {
         }
     }
 
+    /// `min.insync.replicas` alone: elections ask for it once a topic, of thousands.
+    pub fn min_insync_replicas(set: &BTreeMap<String, String>, defaults: &BrokerDefaults) -> usize {
+        let value = effective("min.insync.replicas", set, defaults);
+        value.trim().parse().unwrap_or(1)
+    }
+
+    /// `unclean.leader.election.enable` alone.
+    pub(super) fn allows_unclean_election(
+        set: &BTreeMap<String, String>,
+        defaults: &BrokerDefaults,
+    ) -> bool {
+        let value = effective("unclean.leader.election.enable", set, defaults);
+        value.trim().eq_ignore_ascii_case("true")
+    }
+
     /// Every config with its value and where that comes from, by name.
     pub fn describe<'a>(
         set: &'a BTreeMap<String, String>,

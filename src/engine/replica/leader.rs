@@ -360,6 +360,10 @@ impl<P, F: Patience> LeaderReplica<P, F> {
         Some(proposal)
     }
 
+    pub fn proposed(&self) -> Option<&IsrProposal> {
+        self.proposed.as_ref()
+    }
+
     /// The controller won't have the ISR that was proposed, for certain; what is unknown stays
     /// proposed, and is proposed again as it is.
     pub fn isr_refused(&mut self) -> Released<P, F> {

@@ -173,7 +173,8 @@ impl Progress {
     /// What was on its way may be lost, and what the follower has by now isn't known.
     pub fn link_lost(&mut self) {
         self.forget_in_flight();
-        if let Some(acked) = self.acked {
+        // In another life it may have another disk.
+        if let Some(acked) = self.acked.take() {
             self.next = acked.written;
         }
         self.stage = Stage::Asking(None);
@@ -184,7 +185,9 @@ impl Progress {
         let (last_ack, _) = self.last_ack;
         let silent_since = self.last_sent.max(last_ack);
         if !self.in_flight.is_empty() && now - silent_since > SILENCE_MAX_MS {
-            self.link_lost();
+            self.forget_in_flight();
+            self.next = self.acked.map_or(self.next, |acked| acked.written);
+            self.stage = Stage::Asking(None);
         }
     }
 

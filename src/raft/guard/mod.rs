@@ -15,5 +15,5 @@ mod vote;
 
 pub(super) use quorum::Quorum;
 pub(super) use receive::receive_append;
-pub(super) use send::prepare_append;
+pub(super) use send::{answer_append, prepare_append};
 pub(super) use vote::receive_vote;

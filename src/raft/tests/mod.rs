@@ -61,6 +61,7 @@ fn register() -> MetadataCommand {
             port: 7070,
         }],
         rack: None,
+        state: Default::default(),
     }
 }
 

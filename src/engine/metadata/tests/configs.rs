@@ -64,7 +64,7 @@ fn a_setting_that_is_not_valid_is_refused_with_key_and_value() {
         ("cleanup.policy", "compact", "later version"),
         ("cleanup.policy", "delete,compact", "later version"),
         ("cleanup.policy", "", "empty"),
-        ("unclean.leader.election.enable", "true", "no effect"),
+        ("unclean.leader.election.enable", "perhaps", "true or false"),
         ("flush.messages", "1", "no effect"),
         ("no.such.thing", "1", "Unknown topic config name"),
     ];

@@ -31,6 +31,7 @@ fn register(id: i32, incarnation: u128, rack: Option<&str>) -> MetadataCommand {
         incarnation: Incarnation(Uuid::from_u128(incarnation)),
         endpoints: vec![endpoint(7070)],
         rack: rack.map(Into::into),
+        state: BrokerState::Unfenced,
     }
 }
 

@@ -6,6 +6,7 @@ use crate::engine::metadata::image::DELETED_TOPICS_KEPT_MAX;
 use crate::engine::metadata::producer_ids::{
     allocate_producer_ids, allocated, PRODUCER_ID_BLOCK_LEN,
 };
+use crate::engine::metadata::register_broker::Past;
 use crate::engine::metadata::register_broker::{
     bootstrap_cluster, register_broker, BrokerRegistration,
 };
@@ -30,7 +31,15 @@ fn registration(id: i32, incarnation: u128) -> BrokerRegistration {
         incarnation: Incarnation(Uuid::from_u128(incarnation)),
         endpoints: vec![endpoint(7070)],
         rack: None,
+        past: Past::Unknown,
     }
+}
+
+fn registered(
+    image: &MetadataImage,
+    registration: &BrokerRegistration,
+) -> Result<Vec<MetadataCommand>, Refusal> {
+    register_broker(image, registration, &BrokerDefaults::default())
 }
 
 #[test]
@@ -61,12 +70,12 @@ fn a_restarted_broker_raises_the_leader_epochs_of_what_it_leads_and_of_nothing_e
 #[test]
 fn a_broker_registers_when_something_is_new_and_only_in_its_own_cluster() {
     let mut image = cluster(1);
-    assert_eq!(register_broker(&image, &registration(1, 101)), Ok(vec![]));
+    assert_eq!(registered(&image, &registration(1, 101)), Ok(vec![]));
     let moved = BrokerRegistration {
         endpoints: vec![endpoint(7171)],
         ..registration(1, 101)
     };
-    let commands = register_broker(&image, &moved).unwrap();
+    let commands = registered(&image, &moved).unwrap();
     image.replay(&commands[0]);
     let broker = image.broker(BrokerId(1)).unwrap();
     assert_eq!(broker.endpoint("native"), Some(&endpoint(7171)));
@@ -80,7 +89,7 @@ fn a_broker_registers_when_something_is_new_and_only_in_its_own_cluster() {
         endpoints: vec![],
         ..registration(2, 1)
     };
-    let code = |registration| register_broker(&image, &registration).unwrap_err().code;
+    let code = |registration| registered(&image, &registration).unwrap_err().code;
     assert_eq!(code(foreign), E::InconsistentClusterId);
     assert_eq!(code(nowhere), E::InvalidRequest);
     assert_eq!(code(registration(-1, 1)), E::InvalidRequest);

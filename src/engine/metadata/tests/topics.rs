@@ -6,7 +6,7 @@ use super::*;
 use crate::engine::metadata::create_partitions::{create_partitions, MorePartitions};
 use crate::engine::metadata::create_topics::{create_topics, NewTopic, NewTopicDefaults};
 use crate::engine::metadata::delete_topics::{delete_topics, TopicRef};
-use crate::model::ErrorCode as E;
+use crate::model::{ErrorCode as E, PartitionEpoch};
 
 const DEFAULTS: NewTopicDefaults = NewTopicDefaults {
     partitions: 2,
@@ -44,6 +44,10 @@ fn a_topic_gets_the_defaults_and_its_replicas_are_in_sync() {
         leader_epoch: crate::model::LeaderEpoch(0),
         isr: brokers(&[1]),
         eligible_leaders: vec![],
+        partition_epoch: PartitionEpoch(0),
+        last_known_leader: BrokerId::NONE,
+        adding_replicas: vec![],
+        removing_replicas: vec![],
     };
     assert_eq!(topic.partition(1), Some(&expected));
     assert_eq!(topic.partition(2), None);

@@ -1,0 +1,141 @@
+//! The ISR: the leader asks the controller for the one that it finds, and goes by the one that the
+//! metadata say.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use async_trait::async_trait;
+
+use super::PartitionLeader;
+use crate::actors::controller::ControllerHandle;
+use crate::engine::metadata::alter_partition::{InSync, IsrProposal as Asked};
+use crate::engine::metadata::change::{Change, Decided};
+use crate::engine::metadata::MetadataImage;
+use crate::engine::replica::IsrProposal;
+use crate::model::{BrokerId, ErrorCode, Incarnation, PartitionEpoch, Timestamp};
+
+/// After which a proposal whose outcome isn't known is made again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Whom a leader asks for an ISR.
+#[async_trait]
+pub trait Metadata: Send + Sync {
+    /// The latest that this node knows.
+    fn image(&self) -> Arc<MetadataImage>;
+
+    async fn change(&self, change: Change) -> Decided;
+}
+
+#[async_trait]
+impl Metadata for ControllerHandle {
+    fn image(&self) -> Arc<MetadataImage> {
+        self.latest_image()
+    }
+
+    async fn change(&self, change: Change) -> Decided {
+        self.change_one(change).await
+    }
+}
+
+/// What a leader needs to ask for an ISR.
+pub struct IsrKeeping {
+    metadata: Arc<dyn Metadata>,
+    /// A follower that lacks something for longer isn't in sync: `replica.lag.time.max.ms`.
+    lag_max: Duration,
+    /// In which life each follower has last acknowledged something.
+    pub(super) lives: HashMap<BrokerId, Incarnation>,
+}
+
+impl IsrKeeping {
+    pub fn new(metadata: Arc<dyn Metadata>, lag_max: Duration) -> IsrKeeping {
+        IsrKeeping {
+            metadata,
+            lag_max,
+            lives: HashMap::new(),
+        }
+    }
+}
+
+impl PartitionLeader {
+    /// Asks for another ISR if there is reason to.
+    pub(super) fn propose_isr(&mut self, context: &mut Context<Self>) {
+        let lag_max_ms = i64::try_from(self.isr.lag_max.as_millis()).unwrap_or(i64::MAX);
+        if let Some(proposal) = self.replica.propose_isr(lag_max_ms, Timestamp::now()) {
+            self.ask_for(proposal, context);
+        }
+    }
+
+    fn ask_for(&mut self, proposal: IsrProposal, context: &mut Context<Self>) {
+        let Some(change) = self.change_to(&proposal) else {
+            // A member has another life than the one that we know: it has to say what it has.
+            let released = self.replica.isr_refused();
+            return self.release(released);
+        };
+        let metadata = self.isr.metadata.clone();
+        let asked = async move { metadata.change(change).await };
+        context.spawn(asked.into_actor(self).map(move |decided, leader, context| {
+            leader.isr_decided(proposal, decided, context);
+        }));
+    }
+
+    /// With the broker epoch of each member (KIP-903).
+    fn change_to(&self, proposal: &IsrProposal) -> Option<Change> {
+        let image = self.isr.metadata.image();
+        let member = |id: &BrokerId| {
+            let broker = image.broker(*id)?;
+            let is_known = *id == self.node || self.isr.lives.get(id) == Some(&broker.incarnation);
+            is_known.then_some(InSync {
+                broker: *id,
+                epoch: broker.epoch,
+            })
+        };
+        Some(Change::AlterPartition {
+            leader: self.node,
+            broker_epoch: image.broker(self.node)?.epoch,
+            proposal: Asked {
+                partition: self.pushing.partition,
+                leader_epoch: proposal.leader_epoch,
+                partition_epoch: PartitionEpoch(proposal.partition_epoch),
+                isr: proposal.isr.iter().map(member).collect::<Option<_>>()?,
+            },
+        })
+    }
+
+    fn isr_decided(
+        &mut self,
+        proposal: IsrProposal,
+        decided: Decided,
+        context: &mut Context<Self>,
+    ) {
+        if self.replica.proposed() != Some(&proposal) {
+            // The metadata have moved on.
+            return;
+        }
+        let refusal = match decided {
+            // It comes with the metadata.
+            Ok(commands) if !commands.is_empty() => return,
+            Ok(_) => None,
+            Err(refusal) => Some(refusal),
+        };
+        match refusal.as_ref().map(|refusal| refusal.code) {
+            // Decided on what the metadata are by now, which comes.
+            Some(ErrorCode::InvalidUpdateVersion | ErrorCode::FencedLeaderEpoch) => {}
+            None | Some(ErrorCode::IneligibleReplica | ErrorCode::InvalidRequest) => {
+                let released = self.replica.isr_refused();
+                self.release(released);
+            }
+            Some(_) => {
+                context.run_later(RETRY_INTERVAL, move |leader, context| {
+                    if leader.replica.proposed() == Some(&proposal) {
+                        leader.ask_for(proposal, context);
+                    }
+                });
+            }
+        }
+        if let Some(refusal) = refusal {
+            log::info!("{}: the ISR stays: {refusal}", self.vitals.name());
+        }
+    }
+}

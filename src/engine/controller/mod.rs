@@ -1,0 +1,136 @@
+//! What the active controller makes of the brokers' being there or not.
+//!
+//! A broker is there as long as the link to it is up: it is heard on it several times in a session. One
+//! whose process has ended refuses to be dialed, and is fenced at once; one that hangs or is cut off is
+//! silent, and is fenced when its session is over. A broker that is there and registered is unfenced.
+//!
+//! A controller that has just become active gives each broker a whole session before it fences it for
+//! its silence: it may not have dialed it yet.
+
+use std::collections::BTreeMap;
+
+use super::metadata::change::Change;
+use super::metadata::{Broker, BrokerState, MetadataImage};
+use crate::model::{BrokerId, Incarnation, Timestamp};
+
+#[cfg(test)]
+mod tests;
+
+/// What is known of a broker now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is heard, in this life.
+    Here(Incarnation),
+    /// Nobody listens where it was, or it has said that it goes.
+    Gone,
+    /// Neither: it doesn't answer, or wasn't reached yet.
+    Silent,
+}
+
+/// Who is there, as the active controller sees it.
+#[derive(Debug)]
+pub struct Sessions {
+    node: BrokerId,
+    session_ms: i64,
+    /// Since when somebody is looked after, and what is known of it since.
+    brokers: BTreeMap<BrokerId, Session>,
+    active_since: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Session {
+    presence: Presence,
+    since: Timestamp,
+}
+
+impl Sessions {
+    /// `node` is the controller's own broker, which is there.
+    pub fn new(node: BrokerId, session_ms: i64, now: Timestamp) -> Sessions {
+        Sessions {
+            node,
+            session_ms,
+            brokers: BTreeMap::new(),
+            active_since: now,
+        }
+    }
+
+    /// What is known of a broker by now.
+    pub fn note(&mut self, broker: BrokerId, presence: Presence, now: Timestamp) {
+        let session = self.brokers.entry(broker).or_insert(Session {
+            presence,
+            since: now,
+        });
+        if session.presence != presence {
+            *session = Session {
+                presence,
+                since: now,
+            };
+        }
+    }
+
+    /// Whom to fence and whom to unfence, as the metadata are.
+    pub fn due(&self, image: &MetadataImage, now: Timestamp) -> Vec<Change> {
+        let change = |broker: &Broker| {
+            let (id, epoch) = (broker.id, broker.epoch);
+            match (self.verdict(broker, now)?, broker.state) {
+                (Verdict::There, BrokerState::Fenced) => {
+                    Some(Change::UnfenceBroker { broker: id, epoch })
+                }
+                (Verdict::Gone, BrokerState::Unfenced | BrokerState::ShuttingDown) => {
+                    Some(Change::FenceBroker { broker: id, epoch })
+                }
+                _ => None,
+            }
+        };
+        image
+            .brokers()
+            .filter_map(|broker| change(broker))
+            .collect()
+    }
+
+    /// When somebody's silence has lasted for a session, if nothing else happens.
+    pub fn next_deadline(&self, image: &MetadataImage) -> Option<Timestamp> {
+        let waits = |broker: &&std::sync::Arc<Broker>| {
+            broker.id != self.node && broker.state != BrokerState::Fenced
+        };
+        let deadlines = image.brokers().filter(waits).filter_map(|broker| {
+            let silent_since = match self.brokers.get(&broker.id) {
+                Some(session) if session.presence == Presence::Silent => session.since,
+                Some(_) => return None,
+                None => self.active_since,
+            };
+            Some(Timestamp(
+                silent_since.max(self.active_since).0 + self.session_ms,
+            ))
+        });
+        deadlines.min()
+    }
+
+    fn verdict(&self, broker: &Broker, now: Timestamp) -> Option<Verdict> {
+        if broker.id == self.node {
+            return Some(Verdict::There);
+        }
+        let silent_since = match self.brokers.get(&broker.id).copied() {
+            Some(Session {
+                presence: Presence::Here(incarnation),
+                ..
+            }) => match incarnation == broker.incarnation {
+                true => return Some(Verdict::There),
+                // Another life is there, and will register; this one is over.
+                false => return Some(Verdict::Gone),
+            },
+            Some(Session {
+                presence: Presence::Gone,
+                ..
+            }) => return Some(Verdict::Gone),
+            Some(session) => session.since.max(self.active_since),
+            None => self.active_since,
+        };
+        (now - silent_since >= self.session_ms).then_some(Verdict::Gone)
+    }
+}
+
+enum Verdict {
+    There,
+    Gone,
+}

@@ -1,0 +1,85 @@
+//! Who is fenced and unfenced, and when.
+
+use uuid::Uuid;
+
+use super::*;
+use crate::engine::metadata::{Endpoint, MetadataCommand};
+
+const SESSION_MS: i64 = 1_000;
+
+fn life(number: u128) -> Incarnation {
+    Incarnation(Uuid::from_u128(number))
+}
+
+/// Brokers 1 to 3, each in its first life; 1 is the controller's.
+fn image(states: [BrokerState; 3]) -> MetadataImage {
+    let mut image = MetadataImage::default();
+    for (id, state) in (1..).zip(states) {
+        image.replay(&MetadataCommand::RegisterBroker {
+            id: BrokerId(id),
+            incarnation: life(1),
+            endpoints: vec![Endpoint {
+                listener: "native".into(),
+                host: "b".into(),
+                port: 1,
+            }],
+            rack: None,
+            state,
+        });
+    }
+    image
+}
+
+fn told(changes: &[Change]) -> Vec<String> {
+    let tell = |change: &Change| match change {
+        Change::FenceBroker { broker, .. } => format!("fence {broker}"),
+        Change::UnfenceBroker { broker, .. } => format!("unfence {broker}"),
+        other => panic!("{other:?}"),
+    };
+    changes.iter().map(tell).collect()
+}
+
+#[test]
+fn who_is_heard_is_unfenced_and_who_is_gone_is_fenced_at_once() {
+    use BrokerState::{Fenced, Unfenced};
+    let image = image([Fenced, Fenced, Unfenced]);
+    let mut sessions = Sessions::new(BrokerId(1), SESSION_MS, Timestamp(0));
+    assert_eq!(told(&sessions.due(&image, Timestamp(0))), ["unfence 1"]);
+    sessions.note(BrokerId(2), Presence::Here(life(1)), Timestamp(1));
+    sessions.note(BrokerId(3), Presence::Gone, Timestamp(1));
+    let due = sessions.due(&image, Timestamp(1));
+    assert_eq!(told(&due), ["unfence 1", "unfence 2", "fence 3"]);
+}
+
+#[test]
+fn silence_fences_after_a_session_and_a_new_controller_gives_everyone_one() {
+    use BrokerState::Unfenced;
+    let image = image([Unfenced; 3]);
+    let mut sessions = Sessions::new(BrokerId(1), SESSION_MS, Timestamp(5_000));
+    sessions.note(BrokerId(2), Presence::Silent, Timestamp(4_000));
+    assert!(sessions.due(&image, Timestamp(5_999)).is_empty());
+    assert_eq!(sessions.next_deadline(&image), Some(Timestamp(6_000)));
+    // Nobody has told anything of 3 either.
+    assert_eq!(
+        told(&sessions.due(&image, Timestamp(6_000))),
+        ["fence 2", "fence 3"]
+    );
+    sessions.note(BrokerId(2), Presence::Here(life(1)), Timestamp(6_001));
+    sessions.note(BrokerId(3), Presence::Here(life(1)), Timestamp(6_001));
+    assert!(sessions.due(&image, Timestamp(60_000)).is_empty());
+    assert_eq!(sessions.next_deadline(&image), None);
+    sessions.note(BrokerId(2), Presence::Silent, Timestamp(60_000));
+    sessions.note(BrokerId(2), Presence::Silent, Timestamp(60_900));
+    assert!(sessions.due(&image, Timestamp(60_999)).is_empty());
+    assert_eq!(told(&sessions.due(&image, Timestamp(61_000))), ["fence 2"]);
+}
+
+#[test]
+fn another_life_is_not_the_one_that_has_registered() {
+    use BrokerState::{Fenced, Unfenced};
+    let mut sessions = Sessions::new(BrokerId(1), SESSION_MS, Timestamp(0));
+    sessions.note(BrokerId(2), Presence::Here(life(2)), Timestamp(0));
+    sessions.note(BrokerId(3), Presence::Here(life(2)), Timestamp(0));
+    let due = sessions.due(&image([Unfenced, Unfenced, Fenced]), Timestamp(0));
+    assert_eq!(told(&due), ["fence 2"]);
+}

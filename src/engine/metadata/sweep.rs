@@ -1,0 +1,88 @@
+//! One pass over the partitions of the cluster, and the commands that change those which it picks.
+//!
+//! What concerns a whole broker may concern every partition that there is. So a pass stops after
+//! [`CHANGES_PER_PROPOSAL_MAX`] changes, and who asked for it asks again, with the image that they
+//! made, until there is nothing left to change.
+
+use std::sync::Arc;
+
+use super::election::{settle, Election, Terms};
+use super::{
+    BrokerDefaults, MetadataCommand, MetadataImage, Partition, PartitionChange, Topic, TopicConfig,
+};
+use crate::model::BrokerId;
+
+/// How many partitions one proposal changes: about a megabyte with three replicas each.
+pub const CHANGES_PER_PROPOSAL_MAX: usize = 10_000;
+
+/// What a pass looks for, and what it is to change.
+pub(super) struct Sweep<'a> {
+    pub image: &'a MetadataImage,
+    pub defaults: &'a BrokerDefaults,
+    /// Which brokers may lead, as of after the change.
+    pub may_lead: &'a dyn Fn(BrokerId) -> bool,
+    /// A broker that may have lost what it had acknowledged.
+    pub has_lost: Option<BrokerId>,
+}
+
+impl Sweep<'_> {
+    /// Changes each partition that `concerns` picks into what `wish` makes of it, with an election
+    /// that is unclean where the topic allows it. At most `limit` partitions.
+    pub fn run(
+        &self,
+        limit: usize,
+        concerns: impl Fn(&Partition) -> bool,
+        wish: impl Fn(&mut Partition),
+    ) -> Vec<MetadataCommand> {
+        let mut commands = Vec::new();
+        let mut left = limit;
+        for topic in self.image.topics_by_id() {
+            if left == 0 {
+                break;
+            }
+            let mut concerned = numbered(topic).filter(|(_, p)| concerns(p)).peekable();
+            if concerned.peek().is_none() {
+                continue;
+            }
+            let terms = self.terms(topic, None);
+            let change = |(number, now): (i32, &Arc<Partition>)| {
+                let mut wanted = Partition::clone(now);
+                wish(&mut wanted);
+                settle(number, now, wanted, &terms)
+            };
+            let changes: Vec<_> = concerned.filter_map(change).take(left).collect();
+            left -= changes.len();
+            commands.extend(of_topic(topic, changes));
+        }
+        commands
+    }
+
+    /// The terms of a change in one topic; the election is the one that is asked for, or else as
+    /// the topic allows.
+    pub fn terms(&self, topic: &Topic, election: Option<Election>) -> Terms<'_> {
+        let configured =
+            || match TopicConfig::allows_unclean_election(&topic.configs, self.defaults) {
+                true => Election::Unclean,
+                false => Election::IfNeeded,
+            };
+        Terms {
+            election: election.unwrap_or_else(configured),
+            may_lead: self.may_lead,
+            min_insync_replicas: TopicConfig::min_insync_replicas(&topic.configs, self.defaults),
+            has_lost: self.has_lost,
+        }
+    }
+}
+
+/// The partitions of a topic with their numbers.
+pub(super) fn numbered(topic: &Topic) -> impl Iterator<Item = (i32, &Arc<Partition>)> {
+    (0..).zip(&topic.partitions)
+}
+
+/// The command for some changes of one topic; none for no change.
+pub(super) fn of_topic(topic: &Topic, changes: Vec<PartitionChange>) -> Option<MetadataCommand> {
+    (!changes.is_empty()).then_some(MetadataCommand::ChangePartitions {
+        topic: topic.id,
+        changes,
+    })
+}
