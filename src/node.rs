@@ -46,7 +46,7 @@ use crate::storage::meta::MetaError;
 use crate::storage::syncer::{AbortProcess, SyncPool, Syncer};
 
 use listeners::{Bound, WayIn};
-use membership::{await_unfenced, join_cluster, past, register, start_raft, Links};
+use membership::{await_unfenced, join_cluster, leave, past, register, start_raft, Links};
 
 /// Threads of each runtime for what waits for the disk.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -204,7 +204,7 @@ impl Node {
         let defaults = broker_defaults(&config).map_err(NodeError::Defaults)?;
         let partitions = Partitions::default();
         let peers = links.as_ref().map(|links| links.peers.clone());
-        let controller = ControllerHandle::new(&raft, peers, &registry);
+        let controller = ControllerHandle::new(config.node.id, &raft, peers, &registry);
         let guardian = GuardianHandle::new(&registry, &partitions);
         let changes = Arc::new(change_settings(&config, defaults.clone()));
         // Before the guardian: what this node led in its last life it doesn't lead in this one.
@@ -302,6 +302,9 @@ impl Node {
 
     /// Stops in order, and marks the data directory clean if all went well.
     async fn stop(&self) -> Result<(), NodeError> {
+        if self.links.is_some() {
+            leave(&self.wards.controller, &self.wards.raft, self.wards.node).await;
+        }
         self.stopping.cancel();
         let closing = self.ways_in.iter().map(WayIn::all_closed);
         let drained = timeout(self.drain_timeout, join_all(closing)).await;

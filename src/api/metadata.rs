@@ -31,7 +31,8 @@ pub async fn answer(context: &ApiContext, mut request: Request) -> Response {
             .collect(),
         Some(asked) => asked.iter().map(|topic| find(&image, topic)).collect(),
     };
-    let brokers = image.brokers().filter_map(|broker| {
+    let brokers = image.brokers().filter(|broker| !broker.is_fenced());
+    let brokers = brokers.filter_map(|broker| {
         let endpoint = broker.endpoint(context.listener.name)?;
         Some(MetadataResponseBroker {
             node_id: broker.id,
@@ -51,7 +52,7 @@ pub async fn answer(context: &ApiContext, mut request: Request) -> Response {
         },
         brokers: brokers.collect(),
         cluster_id: context.cluster_id.0.clone(),
-        controller_id: context.node,
+        controller_id: context.controller.active_broker(),
         topics,
         ..Default::default()
     }
@@ -96,7 +97,7 @@ pub fn unknown_name(name: &str) -> ErrorCode {
 
 pub fn describe(image: &MetadataImage, topic: &Topic) -> MetadataResponseTopic {
     let partitions = topic.partitions.iter().zip(0..).map(|(partition, index)| {
-        let is_offline = |broker: &BrokerId| image.broker(*broker).is_none();
+        let is_offline = |broker: &BrokerId| image.broker(*broker).is_none_or(|b| b.is_fenced());
         MetadataResponsePartition {
             error_code: match partition.leader {
                 BrokerId::NONE => ErrorCode::LeaderNotAvailable,

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::connect::{block_on, Bootstrap};
 use super::error::CliError;
 use super::output::{age, table, Column, Output};
+use crate::client::PartitionMetadata;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -39,7 +40,19 @@ struct ShownBroker {
     host: String,
     port: i32,
     rack: Option<String>,
-    process_id: u32,
+    /// It is registered, and doesn't answer.
+    fenced: bool,
+    /// Of how many partitions it has a replica, which of those is in sync, and which it leads.
+    replicas: usize,
+    in_sync: usize,
+    leads: usize,
+    /// Only of the broker that was asked.
+    process: Option<ShownProcess>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownProcess {
+    id: u32,
     uptime_ms: i64,
     version: String,
 }
@@ -60,14 +73,26 @@ async fn status(args: Status) -> Result<(), CliError> {
         brokers: cluster
             .brokers
             .into_iter()
-            .map(|broker| ShownBroker {
-                id: broker.broker_id.0,
-                host: broker.host,
-                port: broker.port,
-                rack: broker.rack,
-                process_id: broker.process_id,
-                uptime_ms: broker.uptime_ms,
-                version: broker.software_version,
+            .map(|broker| {
+                let id = broker.broker_id;
+                let count = |is: &dyn Fn(&PartitionMetadata) -> bool| {
+                    partitions.iter().filter(|partition| is(partition)).count()
+                };
+                ShownBroker {
+                    id: id.0,
+                    host: broker.host,
+                    port: broker.port,
+                    rack: broker.rack,
+                    fenced: broker.is_fenced,
+                    replicas: count(&|partition| partition.replicas.contains(&id)),
+                    in_sync: count(&|partition| partition.in_sync.contains(&id)),
+                    leads: count(&|partition| partition.leader == Some(id)),
+                    process: (broker.process_id != 0).then_some(ShownProcess {
+                        id: broker.process_id,
+                        uptime_ms: broker.uptime_ms,
+                        version: broker.software_version,
+                    }),
+                }
             })
             .collect(),
         topics: topics.len(),
@@ -87,6 +112,10 @@ fn text(shown: &Shown) -> String {
             Column::Right("BROKER"),
             Column::Left("ADDRESS"),
             Column::Left("RACK"),
+            Column::Left("STATE"),
+            Column::Right("REPLICAS"),
+            Column::Right("IN SYNC"),
+            Column::Right("LEADS"),
             Column::Right("PROCESS"),
             Column::Right("UP FOR"),
             Column::Left("VERSION"),
@@ -94,13 +123,21 @@ fn text(shown: &Shown) -> String {
         ],
         shown.brokers.iter().map(|broker| {
             let is_controller = broker.id == shown.controller;
+            let process = broker.process.as_ref();
+            let of_process = |tell: &dyn Fn(&ShownProcess) -> String| {
+                process.map_or_else(|| "-".to_owned(), tell)
+            };
             vec![
                 broker.id.to_string(),
                 format!("{}:{}", broker.host, broker.port),
                 broker.rack.clone().unwrap_or_else(|| "-".into()),
-                broker.process_id.to_string(),
-                age(broker.uptime_ms),
-                broker.version.clone(),
+                if broker.fenced { "fenced" } else { "active" }.to_owned(),
+                broker.replicas.to_string(),
+                broker.in_sync.to_string(),
+                broker.leads.to_string(),
+                of_process(&|process| process.id.to_string()),
+                of_process(&|process| age(process.uptime_ms)),
+                of_process(&|process| process.version.clone()),
                 if is_controller { "controller" } else { "" }.to_owned(),
             ]
         }),

@@ -339,7 +339,10 @@ impl Admin {
 
     /// The cluster's id, controller and brokers.
     pub async fn describe_cluster(&self) -> Result<describe_cluster::Response, ClientError> {
-        let request = describe_cluster::Request::default();
+        let request = describe_cluster::Request {
+            include_fenced_brokers: true,
+            ..Default::default()
+        };
         self.client
             .call_any::<describe_cluster::Api>(&request)
             .await

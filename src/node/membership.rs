@@ -36,6 +36,9 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a broker waits at its start until it is unfenced.
 const UNFENCE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a broker that ends waits until others lead what it has led.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// This node's links with the others.
 pub struct Links {
     pub peers: Peers,
@@ -264,4 +267,41 @@ pub async fn await_unfenced(
         data_dir.note_registration(broker.epoch.0)?;
     }
     Ok(())
+}
+
+/// Has others lead what this broker leads, before it ends (Kafka's controlled shutdown). What nobody else
+/// can lead ends with it.
+pub async fn leave(controller: &ControllerHandle, raft: &Raft, node: BrokerId) {
+    let Some(epoch) = current_epoch(raft, node) else {
+        return;
+    };
+    let leaving = async {
+        let change = Change::ControlledShutdown {
+            broker: node,
+            epoch,
+        };
+        if let Err(refusal) = controller.change_one(change).await {
+            return log::warn!("nobody takes over what this broker leads: {refusal}");
+        }
+        let mut images = raft.image();
+        let leads_nothing = |image: &Arc<MetadataImage>| {
+            let mut here = image.partitions_on(node);
+            here.all(|(_, _, partition)| partition.leader != node)
+        };
+        // An error means that the metadata are stopped.
+        let _ = images.wait_for(leads_nothing).await;
+    };
+    if timeout_at(Instant::now() + LEAVE_TIMEOUT, leaving)
+        .await
+        .is_err()
+    {
+        log::warn!("some partitions are led by this broker until its end");
+    }
+}
+
+fn current_epoch(raft: &Raft, node: BrokerId) -> Option<BrokerEpoch> {
+    raft.image()
+        .borrow()
+        .broker(node)
+        .map(|broker| broker.epoch)
 }

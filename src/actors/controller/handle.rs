@@ -29,6 +29,7 @@ const CATCH_UP: Duration = Duration::from_secs(2);
 /// The way to the controller.
 #[derive(Clone)]
 pub struct ControllerHandle {
+    node: BrokerId,
     controller: Handle<Controller>,
     leadership: watch::Receiver<Leadership>,
     images: watch::Receiver<Arc<MetadataImage>>,
@@ -45,13 +46,14 @@ pub enum Failed {
 
 impl ControllerHandle {
     /// A node that has no peers is its own controller.
-    pub fn new(raft: &Raft, peers: Option<Peers>, registry: &Registry) -> Self {
+    pub fn new(node: BrokerId, raft: &Raft, peers: Option<Peers>, registry: &Registry) -> Self {
         let gauges = Arc::new(ControllerGauges {
             leadership: raft.leadership(),
             images: raft.image(),
         });
         let vitals = Vitals::new(Kind::Controller, "controller".into(), gauges);
         ControllerHandle {
+            node,
             _registration: Arc::new(registry.register(vitals.clone())),
             controller: Handle::new(vitals, MAILBOX_CAPACITY),
             leadership: raft.leadership(),
@@ -100,6 +102,14 @@ impl ControllerHandle {
                 Err(Failed::Refused(refusal)) => return Err(refusal),
                 Err(Failed::NotActive) => self.look_again(deadline).await?,
             }
+        }
+    }
+
+    /// The broker whose controller is the active one, as far as is known here.
+    pub fn active_broker(&self) -> BrokerId {
+        match *self.leadership.borrow() {
+            Leadership::Leader { .. } => self.node,
+            Leadership::Follower { leader } => leader.unwrap_or(BrokerId::NONE),
         }
     }
 

@@ -13,13 +13,19 @@ use tokio::time::sleep;
 use super::handle::{ControllerHandle, Failed};
 use crate::actors::peer::{Down, LinkState, Peers};
 use crate::engine::controller::{Presence, Sessions};
-use crate::engine::metadata::change::Intent;
+use crate::engine::metadata::change::{Change, Intent};
+use crate::engine::metadata::elect_leaders::not_led_by_preferred;
 use crate::model::{BrokerId, Timestamp};
 use crate::raft::{Leadership, Raft};
 
 /// After which a change that was refused is asked for again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 const FOREVER: Duration = Duration::from_secs(3600);
+/// How often leadership goes back to preferred replicas, and for how many partitions at once. Kafka's
+/// `leader.imbalance.check.interval.seconds` is 300; here it costs a few milliseconds.
+const BALANCE_INTERVAL: Duration = Duration::from_secs(15);
+const BALANCE_INTERVAL_MS: i64 = BALANCE_INTERVAL.as_millis() as i64;
+const BALANCE_AT_ONCE_MAX: usize = 100;
 
 /// Looks after the brokers whenever this node's controller is the active one. Ends with Raft.
 pub async fn keep_sessions(
@@ -46,6 +52,7 @@ pub async fn keep_sessions(
         let Ok(term) = leadership.wait_for(leads).await.map(|now| *now) else {
             return;
         };
+        let mut balanced = Timestamp::now();
         let mut sessions = Sessions::new(node, session_ms, Timestamp::now());
         while *leadership.borrow_and_update() == term {
             let now = Timestamp::now();
@@ -58,6 +65,12 @@ pub async fn keep_sessions(
                 Some(deadline) => Duration::from_millis(u64::try_from(deadline - now).unwrap_or(0)),
                 None => FOREVER,
             };
+            let mut due = due;
+            if due.is_empty() && now - balanced >= BALANCE_INTERVAL_MS {
+                balanced = now;
+                let misled = not_led_by_preferred(&image).take(BALANCE_AT_ONCE_MAX);
+                due.extend(misled.map(|partition| Change::ElectPreferredLeader { partition }));
+            }
             for change in due {
                 log::info!("the controller decides: {change:?}");
                 match controller.change_here(change, Intent::Apply).await {
@@ -73,7 +86,7 @@ pub async fn keep_sessions(
                 changed = leadership.changed() => if changed.is_err() { return },
                 changed = images.changed() => if changed.is_err() { return },
                 () = news.notified() => {}
-                () = sleep(rest.max(Duration::from_millis(1))) => {}
+                () = sleep(rest.clamp(Duration::from_millis(1), BALANCE_INTERVAL)) => {}
             }
         }
     }

@@ -117,11 +117,9 @@ impl PartitionLeader {
                 Err(code) => answers.push((item.ticket, Err(code.into()))),
             }
         }
-        let results = match self
-            .keeper
-            .log
-            .append(&batches, self.replica.epoch(), Timestamp::now())
-        {
+        let now = Timestamp::now();
+        let epoch = self.replica.epoch();
+        let results = match self.keeper.log.append(&batches, epoch, now) {
             Ok(results) => results,
             Err(error) => {
                 let refusal = self.append_failed(&error, context);
@@ -131,7 +129,7 @@ impl PartitionLeader {
                 return;
             }
         };
-        let released = self.replica.appended(self.keeper.log.end_offset());
+        let released = self.replica.appended(self.keeper.log.end_offset(), now);
         for ((acks, deadline, ticket), result) in tickets.into_iter().zip(results) {
             match result {
                 Ok(appended) => answers.extend(self.settle(acks, deadline, ticket, appended)),

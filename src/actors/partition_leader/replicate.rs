@@ -210,7 +210,7 @@ impl Handler<LinkNews> for PartitionLeader {
     fn handle(&mut self, news: LinkNews, context: &mut Self::Context) {
         self.vitals.message_handled();
         if let LinkNews::Up(node) | LinkNews::Lost(node) = news {
-            self.replica.link_lost(node);
+            self.replica.link_lost(node, Timestamp::now());
         }
         self.push_all(context);
     }

@@ -7,6 +7,23 @@ use super::sweep::{of_topic, Sweep};
 use super::{BrokerDefaults, MetadataImage, Refusal};
 use crate::model::{ErrorCode, PartitionId};
 
+/// The partitions that aren't led by their preferred replica although it is there and in sync.
+pub fn not_led_by_preferred(image: &MetadataImage) -> impl Iterator<Item = PartitionId> + '_ {
+    image.topics().flat_map(move |topic| {
+        let partitions = (0..).zip(&topic.partitions);
+        let misled = partitions.filter(move |(_, partition)| {
+            let preferred = partition.replicas.first();
+            preferred.is_some_and(|id| {
+                *id != partition.leader && partition.isr.contains(id) && image.is_active(*id)
+            })
+        });
+        misled.map(|(number, _)| PartitionId {
+            topic_id: topic.id,
+            partition: number,
+        })
+    })
+}
+
 /// Refused with ELECTION_NOT_NEEDED where it leads already, and with PREFERRED_LEADER_NOT_AVAILABLE where
 /// it can't lead.
 pub fn elect_preferred_leader(

@@ -69,6 +69,11 @@ pub struct Broker {
 }
 
 impl Broker {
+    /// Whether it is known not to serve.
+    pub fn is_fenced(&self) -> bool {
+        self.state == BrokerState::Fenced
+    }
+
     pub fn endpoint(&self, listener: &str) -> Option<&Endpoint> {
         self.endpoints.iter().find(|e| e.listener == listener)
     }

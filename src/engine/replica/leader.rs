@@ -234,7 +234,10 @@ impl<P, F: Patience> LeaderReplica<P, F> {
     }
 
     /// The log now ends at `log_end`.
-    pub fn appended(&mut self, log_end: Offset) -> Released<P, F> {
+    pub fn appended(&mut self, log_end: Offset, now: Timestamp) -> Released<P, F> {
+        for follower in &mut self.followers {
+            follower.log_grows(self.log_end, now);
+        }
         self.log_end = log_end;
         self.advance()
     }
@@ -262,8 +265,10 @@ impl<P, F: Patience> LeaderReplica<P, F> {
     }
 
     /// The link to a follower was lost, with what was on its way, or is there again.
-    pub fn link_lost(&mut self, to: BrokerId) {
+    pub fn link_lost(&mut self, to: BrokerId, now: Timestamp) {
+        let log_end = self.log_end;
         if let Some(follower) = self.follower(to, self.epoch) {
+            follower.log_grows(log_end, now);
             follower.link_lost();
         }
     }
@@ -500,7 +505,10 @@ mod tests {
     fn one_sync_releases_everyone_that_it_covers_and_nobody_else() {
         let mut replica = replica(CommitRule::Synced);
         for (end, ticket) in [(11, "a"), (15, "b"), (16, "c")] {
-            assert!(replica.appended(Offset(end)).committed.is_empty());
+            assert!(replica
+                .appended(Offset(end), Timestamp(0))
+                .committed
+                .is_empty());
             assert_eq!(
                 replica.wait_for_commit(Offset(end), LATER, ticket),
                 Commit::Waits
@@ -515,7 +523,7 @@ mod tests {
     #[test]
     fn without_syncs_an_append_commits() {
         let mut replica = replica(CommitRule::Written);
-        replica.appended(Offset(12));
+        replica.appended(Offset(12), Timestamp(0));
         assert_eq!(replica.high_watermark(), Offset(12));
         assert_eq!(
             replica.wait_for_commit(Offset(12), LATER, "a"),
@@ -526,7 +534,7 @@ mod tests {
     #[test]
     fn the_high_watermark_never_goes_back() {
         let mut replica = replica(CommitRule::Synced);
-        replica.appended(Offset(20));
+        replica.appended(Offset(20), Timestamp(0));
         replica.synced(Offset(20));
         replica.synced(Offset(12));
         assert_eq!(replica.high_watermark(), Offset(20));
@@ -535,7 +543,7 @@ mod tests {
     #[test]
     fn a_duplicate_of_a_record_that_is_not_yet_on_disk_waits_in_its_place() {
         let mut replica = replica(CommitRule::Synced);
-        replica.appended(Offset(12));
+        replica.appended(Offset(12), Timestamp(0));
         replica.wait_for_commit(Offset(11), LATER, "first");
         replica.wait_for_commit(Offset(12), LATER, "second");
         replica.wait_for_commit(Offset(11), LATER, "first again");
@@ -547,9 +555,9 @@ mod tests {
     fn a_reader_is_woken_once_by_the_next_advance() {
         let mut replica = replica(CommitRule::Synced);
         replica.wait_for_advance(Reader("r"));
-        assert!(replica.appended(Offset(11)).woken.is_empty());
+        assert!(replica.appended(Offset(11), Timestamp(0)).woken.is_empty());
         assert_eq!(replica.synced(Offset(11)).woken, [Reader("r")]);
-        replica.appended(Offset(12));
+        replica.appended(Offset(12), Timestamp(0));
         assert!(replica.synced(Offset(12)).woken.is_empty());
     }
 
@@ -565,7 +573,7 @@ mod tests {
     #[test]
     fn a_producer_waits_no_longer_than_its_deadline() {
         let mut replica = replica(CommitRule::Synced);
-        replica.appended(Offset(12));
+        replica.appended(Offset(12), Timestamp(0));
         replica.wait_for_commit(Offset(11), Timestamp(50), "hasty");
         replica.wait_for_commit(Offset(12), Timestamp(90), "patient");
         assert!(replica.expire(Timestamp(49)).is_empty());

@@ -170,6 +170,13 @@ impl Progress {
         .max(epochs.start_offset());
     }
 
+    /// Who has everything until now lags from now on at the earliest.
+    pub fn log_grows(&mut self, log_end: Offset, now: Timestamp) {
+        if self.acked.is_some_and(|acked| acked.written >= log_end) {
+            self.caught_up = now;
+        }
+    }
+
     /// What was on its way may be lost, and what the follower has by now isn't known.
     pub fn link_lost(&mut self) {
         self.forget_in_flight();
