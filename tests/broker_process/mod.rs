@@ -30,6 +30,13 @@ impl Broker {
 
     /// Starts with these variables of the environment, `KLAMM__…`.
     pub fn start_with(settings: &[(&str, &str)]) -> Broker {
+        let mut broker = Broker::begin_with(settings);
+        broker.wait();
+        broker
+    }
+
+    /// The same without waiting until it listens, which it may do only together with others.
+    pub fn begin_with(settings: &[(&str, &str)]) -> Broker {
         let (address, kafka) = (free_address(), free_address());
         let own = [
             ("RUST_LOG", "warn"),
@@ -41,22 +48,33 @@ impl Broker {
         let settings: Vec<_> = settings.collect();
         let directory = tempfile::tempdir().expect("a directory can be made");
         let process = spawn(&directory, &settings);
-        let mut broker = Broker {
+        Broker {
             address,
             kafka,
             directory,
             settings,
             process,
-        };
-        broker.wait();
-        broker
+        }
     }
 
     /// `kill -9`, and a new start on the same data and addresses.
     pub fn kill_and_restart(&mut self) {
         self.kill();
-        self.process = spawn(&self.directory, &self.settings);
+        self.restart();
         self.wait();
+    }
+
+    /// A new start on the same data and addresses; see [`Broker::wait`].
+    pub fn restart(&mut self) {
+        self.process = spawn(&self.directory, &self.settings);
+    }
+
+    /// Ends it in good order, and returns when it has ended.
+    pub fn terminate(&mut self) {
+        let pid = self.process.id().to_string();
+        let told = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(told.expect("there is a command kill").success());
+        self.process.wait().expect("it is a child");
     }
 
     /// The directories of the partitions with this number, one for each topic.
@@ -69,13 +87,15 @@ impl Broker {
         paths.filter(is_wanted).collect()
     }
 
-    fn kill(&mut self) {
+    /// `kill -9`.
+    pub fn kill(&mut self) {
         // It may have ended by itself, which the test will notice in other ways.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 
-    fn wait(&mut self) {
+    /// Returns when it listens.
+    pub fn wait(&mut self) {
         let deadline = Instant::now() + START_TIMEOUT;
         for address in [&self.address, &self.kafka] {
             while TcpStream::connect(address).is_err() {
@@ -96,7 +116,7 @@ impl Drop for Broker {
 
 /// An address that stays free while the broker that had it is gone: its port lies below those that
 /// the system deals out, above those that `tests/broker` takes, and is given to one test only.
-fn free_address() -> String {
+pub fn free_address() -> String {
     const PORTS: u16 = 8_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = (std::process::id() % u32::from(PORTS)) as u16;

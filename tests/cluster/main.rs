@@ -1,0 +1,127 @@
+//! Three nodes as one broker: real processes, which are killed while clients write.
+//!
+//! `KLAMM_ROUNDS` says how many nodes are killed in a row, and `KLAMM_SEED` repeats which.
+#![cfg(feature = "cli")]
+
+#[path = "../broker_process/mod.rs"]
+mod broker_process;
+#[path = "../broker/history.rs"]
+#[allow(dead_code)]
+mod history;
+mod nodes;
+mod writers;
+
+use std::time::{Duration, Instant};
+
+use klamm::model::BrokerId;
+
+use history::{check, Copies};
+use nodes::{number, Cluster};
+use writers::Writers;
+
+/// How many records are acknowledged from one event to the next.
+const RECORDS_BETWEEN: usize = 300;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_acknowledged_survives_the_kill_of_any_node_and_writers_go_on() {
+    let mut cluster = Cluster::start();
+    let client = cluster.client().await;
+    cluster.create(&client, "orders").await;
+    let writers = Writers::start(&cluster, "orders", 3).await;
+    let mut gaps = Vec::new();
+    let seed = number("KLAMM_SEED", 1);
+    for round in 0..number("KLAMM_ROUNDS", 3) {
+        writers.await_more(RECORDS_BETWEEN).await;
+        // The leader first: that is the one that matters.
+        let victim = match round {
+            0 => cluster.leader(&client, "orders").await,
+            _ => BrokerId(1 + ((seed * 7 + round * 5) % 3) as i32),
+        };
+        let killed = Instant::now();
+        cluster.node(victim).kill();
+        writers.await_more(RECORDS_BETWEEN).await;
+        gaps.push((victim.0, writers.longest_gap_since(killed)));
+        cluster.node(victim).restart();
+        cluster.node(victim).wait();
+        cluster.await_in_sync(&client, "orders").await;
+    }
+    println!("killed, and the longest gap between two acknowledgements after it: {gaps:?}");
+    let sent = writers.stop().await;
+    let read = cluster.read_all(&client, "orders").await;
+    check(&sent, &read, Copies::One).unwrap();
+    // Every replica has the same bytes.
+    let logs: Vec<Vec<u8>> = (1..=3).map(|id| cluster.log(BrokerId(id))).collect();
+    assert!(
+        logs[0] == logs[1] && logs[1] == logs[2],
+        "the replicas differ"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_costs_no_write_and_all_nodes_may_stop_at_once() {
+    let mut cluster = Cluster::start();
+    let client = cluster.client().await;
+    cluster.create(&client, "orders").await;
+    let writers = Writers::start(&cluster, "orders", 2).await;
+    let mut gaps = Vec::new();
+    for id in [1, 2, 3] {
+        writers.await_more(RECORDS_BETWEEN).await;
+        let told = Instant::now();
+        cluster.node(BrokerId(id)).terminate();
+        writers.await_more(RECORDS_BETWEEN).await;
+        gaps.push(writers.longest_gap_since(told));
+        cluster.node(BrokerId(id)).restart();
+        cluster.node(BrokerId(id)).wait();
+        cluster.await_in_sync(&client, "orders").await;
+    }
+    println!("the longest gap between two acknowledgements in each restart: {gaps:?}");
+    let sent = writers.stop().await;
+    for id in 1..=3 {
+        cluster.node(BrokerId(id)).kill();
+    }
+    for id in 1..=3 {
+        cluster.node(BrokerId(id)).restart();
+    }
+    for id in 1..=3 {
+        cluster.node(BrokerId(id)).wait();
+    }
+    let client = cluster.client().await;
+    cluster.await_in_sync(&client, "orders").await;
+    let read = cluster.read_all(&client, "orders").await;
+    check(&sent, &read, Copies::One).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_majority_nothing_is_acknowledged_and_reads_go_on() {
+    let mut cluster = Cluster::start();
+    let client = cluster.client().await;
+    cluster.create(&client, "orders").await;
+    let writers = Writers::start(&cluster, "orders", 1).await;
+    writers.await_more(RECORDS_BETWEEN).await;
+    let leader = cluster.leader(&client, "orders").await;
+    let others = (1..=3).map(BrokerId).filter(|id| *id != leader);
+    let others: Vec<BrokerId> = others.collect();
+    for id in &others {
+        cluster.node(*id).kill();
+    }
+    // What was on its way may still have been acknowledged.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let before = writers.acknowledged();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(
+        writers.acknowledged(),
+        before,
+        "one node alone has acknowledged"
+    );
+    assert!(cluster.read_some(leader, "orders").await > 0);
+    for id in &others {
+        cluster.node(*id).restart();
+    }
+    for id in &others {
+        cluster.node(*id).wait();
+    }
+    writers.await_more(RECORDS_BETWEEN).await;
+    let sent = writers.stop().await;
+    let read = cluster.read_all(&client, "orders").await;
+    check(&sent, &read, Copies::One).unwrap();
+}

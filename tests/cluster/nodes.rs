@@ -1,0 +1,141 @@
+//! Three nodes on this machine.
+
+use std::env;
+use std::time::{Duration, Instant};
+
+use klamm::client::{Client, ClientConfig, ConsumerConfig, NewTopic, StartAt};
+use klamm::model::{BrokerId, Offset};
+use klamm::protocol::list_offsets::LATEST_TIMESTAMP;
+
+use crate::broker_process::{free_address, Broker};
+
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// A number out of the environment.
+pub fn number(name: &str, default: u64) -> u64 {
+    let set = env::var(name).ok();
+    set.map_or(default, |text| text.parse().expect("it is a number"))
+}
+
+pub struct Cluster {
+    nodes: Vec<Broker>,
+}
+
+impl Cluster {
+    pub fn start() -> Cluster {
+        let peers: Vec<String> = (0..3).map(|_| free_address()).collect();
+        let nodes = (1..).zip(&peers).map(|(id, peer)| format!("{id}@{peer}"));
+        let nodes = nodes.collect::<Vec<_>>().join(",");
+        let begin = |(id, peer): (i32, &String)| {
+            Broker::begin_with(&[
+                ("KLAMM__NODE__ID", &id.to_string()),
+                ("KLAMM__CLUSTER__NODES", &nodes),
+                (
+                    "KLAMM__CLUSTER__SECRET",
+                    "a secret of the tests, and of no cluster",
+                ),
+                ("KLAMM__LISTENERS__PEER__BIND", peer),
+                ("KLAMM__TOPICS__DEFAULT_REPLICATION_FACTOR", "3"),
+                ("KLAMM__TOPICS__MIN_INSYNC_REPLICAS", "2"),
+            ])
+        };
+        let mut nodes: Vec<Broker> = (1..).zip(&peers).map(begin).collect();
+        nodes.iter_mut().for_each(Broker::wait);
+        Cluster { nodes }
+    }
+
+    pub fn node(&mut self, id: BrokerId) -> &mut Broker {
+        &mut self.nodes[id.0 as usize - 1]
+    }
+
+    fn bootstrap(&self) -> String {
+        let addresses: Vec<&str> = self.nodes.iter().map(|node| &node.address[..]).collect();
+        addresses.join(",")
+    }
+
+    pub async fn client(&self) -> Client {
+        connect(&self.bootstrap()).await
+    }
+
+    pub async fn create(&self, client: &Client, name: &str) {
+        let topic = NewTopic {
+            name: name.into(),
+            partitions: Some(1),
+            ..NewTopic::default()
+        };
+        client.admin().create_topic(&topic).await.unwrap();
+    }
+
+    pub async fn leader(&self, client: &Client, topic: &str) -> BrokerId {
+        let topics = client.admin().list_topics().await.unwrap();
+        let found = topics.iter().find(|known| &*known.name == topic).unwrap();
+        found.partitions[0].leader.unwrap()
+    }
+
+    /// Until all three replicas are.
+    pub async fn await_in_sync(&self, client: &Client, topic: &str) {
+        let begun = Instant::now();
+        loop {
+            let topics = client.admin().list_topics().await.unwrap_or_default();
+            let found = topics.iter().find(|known| &*known.name == topic);
+            if found.is_some_and(|topic| topic.partitions[0].in_sync.len() == 3) {
+                return;
+            }
+            assert!(begun.elapsed() < WAIT_MAX, "not in sync: {found:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// All records, each with its offset.
+    pub async fn read_all(&self, client: &Client, topic: &str) -> Vec<(i64, Vec<u8>)> {
+        let end = client.admin().list_offset(topic, 0, LATEST_TIMESTAMP).await;
+        let end = end.unwrap();
+        let mut consumer = client.consumer(ConsumerConfig::default());
+        consumer.assign(topic, 0, StartAt::Beginning).await.unwrap();
+        let mut read = Vec::new();
+        let begun = Instant::now();
+        while consumer.position(topic, 0) < Some(end) {
+            assert!(
+                begun.elapsed() < WAIT_MAX,
+                "{} of {end} were read",
+                read.len()
+            );
+            for batch in &consumer.poll(WAIT_MAX).await.unwrap() {
+                for record in batch.records() {
+                    read.push((record.offset.0, record.value.unwrap().to_vec()));
+                }
+            }
+        }
+        read
+    }
+
+    /// How many records this node gives out by itself.
+    pub async fn read_some(&self, node: BrokerId, topic: &str) -> usize {
+        let client = connect(&self.nodes[node.0 as usize - 1].address).await;
+        let mut consumer = client.consumer(ConsumerConfig::default());
+        consumer
+            .assign(topic, 0, StartAt::Offset(Offset(0)))
+            .await
+            .unwrap();
+        let batches = consumer.poll(WAIT_MAX).await.unwrap();
+        batches.iter().map(|batch| batch.records().count()).sum()
+    }
+
+    /// The bytes of the only partition's log, up to where all nodes have it.
+    pub fn log(&self, id: BrokerId) -> Vec<u8> {
+        let dirs = self.nodes[id.0 as usize - 1].partition_dirs(0);
+        let [dir] = &dirs[..] else {
+            panic!("{dirs:?}");
+        };
+        std::fs::read(dir.join("00000000000000000000.log")).unwrap()
+    }
+}
+
+async fn connect(bootstrap: &str) -> Client {
+    let config = ClientConfig {
+        retry_backoff: Duration::from_millis(10),
+        retry_backoff_max: Duration::from_millis(100),
+        ..ClientConfig::from(bootstrap)
+    };
+    Client::connect(config).await.unwrap()
+}
