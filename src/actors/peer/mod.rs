@@ -20,7 +20,7 @@
 //!
 //! The link is the failure detector too: a process that has ended resets its connections and refuses
 //! new ones, which [`LinkState`] says within milliseconds; one that hangs is silent, which takes
-//! [`drive::Timing::silent_after`].
+//! [`Timing::silent_after`].
 
 mod backoff;
 pub mod connection;
@@ -37,8 +37,9 @@ mod session;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::config::Config;
 use crate::model::{BrokerId, ClusterId, Incarnation};
-use crate::protocol::peer::PeerSecret;
+use crate::protocol::peer::{PeerSecret, VERSIONS};
 
 pub use drive::Timing;
 pub use handle::{PeerError, PeerHandle, PeerSocket, Peers};
@@ -73,7 +74,37 @@ pub struct PeerSettings {
     pub handshake_timeout: Duration,
 }
 
+/// A data link may be silent for so many times as long as a control link.
+const DATA_SILENCE: u32 = 5;
+
 impl PeerSettings {
+    /// What the config says, for this life of the node, if it is one of a cluster.
+    pub fn of(config: &Config, incarnation: Incarnation) -> Option<PeerSettings> {
+        let cluster = &config.cluster;
+        let secret = cluster
+            .secret
+            .as_ref()
+            .filter(|_| cluster.is_configured())?;
+        let listener = &config.listeners.peer;
+        let silent_after = Duration::from_millis(cluster.broker_session_timeout_ms);
+        Some(PeerSettings {
+            node: config.node.id,
+            incarnation,
+            cluster_id: None,
+            secret: PeerSecret::new(secret.as_bytes()),
+            versions: VERSIONS,
+            timing: Timing {
+                alive_interval: Duration::from_millis(cluster.broker_heartbeat_interval_ms),
+                silent_after,
+                data_silent_after: silent_after * DATA_SILENCE,
+            },
+            connections_max: listener.connections_max,
+            frame_bytes_max: listener.frame_bytes_max,
+            in_flight_bytes_max: listener.in_flight_bytes_max,
+            handshake_timeout: Duration::from_millis(listener.handshake_timeout_ms),
+        })
+    }
+
     fn session_limits(&self) -> SessionLimits {
         SessionLimits {
             frame_bytes_max: self.frame_bytes_max,
