@@ -76,7 +76,7 @@ impl Stranger {
         }
     }
 
-    async fn is_refused(self, code: RefusalCode) {
+    async fn ends_refused(self, code: RefusalCode) {
         let refusal = self.ends().await.expect("it should say why");
         assert_eq!(refusal.code, code, "{refusal}");
     }
@@ -174,7 +174,7 @@ fn what_is_no_greeting_is_told_so_and_closed() {
         ] {
             let mut stranger = Stranger::new(&two).await;
             stranger.say(bytes).await;
-            stranger.is_refused(RefusalCode::Malformed).await;
+            stranger.ends_refused(RefusalCode::Malformed).await;
         }
         still_serves(&one.peer(TWO)).await;
     });
@@ -242,7 +242,7 @@ fn who_does_not_know_the_secret_gets_nowhere() {
         let (said, is_proved) = converse(&mut stranger, &hello(), b"a guess").await;
         assert!(!is_proved);
         stranger.say(&said.proof().encode()).await;
-        stranger.is_refused(RefusalCode::WrongSecret).await;
+        stranger.ends_refused(RefusalCode::WrongSecret).await;
 
         // A proof that was heard on another connection.
         let mut first = Stranger::new(&two).await;
@@ -251,7 +251,7 @@ fn who_does_not_know_the_secret_gets_nowhere() {
         let mut second = Stranger::new(&two).await;
         converse(&mut second, &hello(), b"unknown").await;
         second.say(&overheard).await;
-        second.is_refused(RefusalCode::WrongSecret).await;
+        second.ends_refused(RefusalCode::WrongSecret).await;
 
         // The node's own proof, sent back.
         let mut mirror = Stranger::new(&two).await;
@@ -261,7 +261,7 @@ fn who_does_not_know_the_secret_gets_nowhere() {
         let proof = [&[0, 0, 0, 36, 0x92, 2, 0xc4, 32][..], own].concat();
         assert!(Proof::decode(&proof[4..]).is_ok());
         mirror.say(&proof).await;
-        mirror.is_refused(RefusalCode::WrongSecret).await;
+        mirror.ends_refused(RefusalCode::WrongSecret).await;
 
         // Messages without any proof, or instead of it.
         let mut writer = FrameWriter::new(0);
@@ -273,7 +273,7 @@ fn who_does_not_know_the_secret_gets_nowhere() {
         writer.pieces().take_into(&mut forged);
         let mut bold = Stranger::new(&two).await;
         bold.say(&forged).await;
-        bold.is_refused(RefusalCode::Malformed).await;
+        bold.ends_refused(RefusalCode::Malformed).await;
         let mut bold = Stranger::new(&two).await;
         converse(&mut bold, &hello(), SECRET).await;
         bold.say(&ready()).await;
@@ -332,7 +332,7 @@ fn who_claims_what_is_not_is_told_so_before_any_proof() {
         for (claim, code) in claims {
             let mut stranger = Stranger::new(&two).await;
             stranger.say(&claim.encode()).await;
-            stranger.is_refused(code).await;
+            stranger.ends_refused(code).await;
         }
         still_serves(&one.peer(TWO)).await;
     });

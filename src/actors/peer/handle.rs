@@ -12,9 +12,9 @@ use tokio::sync::watch;
 
 use super::connection::accept_all;
 use super::hub::{Hub, Links};
-use super::link::LinkState;
 use super::services::Services;
 use super::session::PushError;
+use super::state::LinkState;
 use super::PeerSettings;
 use crate::actors::vitals::Registry;
 use crate::model::{BrokerId, ClusterId};

@@ -9,8 +9,9 @@
 //! | File | What is there |
 //! |---|---|
 //! | `handle` | [`Peers`] and [`PeerHandle`]: what the rest of the node uses |
-//! | `link` | [`link::PeerLink`], the actor that dials, again and again; the link's state |
-//! | `connection` | [`connection::PeerConnection`], the actor of what a peer has opened |
+//! | `link` | `PeerLink`, the actor that dials, again and again |
+//! | `state` | [`LinkState`]: whether a link is there, and if not, why |
+//! | `connection` | `PeerConnection`, the actor of what a peer has opened |
 //! | `drive` | the loops of an open connection, whoever opened it |
 //! | `session` | what is left to be said on it, within a bound, and who waits for an answer |
 //! | `handshake` | who is there, and the proof of it |
@@ -23,16 +24,20 @@
 //! [`Timing::silent_after`].
 
 mod backoff;
-pub mod connection;
-pub mod drive;
+mod connection;
+mod drive;
+mod gauges;
 mod handle;
 mod handshake;
 mod hub;
-pub mod link;
+mod link;
 mod raft_transport;
 mod roster;
 mod services;
 mod session;
+mod state;
+#[cfg(all(test, feature = "chaos"))]
+mod tests;
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -43,10 +48,10 @@ use crate::protocol::peer::{PeerSecret, VERSIONS};
 
 pub use drive::Timing;
 pub use handle::{PeerError, PeerHandle, PeerSocket, Peers};
-pub use link::{Down, LinkState};
 pub use raft_transport::RaftLinks;
 pub use services::{PeerReceiver, PeerService, Services};
 pub use session::{PushError, Received, Session, SessionLimits};
+pub use state::{Down, LinkState};
 
 /// Who a peer has proved to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
