@@ -21,12 +21,13 @@ use super::gauges::LinkGauges;
 use super::handshake::{greet, HandshakeError, Met};
 use super::hub::Hub;
 use super::roster::Side;
-use super::session::Session;
+use super::session::{PushError, Session};
 use super::state::{down_after, down_after_dialing, DialError, Down, LinkState};
 use crate::actors::handle::Handle;
 use crate::actors::vitals::{Kind, Registration, Vitals};
 use crate::model::BrokerId;
-use crate::protocol::peer::Lane;
+use crate::protocol::peer::{Kind as MessageKind, Lane};
+use crate::protocol::Segments;
 
 /// What the mailbox holds: the end, and faults.
 const MAILBOX_CAPACITY: usize = 16;
@@ -74,6 +75,14 @@ impl Link {
     /// The connection of the moment, if there is one.
     pub(super) fn session(&self) -> Option<Arc<Session>> {
         self.session.load_full()
+    }
+
+    /// Leaves a one-way message on it.
+    pub(super) fn push(&self, kind: MessageKind, body: Segments) -> Result<(), PushError> {
+        match &*self.session.load() {
+            Some(session) => session.push(kind, body),
+            None => Err(PushError::Down),
+        }
     }
 
     pub(super) fn state(&self) -> watch::Receiver<LinkState> {
