@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use klamm::config::{Config, ConfigError, FlushPolicy, TimestampType};
+use klamm::config::{Config, ConfigError, FlushPolicy, Secret, TimestampType};
 use klamm::model::BrokerId;
 
 const DEFAULT_FILE: &str = include_str!("../config/klamm.toml");
@@ -249,6 +249,101 @@ fn an_impossible_value_is_refused_with_its_path_and_the_reason() {
             "at least 256",
         ),
         (
+            "[cluster]\nnodes = \"1@127.0.0.1\"",
+            "cluster.nodes",
+            "isn't id@host:port",
+        ),
+        (
+            "[cluster]\nnodes = [\"1@127.0.0.1:7171\"]",
+            "cluster.nodes",
+            "string",
+        ),
+        (
+            "[cluster]\nnodes = \"-1@a:1\"",
+            "cluster.nodes",
+            "isn't id@host:port",
+        ),
+        (
+            "[cluster]\nnodes = \"1@a:1,1@b:1\"",
+            "cluster.nodes",
+            "node 1 twice",
+        ),
+        (
+            "[cluster]\nnodes = \"1@a:1,2@a:1\"",
+            "cluster.nodes",
+            "the address a:1",
+        ),
+        (
+            "[cluster]\nnodes = \"2@a:1,3@a:2\"",
+            "cluster.nodes",
+            "this node too, 1",
+        ),
+        (
+            "[cluster]\nnodes = \"1@a:1,2@a:2\"",
+            "cluster.voters",
+            "1, 3 or 5 of the 2 nodes",
+        ),
+        (
+            "[cluster]\nnodes = \"1@a:1,2@a:2\"\nvoters = \"1,x\"",
+            "cluster.voters",
+            "isn't a node's id",
+        ),
+        (
+            "[cluster]\nnodes = \"1@a:1,2@a:2\"\nvoters = \"3\"",
+            "cluster.voters",
+            "node 3, which cluster.nodes doesn't",
+        ),
+        (
+            "[cluster]\nnodes = \"1@a:1,2@a:2\"\nvoters = \"1,1,2\"",
+            "cluster.voters",
+            "node 1 twice",
+        ),
+        (
+            "[cluster]\nvoters = \"1\"",
+            "cluster.voters",
+            "without cluster.nodes",
+        ),
+        (
+            "[cluster]\nnodes = \"1@a:1\"",
+            "cluster.secret",
+            "must be set with cluster.nodes",
+        ),
+        (
+            "[cluster]\nnodes = \"1@a:1\"\nsecret = \"much too short\"",
+            "cluster.secret",
+            "32 to 4096 bytes, and has 14",
+        ),
+        (
+            "[cluster]\nnodes = \"1@a:1\"\nsecret_file = \"x\"\nsecret = \"0123456789abcdef0123456789abcdef\"",
+            "cluster.secret_file",
+            "beside cluster.secret",
+        ),
+        (
+            "[cluster]\nbroker_session_timeout_ms = 150",
+            "cluster.broker_session_timeout_ms",
+            "at least 2 times",
+        ),
+        (
+            "[cluster]\nbroker_heartbeat_interval_ms = 1",
+            "cluster.broker_heartbeat_interval_ms",
+            "at least",
+        ),
+        (
+            "[listeners.peer]\nadvertised = \"nowhere\"\n[cluster]\nnodes = \"1@a:1\"\nsecret = \"0123456789abcdef0123456789abcdef\"",
+            "listeners.peer.advertised",
+            "host:port",
+        ),
+        (
+            "[listeners.peer]\nframe_bytes_max = 1000\n[cluster]\nnodes = \"1@a:1\"\nsecret = \"0123456789abcdef0123456789abcdef\"",
+            "listeners.peer.frame_bytes_max",
+            "message_max_bytes",
+        ),
+        (
+            "[listeners.peer]\nin_flight_bytes_max = 1000\n[cluster]\nnodes = \"1@a:1\"\nsecret = \"0123456789abcdef0123456789abcdef\"",
+            "listeners.peer.in_flight_bytes_max",
+            "frame_bytes_max",
+        ),
+        (
             "[shutdown]\ndrain_timeout_ms = -1",
             "shutdown.drain_timeout_ms",
             "negative",
@@ -301,4 +396,100 @@ fn clients_are_told_the_bound_address_unless_another_is_advertised() {
         listener.advertised = Some(text.to_owned());
         assert_eq!(listener.advertised(bound), (host.to_owned(), port));
     }
+}
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+#[test]
+fn the_environment_makes_a_node_one_of_a_cluster() {
+    let config = parse(
+        "",
+        &[
+            ("KLAMM__NODE__ID", "2"),
+            (
+                "KLAMM__CLUSTER__NODES",
+                "1@one:7170, 2@[::1]:7170,3@10.0.0.3:7170,4@four:1",
+            ),
+            ("KLAMM__CLUSTER__VOTERS", "1, 2, 3"),
+            ("KLAMM__CLUSTER__SECRET", SECRET),
+            ("KLAMM__LISTENERS__PEER__BIND", "0.0.0.0:7170"),
+        ],
+    )
+    .unwrap();
+    let cluster = &config.cluster;
+    let addresses: Vec<String> = cluster.nodes.0.iter().map(|node| node.address()).collect();
+    assert_eq!(
+        addresses,
+        ["one:7170", "[::1]:7170", "10.0.0.3:7170", "four:1"]
+    );
+    assert_eq!(cluster.voters(), [1, 2, 3].map(BrokerId));
+    assert_eq!(
+        cluster.secret.as_ref().unwrap().as_bytes(),
+        SECRET.as_bytes()
+    );
+    assert_eq!(config.peer_address(), Some(("::1".to_owned(), 7170)));
+    assert!(!Config::default().cluster.is_configured());
+    assert_eq!(Config::default().peer_address(), None);
+}
+
+#[test]
+fn a_node_alone_may_have_any_listener_for_peers() {
+    // What held for one node before there were clusters holds still.
+    let text = "[log]\nmessage_max_bytes = 20000000\n[listeners]\n\
+                native.frame_bytes_max = 30000000\nnative.in_flight_bytes_max = 30000000\n\
+                kafka.frame_bytes_max = 30000000\nkafka.in_flight_bytes_max = 30000000";
+    assert!(parse(text, &[]).is_ok());
+}
+
+#[test]
+fn the_secret_may_lie_in_a_file_and_is_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let [file, secret] = ["node.toml", "secret"].map(|name| dir.path().join(name));
+    let text = format!(
+        "[cluster]\nnodes = \"1@a:1\"\nsecret_file = {:?}",
+        secret.display().to_string()
+    );
+    std::fs::write(&file, text).unwrap();
+    let error = Config::load(Some(&file)).unwrap_err().to_string();
+    assert!(
+        error.starts_with("config key cluster.secret_file") && error.contains("can't be read"),
+        "{error}"
+    );
+    std::fs::write(&secret, "too short\n").unwrap();
+    let error = Config::load(Some(&file)).unwrap_err().to_string();
+    assert!(
+        error.starts_with("config key cluster.secret_file") && error.contains("has 9"),
+        "{error}"
+    );
+    assert!(!error.contains("too short"), "{error}");
+
+    std::fs::write(&secret, format!("{SECRET}\n")).unwrap();
+    let config = Config::load(Some(&file)).unwrap();
+    assert_eq!(config.cluster.secret, Some(Secret::new(SECRET)));
+    assert_eq!(config.validate(), Ok(()));
+    assert!(!format!("{config:?}").contains(SECRET));
+    assert!(!serde_json::to_string(&config).unwrap().contains(SECRET));
+}
+
+#[test]
+fn three_files_make_a_cluster_on_one_machine() {
+    let configs = [1, 2, 3].map(|number| {
+        let path = format!("config/cluster/node-{number}.toml");
+        let config = Config::load(Some(Path::new(&path))).unwrap();
+        assert_eq!(config.node.id, BrokerId(number));
+        config
+    });
+    let mut ports = std::collections::BTreeSet::new();
+    let mut directories = std::collections::BTreeSet::new();
+    for config in &configs {
+        assert_eq!(config.cluster, configs[0].cluster);
+        assert_eq!(config.cluster.voters(), [1, 2, 3].map(BrokerId));
+        let bind = config.listeners.peer.bind;
+        let address = (bind.ip().to_string(), bind.port());
+        assert_eq!(config.peer_address(), Some(address));
+        let listeners = &config.listeners;
+        ports.extend([listeners.native.bind, listeners.kafka.bind, bind]);
+        directories.insert(config.node.data_dir.clone());
+    }
+    assert_eq!((ports.len(), directories.len()), (9, 3));
 }

@@ -93,6 +93,33 @@ fn lengths_that_lie_allocate_nothing() {
     assert_eq!((peak, frame), (0, Ok(None)));
 }
 
+/// Hostile input 40: before and after a peer has proved who it is.
+#[cfg(feature = "broker")]
+#[test]
+fn a_peer_that_lies_about_lengths_allocates_nothing() {
+    use klamm::protocol::peer::{FrameReader, Hello, Proof};
+
+    for bytes in [
+        &[0x91; 4096][..],
+        &[0xdd, 0x7f, 0xff, 0xff, 0xff],
+        &[0x99, 0xdb, 0x7f, 0xff, 0xff, 0xff],
+        &[0x99, 0xaa, b'k', 0xc6, 0x7f, 0xff, 0xff, 0xff],
+    ] {
+        let (peak, _) = peak_of(|| (Hello::decode(bytes).is_err(), Proof::decode(bytes).is_err()));
+        assert!(peak < SMALL_MAX, "{peak} bytes");
+        let mut framed = BytesMut::from(&(bytes.len() as u32).to_be_bytes()[..]);
+        framed.extend_from_slice(bytes);
+        let mut reader = FrameReader::new(0, 1 << 24);
+        let (peak, message) = peak_of(|| reader.next(&mut framed).map(drop));
+        assert!(message.is_err());
+        assert!(peak < SMALL_MAX, "{peak} bytes");
+    }
+    let mut announced = BytesMut::from(&b"\0\xff\xff\xff\x94\xce"[..]);
+    let mut reader = FrameReader::new(0, 1 << 24);
+    let (peak, message) = peak_of(|| reader.next(&mut announced));
+    assert_eq!((peak, message), (0, Ok(None)));
+}
+
 #[test]
 fn small_elements_do_not_become_large_memory() {
     // Five million empty strings, arrays, nils: some as names of topics, some as structs.

@@ -33,6 +33,8 @@ use crate::storage::meta::MetaStore;
 /// How long the metadata may take to get a leader, and this node to know the cluster, at the start.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// A data link shares its thread with partitions, which may wait for the disk.
+const DATA_SILENT_AFTER: Duration = Duration::from_secs(10);
 /// How long a broker waits at its start until it is unfenced.
 const UNFENCE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -74,6 +76,7 @@ impl Links {
             timing: Timing {
                 alive_interval: Duration::from_millis(config.cluster.broker_heartbeat_interval_ms),
                 silent_after: Duration::from_millis(config.cluster.broker_session_timeout_ms),
+                data_silent_after: DATA_SILENT_AFTER,
             },
             connections_max: listener.connections_max,
             frame_bytes_max: listener.frame_bytes_max,

@@ -29,6 +29,18 @@ impl Pieces {
         }
     }
 
+    /// Takes all of them, copied together: for tests and tools that don't mind.
+    pub fn take_into(&mut self, bytes: &mut Vec<u8>) {
+        for piece in self.0.drain(..) {
+            bytes.extend_from_slice(&piece);
+        }
+    }
+
+    #[cfg(all(test, feature = "broker"))]
+    pub(super) fn bytes(&self) -> Vec<Bytes> {
+        self.0.iter().cloned().collect()
+    }
+
     /// Writes all of them. After an error, what is left is what was not written.
     pub async fn write_all<W: AsyncWrite + Unpin>(&mut self, socket: &mut W) -> io::Result<()> {
         while !self.0.is_empty() {

@@ -43,6 +43,7 @@ pub fn settings(node: BrokerId) -> PeerSettings {
         timing: Timing {
             alive_interval: Duration::from_millis(50),
             silent_after: Duration::from_millis(400),
+            data_silent_after: Duration::from_millis(800),
         },
         connections_max: 16,
         frame_bytes_max: 1024 * 1024,
@@ -53,7 +54,6 @@ pub fn settings(node: BrokerId) -> PeerSettings {
 
 /// A node, on threads of its own.
 pub struct TestNode {
-    pub id: BrokerId,
     pub address: SocketAddr,
     pub peers: Peers,
     pub services: Services,
@@ -68,7 +68,6 @@ impl TestNode {
     }
 
     pub fn start_at(settings: PeerSettings, address: SocketAddr) -> TestNode {
-        let id = settings.node;
         let socket = Peers::bind(address).unwrap();
         let address = socket.local_address().unwrap();
         let services = Services::default();
@@ -86,7 +85,6 @@ impl TestNode {
             &[threads[1].handle()],
         );
         TestNode {
-            id,
             address,
             peers,
             services,

@@ -149,8 +149,9 @@ fn a_silent_peer_is_noticed_whichever_way_is_cut_and_healed_links_are_back() {
         for ways in [&BOTH[..], &[Way::There], &[Way::Back]] {
             let (one, _two, proxy) = through_a_proxy().await;
             let begun = Instant::now();
-            for way in ways {
-                proxy.cut(*way);
+            match ways {
+                [way] => proxy.cut(*way),
+                _ => proxy.cut_both(),
             }
             let silent_after = settings(ONE).timing.silent_after;
             let state = until(one.peer(TWO).control(), |state| {
@@ -178,7 +179,7 @@ fn an_idle_link_stays() {
         let (one, _two, _proxy) = through_a_proxy().await;
         let mut control = one.peer(TWO).control();
         control.borrow_and_update();
-        let several = 3 * settings(ONE).timing.silent_after;
+        let several = 3 * settings(ONE).timing.data_silent_after;
         let change = tokio::time::timeout(several, control.changed()).await;
         assert!(change.is_err(), "{:?}", *control.borrow());
     });
@@ -271,7 +272,7 @@ fn whoever_pushes_too_much_is_told_so_and_when_there_is_room_again() {
         assert!(held_bytes <= limit + 512 * 1024, "{held_bytes}");
         assert!(to_two.in_flight_bytes() <= limit);
         // The link lives although nobody reads from it for longer than silence is borne.
-        let several = 3 * settings(ONE).timing.silent_after;
+        let several = 3 * settings(ONE).timing.data_silent_after;
         let room = tokio::time::timeout(several, to_two.room()).await;
         assert!(room.is_err(), "there is no room yet");
         let mut seen = held.len();

@@ -156,3 +156,34 @@ fn an_older_life_of_a_node_is_refused_while_the_later_one_is_there() {
         up(&older.peer(TWO)).await;
     });
 }
+
+#[test]
+fn one_connection_more_than_there_may_be_is_turned_away() {
+    run(async {
+        let two = TestNode::start(PeerSettings {
+            connections_max: 1,
+            ..settings(TWO)
+        });
+        let one = TestNode::start(settings(ONE));
+        two.knows(ONE, one.address);
+        one.knows(TWO, two.address);
+        let is_full = Down::Rejected(RefusalCode::TooManyConnections);
+        let [control, data] = [one.peer(TWO).control(), one.peer(TWO).data()];
+        tokio::join!(
+            async {
+                tokio::select! {
+                    () = down(control, is_full) => {}
+                    () = down(data, is_full) => {}
+                }
+            },
+            async {
+                let up = |state: &LinkState| matches!(state, LinkState::Up { .. });
+                let peer = one.peer(TWO);
+                tokio::select! {
+                    _ = until(peer.control(), up) => {}
+                    _ = until(peer.data(), up) => {}
+                }
+            }
+        );
+    });
+}

@@ -21,13 +21,15 @@ use super::hub::{stopping, Hub};
 use super::roster::Side;
 use super::session::{Session, Traffic};
 use crate::actors::vitals::{Gauges, Kind, Registration, Vitals};
-use crate::protocol::peer::{FrameReader, FrameWriter, Refusal, RefusalCode};
+use crate::protocol::peer::{FrameReader, FrameWriter, Outgoing, Refusal, RefusalCode};
 
 /// Handshakes that are under way. One more ends the oldest: a peer's takes a moment, and those that
 /// take longer are strangers'.
 const HANDSHAKES_MAX: usize = 64;
 /// How long accepting rests after an error that will not go away at once: no free descriptors.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
+/// How long one that is turned away gets to hear why.
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(200);
 /// Strangers that are refused are named in the log at most so often.
 const COMPLAINTS_INTERVAL: Duration = Duration::from_secs(1);
 const COMPLAINTS_MAX: u32 = 10;
@@ -78,15 +80,25 @@ async fn admit(
     let Ok(place) = places.clone().try_acquire_owned() else {
         let message = "this node has as many peers' connections as it may have";
         let refusal = Refusal::new(RefusalCode::TooManyConnections, message);
-        return Err(HandshakeError::Refused(refusal));
+        return Err(turn_away(met.opened, refusal).await);
     };
     let traffic = Arc::new(Traffic::default());
     let limits = hub.settings.session_limits();
     let session = Session::new(met.peer, met.lane, limits, traffic.clone());
-    hub.enter(Side::Acceptor, &session)
-        .map_err(HandshakeError::Refused)?;
+    if let Err(refusal) = hub.enter(Side::Acceptor, &session) {
+        return Err(turn_away(met.opened, refusal).await);
+    }
     hub.encourage(met.peer.node);
     start(met, session, traffic, hub.clone(), place)
+}
+
+/// Says goodbye to one that has proved who it is.
+async fn turn_away(mut opened: Opened, refusal: Refusal) -> HandshakeError {
+    opened.writer.put(Outgoing::Goodbye(refusal.clone()));
+    let telling = opened.writer.pieces().write_all(&mut opened.socket);
+    // It may have gone, which is what it is to do.
+    let _ = tokio::time::timeout(GOODBYE_TIMEOUT, telling).await;
+    HandshakeError::Refused(refusal)
 }
 
 /// Starts the actor where its lane lives.

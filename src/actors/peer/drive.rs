@@ -2,7 +2,7 @@
 //! possible, and what it says goes to whom it is for.
 //!
 //! Each side says something at least once in [`Timing::alive_interval`], whatever it reads meanwhile,
-//! and takes the other for gone that has said nothing for [`Timing::silent_after`].
+//! and takes the other for gone that has said nothing for [`Timing::silence`].
 
 use std::collections::HashMap;
 use std::io;
@@ -19,8 +19,8 @@ use super::services::{PeerReceiver, Services};
 use super::session::{Found, Received, Session};
 use crate::protocol::frame::FRAME_LENGTH_BYTES;
 use crate::protocol::peer::{
-    CallError, CallErrorCode, FrameReader, FrameWriter, Kind, Message, Outgoing, PeerFrameError,
-    Refusal,
+    CallError, CallErrorCode, FrameReader, FrameWriter, Kind, Lane, Message, Outgoing,
+    PeerFrameError, Refusal,
 };
 use crate::protocol::Segments;
 
@@ -36,7 +36,22 @@ const TRUSTED_FRAME_BYTES_MAX: usize = 2 * 1024 * 1024;
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     pub alive_interval: Duration,
+    /// A control link that is silent for so long is down. Also how long a peer has to answer when it
+    /// is dialed.
     pub silent_after: Duration,
+    /// The same for a data link. It shares its thread with the partitions, which may wait for the
+    /// disk, and its control link is the one that tells whether a node lives: so it should be longer.
+    pub data_silent_after: Duration,
+}
+
+impl Timing {
+    /// How long a link of this lane may be silent.
+    pub fn silence(&self, lane: Lane) -> Duration {
+        match lane {
+            Lane::Control => self.silent_after,
+            Lane::Data => self.data_silent_after,
+        }
+    }
 }
 
 /// Why a connection has ended.
@@ -82,7 +97,7 @@ pub async fn drive(
         frames: opened.reader,
         buffer: opened.buffer,
         read_bytes: READ_BYTES_MIN,
-        silent_after: timing.silent_after,
+        silent_after: timing.silence(session.lane()),
     };
     let written = write_all(
         session,

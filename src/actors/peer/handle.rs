@@ -12,9 +12,9 @@ use tokio::sync::watch;
 
 use super::connection::accept_all;
 use super::hub::{Hub, Links};
-use super::link::LinkState;
 use super::services::Services;
 use super::session::PushError;
+use super::state::LinkState;
 use super::PeerSettings;
 use crate::actors::vitals::Registry;
 use crate::model::{BrokerId, ClusterId};
@@ -161,8 +161,7 @@ impl PeerHandle {
     /// Leaves a one-way message for the data link. Those of one sender arrive in order, as long as
     /// the link is up; what was on its way when it went down may have arrived or not.
     pub fn push(&self, kind: Kind, body: Segments) -> Result<(), PushError> {
-        let session = self.links.data.session();
-        session.ok_or(PushError::Down)?.push(kind, body)
+        self.links.data.push(kind, body)
     }
 
     /// Returns when the data link takes messages again after [`PushError::Full`], or when it is

@@ -6,8 +6,7 @@
 //! that is stalled is silent. Nothing is resumed: the next life dials anew.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -18,14 +17,17 @@ use tokio::time::Instant;
 
 use super::backoff::{Attempt, Backoff};
 use super::drive::{drive, Ended};
+use super::gauges::LinkGauges;
 use super::handshake::{greet, HandshakeError, Met};
 use super::hub::Hub;
 use super::roster::Side;
-use super::session::{Session, Traffic};
+use super::session::{PushError, Session};
+use super::state::{down_after, down_after_dialing, DialError, Down, LinkState};
 use crate::actors::handle::Handle;
-use crate::actors::vitals::{Gauges, Kind, Registration, Vitals};
-use crate::model::{BrokerId, Incarnation};
-use crate::protocol::peer::{Lane, RefusalCode};
+use crate::actors::vitals::{Kind, Registration, Vitals};
+use crate::model::BrokerId;
+use crate::protocol::peer::{Kind as MessageKind, Lane};
+use crate::protocol::Segments;
 
 /// What the mailbox holds: the end, and faults.
 const MAILBOX_CAPACITY: usize = 16;
@@ -33,60 +35,6 @@ const MAILBOX_CAPACITY: usize = 16;
 const HELD_MIN: Duration = Duration::from_secs(1);
 /// How long a link's actor that has died stays dead.
 const RESTART_DELAY: Duration = Duration::from_millis(10);
-
-/// Whether there is a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkState {
-    Up {
-        /// Of the peer.
-        incarnation: Incarnation,
-        /// The version that both speak.
-        version: u16,
-        since: Instant,
-    },
-    Down {
-        /// Why the last connection ended; [`Down::New`] if there was none. A process that has ended is
-        /// one whose connection was [`Down::Reset`], and that is [`Down::Refused`] now.
-        lost: Down,
-        /// What the latest attempt has come to.
-        why: Down,
-        /// When it went down, however often it was dialed since.
-        since: Instant,
-    },
-}
-
-/// Why there is no connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Down {
-    /// It wasn't tried yet.
-    New,
-    /// Nobody listens at the peer's address: its process isn't there.
-    Refused,
-    /// The connection ended, as it does when the peer's process ends.
-    Reset,
-    /// Nothing is heard: the peer hangs, or the way to it is cut.
-    Silent,
-    /// One side won't have the other, for this reason.
-    Rejected(RefusalCode),
-    /// The peer has ended it in good order.
-    Left,
-    /// Something else, which the log and the link's detail name.
-    Broken,
-}
-
-impl fmt::Display for Down {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Down::New => f.write_str("not tried yet"),
-            Down::Refused => f.write_str("refused: nobody listens"),
-            Down::Reset => f.write_str("reset"),
-            Down::Silent => f.write_str("silent"),
-            Down::Rejected(code) => write!(f, "rejected: {code}"),
-            Down::Left => f.write_str("left"),
-            Down::Broken => f.write_str("broken"),
-        }
-    }
-}
 
 /// The link, through all lives of its actor.
 pub struct Link {
@@ -127,6 +75,14 @@ impl Link {
     /// The connection of the moment, if there is one.
     pub(super) fn session(&self) -> Option<Arc<Session>> {
         self.session.load_full()
+    }
+
+    /// Leaves a one-way message on it.
+    pub(super) fn push(&self, kind: MessageKind, body: Segments) -> Result<(), PushError> {
+        match &*self.session.load() {
+            Some(session) => session.push(kind, body),
+            None => Err(PushError::Down),
+        }
     }
 
     pub(super) fn state(&self) -> watch::Receiver<LinkState> {
@@ -308,50 +264,6 @@ fn chance() -> u32 {
     uuid::Uuid::new_v4().as_fields().0
 }
 
-/// Why an attempt has failed.
-#[derive(Debug, thiserror::Error)]
-enum DialError {
-    #[error("its address isn't known")]
-    NoAddress,
-    #[error("{0}: {1}")]
-    Connect(Arc<str>, std::io::Error),
-    #[error("no answer within {0:?}")]
-    NoAnswer(Duration),
-    #[error(transparent)]
-    Handshake(#[from] HandshakeError),
-}
-
-fn down_after_dialing(error: &DialError) -> Down {
-    match error {
-        DialError::Connect(_, error) => match error.kind() {
-            std::io::ErrorKind::ConnectionRefused => Down::Refused,
-            std::io::ErrorKind::ConnectionReset => Down::Reset,
-            std::io::ErrorKind::TimedOut => Down::Silent,
-            _ => Down::Broken,
-        },
-        DialError::NoAnswer(_) => Down::Silent,
-        DialError::Handshake(error) => match error {
-            HandshakeError::Refused(refusal) | HandshakeError::RefusedByPeer(refusal) => {
-                Down::Rejected(refusal.code)
-            }
-            HandshakeError::ByPeer => Down::Reset,
-            HandshakeError::Unreadable(_) | HandshakeError::Io(_) => Down::Broken,
-        },
-        DialError::NoAddress => Down::Broken,
-    }
-}
-
-fn down_after(ended: &Ended) -> Down {
-    match ended {
-        Ended::ByPeer => Down::Reset,
-        Ended::Silent(_) => Down::Silent,
-        Ended::Goodbye(refusal) if refusal.code == RefusalCode::Stopping => Down::Left,
-        Ended::Goodbye(refusal) => Down::Rejected(refusal.code),
-        Ended::ByUs => Down::Reset,
-        Ended::Unreadable(_) | Ended::Io(_) => Down::Broken,
-    }
-}
-
 /// The actor.
 pub struct PeerLink {
     link: Arc<Link>,
@@ -381,80 +293,5 @@ impl Handler<crate::actors::chaos::Fault> for PeerLink {
 
     fn handle(&mut self, fault: crate::actors::chaos::Fault, context: &mut Self::Context) {
         crate::actors::chaos::suffer(fault, self, context);
-    }
-}
-
-/// What the link tells of itself.
-struct LinkGauges {
-    state: watch::Receiver<LinkState>,
-    traffic: Arc<Traffic>,
-    connects: AtomicU64,
-    session: Mutex<std::sync::Weak<Session>>,
-    last_error: Mutex<String>,
-}
-
-impl LinkGauges {
-    fn new(state: watch::Receiver<LinkState>) -> LinkGauges {
-        LinkGauges {
-            state,
-            traffic: Arc::default(),
-            connects: AtomicU64::new(0),
-            session: Mutex::default(),
-            last_error: Mutex::default(),
-        }
-    }
-
-    fn connected(&self, session: &Arc<Session>) {
-        self.connects.fetch_add(1, Relaxed);
-        let mut there = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        *there = Arc::downgrade(session);
-    }
-
-    /// Whether it is another error than the last one.
-    fn failed(&self, reason: &str) -> bool {
-        let last = self.last_error.lock();
-        let mut last = last.unwrap_or_else(PoisonError::into_inner);
-        let is_news = *last != reason;
-        if is_news {
-            *last = reason.to_owned();
-        }
-        is_news
-    }
-}
-
-impl Gauges for LinkGauges {
-    fn detail(&self) -> String {
-        let state = match *self.state.borrow() {
-            LinkState::Up {
-                incarnation, since, ..
-            } => {
-                format!(
-                    "up {} ms, incarnation {incarnation}",
-                    since.elapsed().as_millis()
-                )
-            }
-            LinkState::Down { why, since, .. } => {
-                format!("down {} ms, {why}", since.elapsed().as_millis())
-            }
-        };
-        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let session = session.upgrade();
-        let (in_flight, calls) = session.map_or((0, 0), |session| {
-            (session.in_flight_bytes(), session.calls())
-        });
-        let error = self
-            .last_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let error = match error.is_empty() {
-            true => String::new(),
-            false => format!(", last error: {error}"),
-        };
-        format!(
-            "{state}, in flight {in_flight} bytes {calls} calls, {}, connects {}{error}",
-            self.traffic,
-            self.connects.load(Relaxed),
-        )
     }
 }

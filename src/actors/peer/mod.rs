@@ -9,8 +9,9 @@
 //! | File | What is there |
 //! |---|---|
 //! | `handle` | [`Peers`] and [`PeerHandle`]: what the rest of the node uses |
-//! | `link` | [`link::PeerLink`], the actor that dials, again and again; the link's state |
-//! | `connection` | [`connection::PeerConnection`], the actor of what a peer has opened |
+//! | `link` | `PeerLink`, the actor that dials, again and again |
+//! | `state` | [`LinkState`]: whether a link is there, and if not, why |
+//! | `connection` | `PeerConnection`, the actor of what a peer has opened |
 //! | `drive` | the loops of an open connection, whoever opened it |
 //! | `session` | what is left to be said on it, within a bound, and who waits for an answer |
 //! | `handshake` | who is there, and the proof of it |
@@ -20,32 +21,37 @@
 //!
 //! The link is the failure detector too: a process that has ended resets its connections and refuses
 //! new ones, which [`LinkState`] says within milliseconds; one that hangs is silent, which takes
-//! [`drive::Timing::silent_after`].
+//! [`Timing::silent_after`].
 
 mod backoff;
-pub mod connection;
-pub mod drive;
+mod connection;
+mod drive;
+mod gauges;
 mod handle;
 mod handshake;
 mod hub;
-pub mod link;
+mod link;
 mod raft_transport;
 mod roster;
 mod services;
 mod session;
+mod state;
+#[cfg(all(test, feature = "chaos"))]
+mod tests;
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::config::Config;
 use crate::model::{BrokerId, ClusterId, Incarnation};
-use crate::protocol::peer::PeerSecret;
+use crate::protocol::peer::{PeerSecret, VERSIONS};
 
 pub use drive::Timing;
 pub use handle::{PeerError, PeerHandle, PeerSocket, Peers};
-pub use link::{Down, LinkState};
 pub use raft_transport::RaftLinks;
 pub use services::{PeerReceiver, PeerService, Services};
 pub use session::{PushError, Received, Session, SessionLimits};
+pub use state::{Down, LinkState};
 
 /// Who a peer has proved to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +79,37 @@ pub struct PeerSettings {
     pub handshake_timeout: Duration,
 }
 
+/// A data link may be silent for so many times as long as a control link.
+const DATA_SILENCE: u32 = 5;
+
 impl PeerSettings {
+    /// What the config says, for this life of the node, if it is one of a cluster.
+    pub fn of(config: &Config, incarnation: Incarnation) -> Option<PeerSettings> {
+        let cluster = &config.cluster;
+        let secret = cluster
+            .secret
+            .as_ref()
+            .filter(|_| cluster.is_configured())?;
+        let listener = &config.listeners.peer;
+        let silent_after = Duration::from_millis(cluster.broker_session_timeout_ms);
+        Some(PeerSettings {
+            node: config.node.id,
+            incarnation,
+            cluster_id: None,
+            secret: PeerSecret::new(secret.as_bytes()),
+            versions: VERSIONS,
+            timing: Timing {
+                alive_interval: Duration::from_millis(cluster.broker_heartbeat_interval_ms),
+                silent_after,
+                data_silent_after: silent_after * DATA_SILENCE,
+            },
+            connections_max: listener.connections_max,
+            frame_bytes_max: listener.frame_bytes_max,
+            in_flight_bytes_max: listener.in_flight_bytes_max,
+            handshake_timeout: Duration::from_millis(listener.handshake_timeout_ms),
+        })
+    }
+
     fn session_limits(&self) -> SessionLimits {
         SessionLimits {
             frame_bytes_max: self.frame_bytes_max,

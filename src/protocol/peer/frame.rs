@@ -22,7 +22,7 @@ use bytes::{Bytes, BytesMut};
 use crc32c::crc32c_append;
 
 use super::fields::{malformed, Fields};
-use super::handshake::{Refusal, RefusalCode};
+use super::refusal::{Refusal, RefusalCode};
 use super::{Kind, PeerFrameError};
 use crate::model::cut_message;
 use crate::protocol::frame::{split_frame, Segments, FRAME_LENGTH_BYTES};

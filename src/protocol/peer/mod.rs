@@ -7,6 +7,7 @@
 //! | File | What is there |
 //! |---|---|
 //! | `handshake` | the first five frames: who is there, in which version, and the proof of it |
+//! | `refusal` | why a node won't have another |
 //! | `frame` | all frames after them, each with a checksum |
 //! | `body` | what a frame carries: opaque here, decoded by whoever it is for |
 //!
@@ -19,6 +20,7 @@ mod body;
 mod fields;
 mod frame;
 mod handshake;
+mod refusal;
 
 #[cfg(test)]
 mod tests;
@@ -33,9 +35,9 @@ pub use body::{decode_body, encode_body, BodyError};
 pub use frame::{CallError, CallErrorCode, FrameReader, FrameWriter, Message, Outgoing};
 pub use handshake::{
     decode_ready, decode_welcome, ready, split_handshake_frame, welcome, Challenge, Hello,
-    PeerSecret, Proof, Refusal, RefusalCode, Said, SessionKeys, Unexpected,
-    HANDSHAKE_FRAME_BYTES_MAX,
+    PeerSecret, Proof, Said, SessionKeys, Unexpected, HANDSHAKE_FRAME_BYTES_MAX,
 };
+pub use refusal::{Refusal, RefusalCode};
 
 /// The versions of this protocol that this build speaks.
 ///
