@@ -164,9 +164,9 @@ section! {
 section! {
     /// `[metadata]`: how the brokers agree on topics and configs (Raft).
     Metadata {
-        heartbeat_ms: u64 = 200,
-        election_timeout_min_ms: u64 = 800,
-        election_timeout_max_ms: u64 = 1_600,
+        heartbeat_ms: u64 = 150,
+        election_timeout_min_ms: u64 = 500,
+        election_timeout_max_ms: u64 = 1_000,
         /// The state is snapshotted, and the Raft log cut, after so many
         /// bytes of log.
         snapshot_every_bytes: u64 = 1024 * 1024,

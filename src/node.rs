@@ -311,6 +311,13 @@ impl Node {
         if drained.is_err() {
             log::warn!("some requests in flight got no answer in time");
         }
+        // A replica whose role changes is between two actors.
+        if timeout(self.drain_timeout, self.await_partitions())
+            .await
+            .is_err()
+        {
+            log::warn!("some replicas are between two roles");
+        }
         let closed = self.guardian.close().await;
         self.wards.raft.shutdown().await;
         if let Some(links) = &self.links {

@@ -66,9 +66,9 @@ impl RaftSettings {
         RaftSettings {
             node,
             voters,
-            heartbeat: Duration::from_millis(200),
-            election_timeout_min: Duration::from_millis(800),
-            election_timeout_max: Duration::from_millis(1_600),
+            heartbeat: Duration::from_millis(150),
+            election_timeout_min: Duration::from_millis(500),
+            election_timeout_max: Duration::from_millis(1_000),
             snapshot_every_bytes: 1 << 20,
         }
     }

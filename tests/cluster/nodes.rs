@@ -57,7 +57,18 @@ impl Cluster {
         connect(&self.bootstrap()).await
     }
 
+    /// A topic with one partition, which every node has.
     pub async fn create(&self, client: &Client, name: &str) {
+        let begun = Instant::now();
+        loop {
+            let described = client.admin().describe_cluster().await.unwrap();
+            let active = described.brokers.iter().filter(|b| !b.is_fenced);
+            if active.count() == self.nodes.len() {
+                break;
+            }
+            assert!(begun.elapsed() < WAIT_MAX, "{described:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         let topic = NewTopic {
             name: name.into(),
             partitions: Some(1),
