@@ -104,6 +104,7 @@ impl FollowerReplica {
             Some(_) => (None, 0),
             None => parting(batches, epochs),
         };
+        let cut = cut.or_else(|| stray_tail(push, epochs));
         self.agreed = Some(self.agreed.unwrap_or(next).max(next));
         let end = self.agreed.unwrap_or(next);
         self.high_watermark = self.high_watermark.max(push.high_watermark.min(end));
@@ -150,6 +151,12 @@ fn parting(batches: &[Pushed], epochs: &impl Epochs) -> (Option<Offset>, usize) 
         }
     }
     (None, batches.len())
+}
+
+/// What an earlier leader has written beyond the end of this one's log: it never comes back.
+fn stray_tail(push: &Push, epochs: &impl Epochs) -> Option<Offset> {
+    let epoch = epochs.epoch_of(push.log_end)?;
+    (epoch < push.leader_epoch).then_some(push.log_end)
 }
 
 fn mismatch(push: &Push, epochs: &impl Epochs) -> Mismatch {

@@ -301,6 +301,7 @@ impl<P, F: Patience> LeaderReplica<P, F> {
                 previous_epoch: previous_epoch(epochs, offset),
                 high_watermark,
                 log_start: epochs.start_offset(),
+                log_end: epochs.end_offset(),
             },
             with_records,
         })

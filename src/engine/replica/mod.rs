@@ -26,6 +26,9 @@ mod follower;
 mod leader;
 mod progress;
 
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{BrokerId, LeaderEpoch, Offset};
@@ -73,6 +76,8 @@ pub struct Push {
     pub high_watermark: Offset,
     /// Of the leader's log: what is below it may be deleted.
     pub log_start: Offset,
+    /// Where the leader's log ends.
+    pub log_end: Offset,
 }
 
 /// What a follower has, in all: one says no less than those before it.
