@@ -104,19 +104,21 @@ memory_mib() {
     awk -v name="$1:" '$1 == name { printf "%.0f\n", $2 / 1024 }' "/proc/$broker/status"
 }
 
-# with_cpu LABEL RECORDS COMMAND…: the command's output, and a row of what it cost the broker. If the
-# command fails there is neither: the system can't do it.
+# with_cpu LABEL RECORDS COMMAND…: the command's output and how many cores it has used itself, and a row
+# of what it cost the broker. If the command fails there is none of it: the system can't do it.
 with_cpu() {
-    local label=$1 records=$2 before
+    local label=$1 records=$2 before TIMEFORMAT='%R %U %S'
     shift 2
     before=$(cpu_ticks)
-    measured=$("$@" 2>>"$work/generators.log") || {
+    { time measured=$("$@" 2>>"$work/generators.log"); } 2>"$work/time" || {
         say "$system can't: $*"
         tail -3 "$work/generators.log" >&2
         measured=
+        generator_cores=
         row "$label" ''
         return 0
     }
+    generator_cores=$(awk '{ printf "%.2f\n", ($2 + $3) / $1 }' "$work/time")
     row "$label" "$(awk -v ticks=$(($(cpu_ticks) - before)) -v records="$records" -v hz="$(getconf CLK_TCK)" \
         'BEGIN { printf "%.2f\n", ticks / hz / records * 1e6 }')"
 }
@@ -128,6 +130,14 @@ librdkafka() {
 java_tool() {
     timeout "$row_seconds_max" java "${generator_heap[@]}" "${jvm_options[@]}" -cp "$kafka_lib/*" \
         "org.apache.kafka.tools.$1" "${@:2}"
+}
+
+# The memory of a virtual machine costs whoever uses a page of it first. So that it isn't the one who
+# comes first who pays, all that is free is touched before anybody starts.
+touch_memory() {
+    local mib
+    mib=$(awk '/^MemFree/ { printf "%d", $2 / 1024 * 0.85 }' /proc/meminfo)
+    java "-Xms${mib}m" "-Xmx${mib}m" -XX:+AlwaysPreTouch -version >>"$work/generators.log" 2>&1
 }
 
 # start_broker: sets broker and address, and says how long it took until it answered.
@@ -198,6 +208,7 @@ batched() {
     with_cpu "consume $name, librdkafka: CPU s per million" "$records" \
         librdkafka consume --topic "lib-$size" --records "$records" --set "$consumer_setting"
     row "consume $name, librdkafka: records/s" "$(value records_s <<<"$measured")"
+    row "consume $name, librdkafka: cores that the generator had" "$generator_cores"
     [ "$is_variant" = 0 ] || return 0
 
     create_topic "java-$size" "$partitions"
@@ -277,6 +288,7 @@ run_system() {
         seconds=$variant_rate_seconds
     fi
     say "round $round of $rounds: $system"
+    touch_memory
     start_broker
     sleep "$idle_seconds"
     row 'memory idle (RSS), MiB' "$(memory_mib VmRSS)"
@@ -362,6 +374,7 @@ $(nproc) cores of $(uname -sm) with $(awk '/^MemTotal/ { printf "%.0f GiB", $2 /
 $partitions partitions where records are batched, one otherwise. **Klamm syncs before it acknowledges; Kafka at its
 defaults does not**, and \`flush.messages=1\` makes it. The variants write less. Medians of the
 rounds ($rounds), least and greatest in brackets; scale $scale, $((($(now_ms) - begin) / 1000)) s. Load average before it began: $load_average.
+Free memory was touched before each start.
 
 - generators: librdkafka $(awk '/name = "rdkafka-sys"/ { getline; gsub(/[^0-9.+]/, ""); sub(/.*\+/, ""); print }' Cargo.lock) ($consumer_setting to consume), and Kafka's ProducerPerformance
   (batch.size=262144 where records are batched), ConsumerPerformance and EndToEndLatency. A rate's rows have

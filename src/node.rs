@@ -25,10 +25,12 @@ use crate::actors::connection::Budget;
 use crate::actors::controller::ControllerHandle;
 use crate::actors::guardian::{GuardianHandle, PartitionSettings, Wards};
 use crate::actors::log_dir::LogDir;
+use crate::actors::log_keeper::KeepSettings;
 use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
 use crate::api::{ApiSettings, Checkers, ProducerIds, Shared};
 use crate::config::{Config, FlushPolicy, TimestampType};
+use crate::engine::metadata::change::ChangeSettings;
 use crate::engine::metadata::create_topics::NewTopicDefaults;
 use crate::engine::metadata::register_broker::{
     bootstrap_cluster, register_broker, BrokerRegistration,
@@ -204,6 +206,7 @@ impl Node {
             raft: raft.clone(),
             defaults: defaults.clone(),
             settings: partition_settings(&config),
+            changes: Arc::new(change_settings(&config, defaults.clone())),
             arbiters: arbiters.iter().map(Arbiter::handle).collect(),
             registry: registry.clone(),
             partitions: partitions.clone(),
@@ -420,13 +423,15 @@ fn guard_the_guardian(guardian: &GuardianHandle, wards: &Arc<Wards>) {
 
 fn partition_settings(config: &Config) -> PartitionSettings {
     PartitionSettings {
-        commit_rule: match config.log.flush {
-            FlushPolicy::Synced => CommitRule::Synced,
-            FlushPolicy::Os => CommitRule::Written,
+        keep: KeepSettings {
+            commit_rule: match config.log.flush {
+                FlushPolicy::Synced => CommitRule::Synced,
+                FlushPolicy::Os => CommitRule::Written,
+            },
+            checkpoint_interval: Duration::from_millis(config.log.checkpoint_interval_ms),
+            retention_interval: Duration::from_millis(config.log.retention_check_interval_ms),
         },
         mailbox_capacity: config.actors.partition_mailbox_capacity,
-        checkpoint_interval: Duration::from_millis(config.log.checkpoint_interval_ms),
-        retention_interval: Duration::from_millis(config.log.retention_check_interval_ms),
         producer_expiration_ms: PRODUCER_EXPIRATION_MS,
     }
 }
@@ -461,6 +466,13 @@ fn api_settings(config: &Config, defaults: BrokerDefaults) -> ApiSettings {
     ApiSettings {
         auto_create_topics: config.topics.auto_create_topics_enable,
         batch_records_bytes_max: DECOMPRESSION_FACTOR_MAX * config.log.message_max_bytes,
+        defaults,
+    }
+}
+
+/// By what the controller decides.
+fn change_settings(config: &Config, defaults: BrokerDefaults) -> ChangeSettings {
+    ChangeSettings {
         new_topics: NewTopicDefaults {
             partitions: config.topics.num_partitions,
             replication_factor: config.topics.default_replication_factor,

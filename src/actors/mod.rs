@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | [`connection`] | client connection | the requests that are not yet answered |
 //! | [`partition_leader`] | partition led here | the log, and who waits for it |
+//! | [`partition_follower`] | partition followed here | the log |
 //! | [`peer`] | link to or from another node | what is on its way, and who waits for an answer |
 //! | [`controller`] | node | nothing: decides on the metadata image, proposes to the quorum |
 //! | [`guardian`] | node | who lives, and who must be rebuilt |
@@ -19,6 +20,9 @@ pub mod controller;
 pub mod guardian;
 pub mod handle;
 pub mod log_dir;
+pub mod log_keeper;
+pub mod partition_follower;
+pub mod partition_handle;
 pub mod partition_leader;
 pub mod partitions;
 pub mod peer;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
-use super::partition_leader::PartitionHandle;
+use super::partition_handle::PartitionHandle;
 use super::vitals::State;
 use crate::engine::metadata::TopicConfig;
 use crate::model::{TopicId, TopicName};
@@ -102,7 +102,7 @@ impl Partitions {
 /// A leader that says it runs may not yet be reachable behind its handle.
 fn is_settled(handle: &PartitionHandle) -> bool {
     match handle.vitals().state() {
-        State::Running => handle.is_alive(),
+        State::Running => handle.role().is_some(),
         state => state == State::Offline,
     }
 }

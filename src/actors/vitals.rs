@@ -16,6 +16,7 @@ pub enum Kind {
     Connection,
     Controller,
     Guardian,
+    PartitionFollower,
     PartitionLeader,
     /// What a peer has opened.
     PeerConnection,
@@ -29,6 +30,7 @@ impl Kind {
             Kind::Connection => "connection",
             Kind::Controller => "controller",
             Kind::Guardian => "guardian",
+            Kind::PartitionFollower => "partition_follower",
             Kind::PartitionLeader => "partition_leader",
             Kind::PeerConnection => "peer_connection",
             Kind::PeerLink => "peer_link",
@@ -88,7 +90,8 @@ pub trait Gauges: Send + Sync {
 
 /// One actor's observable state, through all its lives.
 pub struct Vitals {
-    kind: Kind,
+    /// A partition's replica leads at one time and follows at another.
+    kind: Mutex<Kind>,
     name: String,
     state: AtomicU8,
     sent: AtomicU64,
@@ -104,7 +107,7 @@ pub struct Vitals {
 impl Vitals {
     pub fn new(kind: Kind, name: String, gauges: Arc<dyn Gauges>) -> Arc<Vitals> {
         Arc::new(Vitals {
-            kind,
+            kind: Mutex::new(kind),
             name,
             state: AtomicU8::new(State::Starting as u8),
             sent: AtomicU64::new(0),
@@ -119,7 +122,12 @@ impl Vitals {
     }
 
     pub fn kind(&self) -> Kind {
-        self.kind
+        *locked(&self.kind)
+    }
+
+    /// The next life is one of this kind.
+    pub fn becomes(&self, kind: Kind) {
+        *locked(&self.kind) = kind;
     }
 
     pub fn name(&self) -> &str {
@@ -196,52 +204,52 @@ impl Vitals {
     }
 }
 
-type Actors = BTreeMap<(Kind, String), Arc<Vitals>>;
+/// By when they were registered.
+type Actors = BTreeMap<u64, Arc<Vitals>>;
 
 /// All actors of this node.
 #[derive(Clone, Default)]
-pub struct Registry(Arc<Mutex<Actors>>);
+pub struct Registry {
+    actors: Arc<Mutex<Actors>>,
+    registered: Arc<AtomicU64>,
+}
 
 impl Registry {
     /// Lists the actor for as long as the registration lives.
     pub fn register(&self, vitals: Arc<Vitals>) -> Registration {
-        let key = (vitals.kind, vitals.name.clone());
-        locked(&self.0).insert(key, vitals.clone());
+        let number = self.registered.fetch_add(1, Relaxed);
+        locked(&self.actors).insert(number, vitals);
         Registration {
             registry: self.clone(),
-            vitals,
+            number,
         }
     }
 
     /// Sorted by kind and name.
     pub fn all(&self) -> Vec<Arc<Vitals>> {
-        locked(&self.0).values().cloned().collect()
+        let mut all: Vec<_> = locked(&self.actors).values().cloned().collect();
+        all.sort_by_cached_key(|vitals| (vitals.kind(), vitals.name.clone()));
+        all
     }
 
+    /// The newest of them, if there are namesakes: a topic that was deleted and created again.
     pub fn find(&self, kind: &str, name: &str) -> Option<Arc<Vitals>> {
-        self.all()
-            .into_iter()
-            .find(|vitals| vitals.kind.name() == kind && vitals.name == name)
+        let actors = locked(&self.actors);
+        let mut newest_first = actors.values().rev();
+        let found = newest_first.find(|vitals| vitals.name == name && vitals.kind().name() == kind);
+        found.cloned()
     }
 }
 
 /// Keeps an actor in the [`Registry`].
 pub struct Registration {
     registry: Registry,
-    vitals: Arc<Vitals>,
+    number: u64,
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let key = (self.vitals.kind, self.vitals.name.clone());
-        let mut actors = locked(&self.registry.0);
-        // A namesake may have been registered since: a topic that was deleted and created again.
-        if actors
-            .get(&key)
-            .is_some_and(|there| Arc::ptr_eq(there, &self.vitals))
-        {
-            actors.remove(&key);
-        }
+        locked(&self.registry.actors).remove(&self.number);
     }
 }
 

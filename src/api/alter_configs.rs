@@ -1,8 +1,8 @@
 //! AlterConfigs: replace all settings of a topic.
 
-use super::{change_each, outcome, ApiContext, Decided, Intent};
-use crate::engine::metadata::alter_configs::replace_topic_configs;
-use crate::engine::metadata::MetadataCommand;
+use super::{change_valid, outcome, ApiContext};
+use crate::engine::metadata::alter_configs::NewTopicConfigs;
+use crate::engine::metadata::change::{Change, Decided, Intent};
 use crate::model::{ErrorCode, Refusal};
 use crate::protocol::alter_configs::{
     AlterConfigsResource, AlterConfigsResourceResponse, Request, Response,
@@ -11,17 +11,8 @@ use crate::protocol::describe_configs::RESOURCE_TOPIC;
 
 pub async fn answer(context: &ApiContext, request: Request) -> Response {
     let intent = Intent::from_flag(request.validate_only);
-    let resources = request.resources.clone();
-    let limits = context.settings.limits;
-    let decided = change_each(context, intent, resources.len(), move |image| {
-        let decide = |resource: &AlterConfigsResource| -> Result<Vec<MetadataCommand>, Refusal> {
-            only_topics(resource.resource_type)?;
-            let configs = resource.configs.iter();
-            let configs = configs.map(|config| (config.name.clone(), config.value.clone()));
-            replace_topic_configs(image, &resource.resource_name, configs, &limits)
-        };
-        resources.iter().map(decide).collect()
-    });
+    let asked = request.resources.iter().map(new_configs).collect();
+    let decided = change_valid(context, intent, asked, Change::ReplaceTopicConfigs);
     let results = request.resources.into_iter().zip(decided.await);
     Response {
         responses: results
@@ -29,6 +20,17 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
             .collect(),
         ..Default::default()
     }
+}
+
+fn new_configs(resource: &AlterConfigsResource) -> Result<NewTopicConfigs, Refusal> {
+    only_topics(resource.resource_type)?;
+    let configs = resource.configs.iter();
+    Ok(NewTopicConfigs {
+        topic: resource.resource_name.clone(),
+        configs: configs
+            .map(|config| (config.name.clone(), config.value.clone()))
+            .collect(),
+    })
 }
 
 /// What a broker itself is told stands in its config file.

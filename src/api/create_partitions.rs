@@ -1,7 +1,8 @@
 //! CreatePartitions: raise a topic's number of partitions.
 
-use super::{change_each, outcome, ApiContext, Decided, Intent};
-use crate::engine::metadata::create_partitions::{create_partitions, MorePartitions};
+use super::{change_each, outcome, ApiContext};
+use crate::engine::metadata::change::{Change, Decided, Intent};
+use crate::engine::metadata::create_partitions::MorePartitions;
 use crate::protocol::create_partitions::{
     CreatePartitionsTopic, CreatePartitionsTopicResult, Request, Response,
 };
@@ -10,10 +11,7 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
     let intent = Intent::from_flag(request.validate_only);
     let names: Vec<String> = request.topics.iter().map(|t| t.name.clone()).collect();
     let topics: Vec<_> = request.topics.into_iter().map(more_partitions).collect();
-    let limits = context.settings.limits;
-    let decided = change_each(context, intent, topics.len(), move |image| {
-        create_partitions(image, &topics, &limits)
-    });
+    let decided = change_each(context, intent, Change::CreatePartitions(topics));
     let results = names.into_iter().zip(decided.await);
     Response {
         results: results

@@ -3,8 +3,9 @@
 use futures_util::future::join_all;
 
 use super::describe_configs::describe_entry;
-use super::{change_each, patience, ApiContext, Decided, Intent};
-use crate::engine::metadata::create_topics::{create_topics, NewTopic};
+use super::{change_each, patience, ApiContext};
+use crate::engine::metadata::change::{Change, Decided, Intent};
+use crate::engine::metadata::create_topics::NewTopic;
 use crate::engine::metadata::{MetadataCommand, TopicConfig};
 use crate::model::TopicId;
 use crate::protocol::create_topics::{
@@ -49,12 +50,7 @@ pub async fn create_by_asking(context: &ApiContext, names: &[&str]) {
 }
 
 async fn create(context: &ApiContext, topics: Vec<NewTopic>, intent: Intent) -> Vec<Decided> {
-    let defaults = context.settings.new_topics;
-    let limits = context.settings.limits;
-    change_each(context, intent, topics.len(), move |image| {
-        create_topics(image, &topics, defaults, &limits)
-    })
-    .await
+    change_each(context, intent, Change::CreateTopics(topics)).await
 }
 
 fn new_topic(topic: CreatableTopic) -> NewTopic {

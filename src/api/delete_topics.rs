@@ -1,16 +1,15 @@
 //! DeleteTopics, by name or by id.
 
-use super::{change_each, ApiContext, Decided, Intent};
-use crate::engine::metadata::delete_topics::{delete_topics, TopicRef};
+use super::{change_each, ApiContext};
+use crate::engine::metadata::change::{Change, Decided, Intent};
+use crate::engine::metadata::delete_topics::TopicRef;
 use crate::engine::metadata::MetadataCommand;
 use crate::model::{ErrorCode, TopicId};
 use crate::protocol::delete_topics::{DeletableTopicResult, DeleteTopicState, Request, Response};
 
 pub async fn answer(context: &ApiContext, request: Request) -> Response {
     let refs: Vec<TopicRef> = request.topics.iter().map(topic_ref).collect();
-    let decided = change_each(context, Intent::Apply, refs.len(), move |image| {
-        delete_topics(image, &refs)
-    });
+    let decided = change_each(context, Intent::Apply, Change::DeleteTopics(refs));
     let results = request.topics.into_iter().zip(decided.await);
     Response {
         responses: results

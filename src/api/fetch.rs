@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{sleep_until, Instant};
 
+use super::current_leaders::CurrentLeaders;
 use super::{patience, ApiContext, Peer};
 use crate::actors::partition_leader::{FirstBatch, PlannedRead, Read, ReadReply, Reader};
 use crate::engine::fetch_session::{FetchAsk, FetchKey, SessionRequest, Told, NO_SESSION};
@@ -68,16 +69,27 @@ pub async fn answer(
         bytes_left: bytes_max,
         first: FirstBatch::Always,
     };
+    let mut leaders = CurrentLeaders::new(context);
     for (wanted, found) in wanted.iter().zip(found) {
-        let data = match found {
+        let mut data = match found {
             Ok(reply) => read(wanted, reply, isolation, &mut share).await,
             Err(refusal) => refused(wanted.key.partition, refusal.code),
         };
+        data.current_leader = leaders.of_refused(
+            data.error_code,
+            &wanted.key.topic,
+            wanted.key.topic_id,
+            wanted.key.partition,
+        );
         if peer.fetch_session.tell(session, &wanted.key, told(&data)) {
             answer.push(&wanted.key, data);
         }
     }
-    (answer.into_response(session.0), Some(room))
+    let response = Response {
+        node_endpoints: leaders.into_endpoints(),
+        ..answer.into_response(session.0)
+    };
+    (response, Some(room))
 }
 
 /// The same for every partition, and for the whole: older versions have no place for the latter.

@@ -1,8 +1,9 @@
 //! IncrementalAlterConfigs: change some settings of a topic, and leave the others.
 
 use super::alter_configs::only_topics;
-use super::{change_each, outcome, ApiContext, Decided, Intent};
-use crate::engine::metadata::alter_configs::{alter_topic_configs, ConfigChange};
+use super::{change_valid, outcome, ApiContext};
+use crate::engine::metadata::alter_configs::{ConfigChange, TopicConfigChanges};
+use crate::engine::metadata::change::{Change, Decided, Intent};
 use crate::model::{ErrorCode, Refusal};
 use crate::protocol::incremental_alter_configs::{
     AlterConfigOp, AlterConfigsResource, AlterConfigsResourceResponse, AlterableConfig, Request,
@@ -11,16 +12,8 @@ use crate::protocol::incremental_alter_configs::{
 
 pub async fn answer(context: &ApiContext, request: Request) -> Response {
     let intent = Intent::from_flag(request.validate_only);
-    let resources = request.resources.clone();
-    let limits = context.settings.limits;
-    let defaults = context.settings.defaults.clone();
-    let decided = change_each(context, intent, resources.len(), move |image| {
-        let decide = |resource: &AlterConfigsResource| {
-            let changes = changes(resource)?;
-            alter_topic_configs(image, &resource.resource_name, &changes, &defaults, &limits)
-        };
-        resources.iter().map(decide).collect()
-    });
+    let asked = request.resources.iter().map(changes).collect();
+    let decided = change_valid(context, intent, asked, Change::AlterTopicConfigs);
     let results = request.resources.into_iter().zip(decided.await);
     Response {
         responses: results
@@ -30,9 +23,12 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
     }
 }
 
-fn changes(resource: &AlterConfigsResource) -> Result<Vec<(String, ConfigChange)>, Refusal> {
+fn changes(resource: &AlterConfigsResource) -> Result<TopicConfigChanges, Refusal> {
     only_topics(resource.resource_type)?;
-    resource.configs.iter().map(change).collect()
+    Ok(TopicConfigChanges {
+        topic: resource.resource_name.clone(),
+        changes: (resource.configs.iter().map(change)).collect::<Result<_, _>>()?,
+    })
 }
 
 fn change(config: &AlterableConfig) -> Result<(String, ConfigChange), Refusal> {

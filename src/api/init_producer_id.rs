@@ -6,7 +6,8 @@ use std::ops::Range;
 use tokio::sync::Mutex;
 
 use super::ApiContext;
-use crate::engine::metadata::producer_ids::allocate_producer_ids;
+use crate::engine::metadata::change::Change;
+use crate::engine::metadata::producer_ids::allocated;
 use crate::model::{ErrorCode, Refusal};
 use crate::protocol::init_producer_id::{Request, Response};
 
@@ -50,15 +51,12 @@ async fn next_id(context: &ApiContext, request: &Request) -> Result<i64, Refusal
 }
 
 async fn next_block(context: &ApiContext) -> Result<Range<i64>, Refusal> {
-    let node = context.node;
-    let change = context.controller.change(move |image| {
-        let epoch = image.broker(node).map(|broker| broker.epoch);
-        let allocated = allocate_producer_ids(image, node, epoch.unwrap_or_default());
-        match allocated {
-            Ok((block, commands)) => (commands, Ok(block)),
-            Err(refusal) => (Vec::new(), Err(refusal)),
-        }
-    });
-    let block = change.await??;
-    Ok(block.first..block.first + block.len)
+    let broker = context.node;
+    let registered = context.image().broker(broker).map(|broker| broker.epoch);
+    let change = Change::AllocateProducerIds {
+        broker,
+        broker_epoch: registered.unwrap_or_default(),
+    };
+    let commands = context.controller.change_one(change).await?;
+    allocated(&commands).ok_or_else(|| ErrorCode::UnknownServerError.into())
 }

@@ -13,6 +13,7 @@ mod authorized_operations;
 mod checkers;
 mod create_partitions;
 mod create_topics;
+mod current_leaders;
 mod delete_records;
 mod delete_topics;
 mod describe_actors;
@@ -43,11 +44,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actors::controller::ControllerHandle;
 use crate::actors::log_dir::LogDir;
-use crate::actors::partition_leader::PartitionHandle;
+use crate::actors::partition_handle::PartitionHandle;
 use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
-use crate::engine::metadata::create_topics::NewTopicDefaults;
-use crate::engine::metadata::{BrokerDefaults, MetadataCommand, MetadataImage, MetadataLimits};
+use crate::engine::metadata::change::{Change, Decided, Intent};
+use crate::engine::metadata::{BrokerDefaults, MetadataImage};
 use crate::model::{BrokerId, ClusterId, ErrorCode, Refusal, Timestamp, TopicId, TopicName};
 use crate::protocol::{Encoding, Request, Response};
 
@@ -108,9 +109,7 @@ pub struct ApiSettings {
     pub auto_create_topics: bool,
     /// The most that the records of one batch may become when they are decompressed.
     pub batch_records_bytes_max: usize,
-    pub new_topics: NewTopicDefaults,
     pub defaults: BrokerDefaults,
-    pub limits: MetadataLimits,
 }
 
 impl ApiContext {
@@ -215,26 +214,6 @@ impl Room {
     }
 }
 
-/// Whether a change is made, or only checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Intent {
-    Apply,
-    ValidateOnly,
-}
-
-impl Intent {
-    /// From a request's `validate_only`.
-    fn from_flag(validate_only: bool) -> Intent {
-        match validate_only {
-            true => Intent::ValidateOnly,
-            false => Intent::Apply,
-        }
-    }
-}
-
-/// What was decided of one part of a request.
-type Decided = Result<Vec<MetadataCommand>, Refusal>;
-
 /// What a response says of a part that has nothing else to tell.
 fn outcome(decided: Decided) -> (ErrorCode, Option<String>) {
     match decided {
@@ -243,26 +222,36 @@ fn outcome(decided: Decided) -> (ErrorCode, Option<String>) {
     }
 }
 
-/// Decides each of the `parts` of a request, and applies what was decided. If nothing can be
-/// changed at all now, each part is refused for the same reason.
-async fn change_each(
-    context: &ApiContext,
-    intent: Intent,
-    parts: usize,
-    decide: impl FnOnce(&MetadataImage) -> Vec<Decided> + Send + 'static,
-) -> Vec<Decided> {
-    let change = context.controller.change(move |image| {
-        let decided = decide(image);
-        let commands = match intent {
-            Intent::Apply => decided.iter().flatten().flatten().cloned().collect(),
-            Intent::ValidateOnly => Vec::new(),
-        };
-        (commands, decided)
-    });
-    match change.await {
+/// Has the controller decide each part of a change. If nothing can be changed at all now, each part
+/// is refused for the same reason.
+async fn change_each(context: &ApiContext, intent: Intent, change: Change) -> Vec<Decided> {
+    let parts = change.parts();
+    match context.controller.change(change, intent).await {
         Ok(decided) => decided,
         Err(refusal) => vec![Err(refusal); parts],
     }
+}
+
+/// The same for parts of which some are refused before the controller is asked.
+async fn change_valid<P>(
+    context: &ApiContext,
+    intent: Intent,
+    parts: Vec<Result<P, Refusal>>,
+    change: impl FnOnce(Vec<P>) -> Change,
+) -> Vec<Decided> {
+    let mut valid = Vec::with_capacity(parts.len());
+    let mut refused = Vec::with_capacity(parts.len());
+    for part in parts {
+        refused.push(part.map(|part| valid.push(part)).err());
+    }
+    let mut decided = change_each(context, intent, change(valid))
+        .await
+        .into_iter();
+    let decided = |refusal: Option<Refusal>| match refusal {
+        Some(refusal) => Err(refusal),
+        None => (decided.next()).unwrap_or_else(|| Err(ErrorCode::UnknownServerError.into())),
+    };
+    refused.into_iter().map(decided).collect()
 }
 
 /// The partitions that a request has named so far. Who names one twice is refused the second time,

@@ -8,9 +8,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::current_leaders::CurrentLeaders;
 use super::{patience, ApiContext, Checkers};
+use crate::actors::partition_handle::PartitionHandle;
 use crate::actors::partition_leader::{
-    AppendItem, AppendKey, AppendReplies, AppendResult, AppendTicket, PartitionHandle,
+    AppendItem, AppendKey, AppendReplies, AppendResult, AppendTicket,
 };
 use crate::actors::partitions::{Directory, LocalTopic};
 use crate::engine::metadata::{TimestampType, TopicConfig};
@@ -321,13 +323,25 @@ impl PendingProduce {
         self.waiting_for -= 1;
     }
 
+    fn tell_leaders(&mut self, context: &ApiContext) {
+        let mut leaders = CurrentLeaders::new(context);
+        for topic in &mut self.response.responses {
+            for place in &mut topic.partition_responses {
+                let (code, index) = (place.error_code, place.index);
+                place.current_leader = leaders.of_refused(code, &topic.name, topic.topic_id, index);
+            }
+        }
+        self.response.node_endpoints = leaders.into_endpoints();
+    }
+
     /// Whether the result of each batch is there.
     pub fn is_complete(&self) -> bool {
         self.waiting_for == 0
     }
 
-    pub fn finish(self) -> Answer {
+    pub fn finish(mut self, context: &ApiContext) -> Answer {
         if self.acks != Ok(Acks::None) {
+            self.tell_leaders(context);
             return Answer::Response(self.response);
         }
         let mut results = self

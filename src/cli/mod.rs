@@ -109,7 +109,8 @@ mod tests {
     fn just_bench_runs_the_readmes_measurements_and_they_are_well_formed() {
         let readme = include_str!("../../README.md");
         let (_, table) = readme.split_once("Command: `klamm perf`").unwrap();
-        let commands = table.lines().filter_map(|row| row.rsplit('|').nth(1));
+        let rows = table.lines().skip(1).take_while(|row| row.starts_with('|'));
+        let commands = rows.filter_map(|row| row.rsplit('|').nth(1));
         let commands = commands.flat_map(|cell| cell.split('`').skip(1).step_by(2));
         let readme: BTreeSet<&str> = commands.collect();
 

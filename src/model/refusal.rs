@@ -1,5 +1,6 @@
 //! Why a request is not fulfilled.
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::ErrorCode;
@@ -9,7 +10,7 @@ use super::ErrorCode;
 pub const ERROR_MESSAGE_BYTES_MAX: usize = 1024;
 
 /// What a client is told when it can't have what it asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
 #[error("{code}: {message}")]
 pub struct Refusal {
     pub code: ErrorCode,

@@ -303,7 +303,7 @@ impl Connection {
         pending: PendingProduce,
         actor: &mut Context<Self>,
     ) {
-        match pending.finish() {
+        match pending.finish(&self.context) {
             api::produce::Answer::Response(response) => {
                 self.respond(ticket, response.into(), None, actor);
             }

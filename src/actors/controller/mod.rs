@@ -15,21 +15,18 @@ use tokio::sync::watch;
 use super::guardian::LifeLine;
 use super::handle::{Handle, Unavailable};
 use super::vitals::{Gauges, Kind, Registration, Registry, Vitals};
-use crate::engine::metadata::{MetadataCommand, MetadataImage};
+use crate::engine::metadata::change::{Change, ChangeSettings, Decided, Intent};
+use crate::engine::metadata::MetadataImage;
 use crate::model::{ErrorCode, Refusal};
 use crate::raft::{Leadership, ProposeError, Raft};
 
 /// Changes that wait. Each may hold a whole request, of bounded size.
 const MAILBOX_CAPACITY: usize = 256;
 
-/// What a decision is: the commands that carry it out, and what to answer once they are applied.
-pub type Decision<R> = (Vec<MetadataCommand>, R);
-
-type Decide<R> = Box<dyn FnOnce(&MetadataImage) -> Decision<R> + Send>;
-
 /// The actor.
 pub struct Controller {
     raft: Raft,
+    settings: Arc<ChangeSettings>,
     /// Whether the image holds everything that was proposed before this life.
     caught_up: Rc<Cell<bool>>,
     #[cfg(feature = "chaos")]
@@ -37,18 +34,20 @@ pub struct Controller {
     life_line: LifeLine,
 }
 
-/// One change of the metadata.
+/// A change of the metadata that somebody asks for.
 #[derive(Message)]
-#[rtype(result = "Result<R, Refusal>")]
-struct Change<R: Send + 'static> {
-    decide: Decide<R>,
+#[rtype(result = "Result<Vec<Decided>, Refusal>")]
+struct Ask {
+    change: Change,
+    intent: Intent,
 }
 
-impl<R: Send + 'static> Handler<Change<R>> for Controller {
-    type Result = AtomicResponse<Self, Result<R, Refusal>>;
+impl Handler<Ask> for Controller {
+    type Result = AtomicResponse<Self, Result<Vec<Decided>, Refusal>>;
 
-    fn handle(&mut self, change: Change<R>, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Ask { change, intent }: Ask, _: &mut Self::Context) -> Self::Result {
         let raft = self.raft.clone();
+        let settings = self.settings.clone();
         let caught_up = self.caught_up.clone();
         let decided = async move {
             if !caught_up.get() {
@@ -56,12 +55,13 @@ impl<R: Send + 'static> Handler<Change<R>> for Controller {
                 caught_up.set(true);
             }
             let image = raft.image().borrow().clone();
-            let (commands, answer) = (change.decide)(&image);
-            if commands.is_empty() {
-                return Ok(answer);
+            let decided = change.decide(&image, &settings);
+            let commands: Vec<_> = decided.iter().flatten().flatten().cloned().collect();
+            if commands.is_empty() || intent == Intent::ValidateOnly {
+                return Ok(decided);
             }
             match raft.propose(commands).await {
-                Ok(_) => Ok(answer),
+                Ok(_) => Ok(decided),
                 Err(error) => {
                     // It may still be committed, and then the next decision has to know it.
                     caught_up.set(error != ProposeError::Unknown);
@@ -138,9 +138,10 @@ impl ControllerHandle {
     }
 
     /// The guardian's: starts a controller on the present arbiter.
-    pub fn start(&self, raft: Raft, life_line: LifeLine) {
+    pub fn start(&self, raft: Raft, settings: Arc<ChangeSettings>, life_line: LifeLine) {
         let controller = Controller {
             raft,
+            settings,
             caught_up: Rc::new(Cell::new(false)),
             #[cfg(feature = "chaos")]
             vitals: self.controller.vitals().clone(),
@@ -162,15 +163,10 @@ impl ControllerHandle {
         self.controller.disconnect();
     }
 
-    /// Decides on the newest image, and answers once the decision is committed and applied here.
-    pub async fn change<R: Send + 'static>(
-        &self,
-        decide: impl FnOnce(&MetadataImage) -> Decision<R> + Send + 'static,
-    ) -> Result<R, Refusal> {
-        let change = Change {
-            decide: Box::new(decide),
-        };
-        match self.controller.ask(change).await {
+    /// Has each part of a change decided on the newest image, and answers once what was decided is
+    /// committed and applied here.
+    pub async fn change(&self, change: Change, intent: Intent) -> Result<Vec<Decided>, Refusal> {
+        match self.controller.ask(Ask { change, intent }).await {
             Ok(result) => result,
             Err(Unavailable::Overloaded) => Err(Refusal::new(
                 ErrorCode::ThrottlingQuotaExceeded,
@@ -181,6 +177,12 @@ impl ControllerHandle {
                 "the controller ended before it could answer; the change may have been made",
             )),
         }
+    }
+
+    /// Makes a change of one part.
+    pub async fn change_one(&self, change: Change) -> Decided {
+        let decided = self.change(change, Intent::Apply).await?.pop();
+        decided.unwrap_or_else(|| Err(ErrorCode::UnknownServerError.into()))
     }
 
     /// The guardian's: ends it in good order.

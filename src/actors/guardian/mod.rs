@@ -24,13 +24,14 @@ use actix::prelude::*;
 use futures_util::future::join_all;
 use tokio::sync::{oneshot, watch, Semaphore};
 
-use super::partition_leader::{
-    Closing, Configure, LeaderSettings, PartitionHandle, PartitionLeader,
-};
+use super::log_keeper::LogKeeper;
+use super::partition_follower::PartitionFollower;
+use super::partition_handle::{Closing, PartitionHandle, Update};
+use super::partition_leader::PartitionLeader;
 use super::partitions::{Directory, LocalTopic};
 use super::vitals::{State, Vitals};
-use crate::engine::guardian::{Effect, Fate, Found, Guardianship, LastUser};
-use crate::engine::metadata::change_leader::change_leader;
+use crate::engine::guardian::{Assignment, Effect, Fate, Found, Guardianship, LastUser, Role};
+use crate::engine::metadata::change::Change;
 use crate::engine::metadata::{MetadataImage, Topic, TopicConfig};
 use crate::model::{ErrorCode, LeaderEpoch, PartitionId, Refusal, Timestamp};
 use crate::storage::lease::Lease;
@@ -44,8 +45,17 @@ use wards::log_config;
 
 /// Logs that are opened side by side.
 const OPENS_MAX: usize = 4;
+/// A log that is to be opened.
+struct Opening {
+    id: PartitionId,
+    life: u64,
+    last_user: LastUser,
+    after: Duration,
+}
+
 /// The guardian's mailbox: deaths and openings, at most one of each for each ward.
 const MAILBOX_CAPACITY: usize = 256;
+
 /// The actor.
 pub struct Guardian {
     wards: Arc<Wards>,
@@ -88,21 +98,31 @@ impl Guardian {
             match effect {
                 Effect::Open {
                     id,
-                    epoch,
-                    config,
-                    last_user,
-                } => self.open(id, epoch, &config, last_user, context),
-                Effect::Lead {
-                    id,
-                    epoch,
                     life,
                     config,
+                    last_user,
+                    after,
+                } => {
+                    let opening = Opening {
+                        id,
+                        life,
+                        last_user,
+                        after,
+                    };
+                    self.open(opening, &config, context);
+                }
+                Effect::Start {
+                    id,
+                    role,
+                    life,
+                    assignment,
                 } => {
                     if let Some(log) = log.take() {
-                        self.lead(id, epoch, life, &config, log);
+                        self.start(id, role, life, &assignment, log);
                     }
                 }
-                Effect::Configure { id, config } => self.configure(id, &config),
+                Effect::Release { id, life } => self.release(id, life, context),
+                Effect::Update { id, assignment } => self.update(id, &assignment),
                 Effect::TakeOffline { id, reason } => self.take_offline(id, reason),
                 Effect::Mourn { id } => self.mourn(id),
                 Effect::RaiseEpoch { id, seen, after } => {
@@ -117,26 +137,22 @@ impl Guardian {
     }
 
     /// Opens the log off the arbiter; [`Opened`] brings it back.
-    fn open(
-        &self,
-        id: PartitionId,
-        epoch: LeaderEpoch,
-        config: &TopicConfig,
-        last_user: LastUser,
-        context: &mut Context<Self>,
-    ) {
-        let Some(handle) = self.handles.get(&id).cloned() else {
+    fn open(&self, opening: Opening, config: &TopicConfig, context: &mut Context<Self>) {
+        let Some(handle) = self.handles.get(&opening.id).cloned() else {
             return;
         };
+        let Opening { id, life, .. } = opening;
         let wards = self.wards.clone();
         let config = log_config(config, &wards.settings);
-        let left = match last_user {
+        let left = match opening.last_user {
             LastUser::LastRun => wards.data_dir.shutdown_of_last_run(),
-            LastUser::DeadLeader => Shutdown::Unclean,
+            LastUser::Replica => Shutdown::Clean,
+            LastUser::DeadReplica => Shutdown::Unclean,
         };
         let opens = self.opens.clone();
         let guardian = context.address();
         actix_rt::spawn(async move {
+            tokio::time::sleep(opening.after).await;
             let lease = Lease::new(handle.lease_log().await);
             let Ok(_turn) = opens.acquire().await else {
                 return;
@@ -151,50 +167,71 @@ impl Guardian {
                 Ok(log) => log.map_err(|error| error.to_string()),
                 Err(panic) => Err(format!("opening the log failed: {panic}")),
             };
-            guardian.do_send(Opened { id, epoch, log });
+            guardian.do_send(Opened { id, life, log });
         });
     }
 
-    /// Starts the leader on the next arbiter in turn.
-    fn lead(
+    /// Starts the replica on the next arbiter in turn.
+    fn start(
         &mut self,
         id: PartitionId,
-        epoch: LeaderEpoch,
+        role: Role,
         life: u64,
-        config: &TopicConfig,
+        assignment: &Assignment,
         mut log: Log,
     ) {
         let Some(handle) = self.handles.get(&id) else {
             return;
         };
         let wards = &self.wards;
-        log.set_config(log_config(config, &wards.settings));
-        let settings = LeaderSettings {
-            epoch,
-            commit_rule: wards.settings.commit_rule,
-            checkpoint_interval: wards.settings.checkpoint_interval,
-            retention_interval: wards.settings.retention_interval,
-        };
+        log.set_config(log_config(&assignment.config, &wards.settings));
         let life_line = self.me.life_line(Ward::Partition(id), life);
-        let syncer = wards.syncer.clone();
-        let leader = PartitionLeader::new(log, config, settings, syncer, handle, life_line);
-        let capacity = handle.mailbox_capacity();
+        let keeper = LogKeeper::new(
+            log,
+            wards.settings.keep,
+            wards.syncer.clone(),
+            handle.vitals().clone(),
+        );
         let arbiter = &wards.arbiters[self.next_arbiter % wards.arbiters.len()];
         self.next_arbiter += 1;
-        let address = PartitionLeader::start_in_arbiter(arbiter, move |context| {
-            context.set_mailbox_capacity(capacity);
-            leader
-        });
-        handle.connect(address);
+        match role {
+            Role::Leader => {
+                let leader = PartitionLeader::new(keeper, assignment, handle, life_line);
+                handle.lead(leader, arbiter);
+            }
+            Role::Follower => {
+                let follower = PartitionFollower::new(keeper, assignment, handle, life_line);
+                handle.follow(follower, arbiter);
+            }
+        }
     }
 
-    fn configure(&self, id: PartitionId, config: &TopicConfig) {
+    /// Ends the replica in good order; [`Released`] says so.
+    fn release(&self, id: PartitionId, life: u64, context: &mut Context<Self>) {
         let Some(handle) = self.handles.get(&id).cloned() else {
             return;
         };
-        let log = log_config(config, &self.wards.settings);
-        let config = config.clone();
-        actix_rt::spawn(async move { handle.configure(Configure { config, log }).await });
+        let guardian = context.address();
+        actix_rt::spawn(async move {
+            let age = age(handle.vitals());
+            let closed = handle.clone().close(Closing::Keep).await;
+            let closed = closed.map_err(|error| {
+                log::error!("{}: {error}", handle.vitals().name());
+                age
+            });
+            guardian.do_send(Released { id, life, closed });
+        });
+    }
+
+    fn update(&self, id: PartitionId, assignment: &Assignment) {
+        let Some(handle) = self.handles.get(&id).cloned() else {
+            return;
+        };
+        let update = Update {
+            log: log_config(&assignment.config, &self.wards.settings),
+            assignment: assignment.clone(),
+        };
+        actix_rt::spawn(async move { handle.update(update).await });
     }
 
     fn take_offline(&self, id: PartitionId, reason: String) {
@@ -281,8 +318,11 @@ impl Guardian {
     fn start_controller(&self) {
         let life = self.wards.controller.vitals().restarts();
         let life_line = self.me.life_line(Ward::Controller, life);
-        let raft = self.wards.raft.clone();
-        self.wards.controller.start(raft, life_line);
+        let wards = &self.wards;
+        let settings = wards.changes.clone();
+        wards
+            .controller
+            .start(wards.raft.clone(), settings, life_line);
     }
 }
 
@@ -297,13 +337,13 @@ fn find(wards: &Wards, id: PartitionId, topic: &Topic) -> (PartitionHandle, Foun
         return (handle, Found::Nothing);
     };
     let life = handle.vitals().restarts();
-    let found = if handle.is_alive() {
-        Found::Leader { life }
+    let found = if let Some(role) = handle.role() {
+        Found::AtWork { role, life }
     } else if handle.vitals().state() == State::Offline {
         Found::Offline { life }
     } else {
         let age = age(handle.vitals());
-        Found::DeadLeader { life, age }
+        Found::Dead { life, age }
     };
     (handle.clone(), found)
 }
@@ -321,12 +361,12 @@ async fn raised_epoch(
     after: Duration,
 ) -> Result<(), Refusal> {
     tokio::time::sleep(after).await;
-    let node = wards.node;
-    let decide = move |image: &MetadataImage| match change_leader(image, id, node, seen) {
-        Ok(commands) => (commands, Ok(())),
-        Err(refusal) => (Vec::new(), Err(refusal)),
+    let change = Change::ChangeLeader {
+        partition: id,
+        leader: wards.node,
+        seen,
     };
-    wards.controller.change(decide).await?
+    wards.controller.change_one(change).await.map(|_| ())
 }
 
 /// Does to the data of a closed log what its fate says, once nobody is at work on it.
@@ -395,23 +435,45 @@ impl Handler<Reconcile> for Guardian {
 #[rtype(result = "()")]
 struct Opened {
     id: PartitionId,
-    /// The leader epoch that it was opened for.
-    epoch: LeaderEpoch,
+    /// That of the replica which it was opened for.
+    life: u64,
     log: Result<Log, String>,
 }
 
 impl Handler<Opened> for Guardian {
     type Result = ();
 
-    fn handle(&mut self, Opened { id, epoch, log }: Opened, context: &mut Self::Context) {
+    fn handle(&mut self, Opened { id, life, log }: Opened, context: &mut Self::Context) {
         self.vitals.message_sent();
         self.vitals.message_handled();
         let (log, opened) = match log {
             Ok(log) => (Some(log), Ok(())),
             Err(reason) => (None, Err(reason)),
         };
-        let effects = self.core.opened(id, epoch, opened);
+        let effects = self.core.opened(id, life, opened);
         self.carry_out(effects, log, context);
+    }
+}
+
+/// A replica has ended in good order, or could not.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Released {
+    id: PartitionId,
+    life: u64,
+    /// How old it was, if it is lost.
+    closed: Result<(), Duration>,
+}
+
+impl Handler<Released> for Guardian {
+    type Result = ();
+
+    fn handle(&mut self, released: Released, context: &mut Self::Context) {
+        self.vitals.message_sent();
+        self.vitals.message_handled();
+        let Released { id, life, closed } = released;
+        let effects = self.core.released(id, life, closed);
+        self.carry_out(effects, None, context);
     }
 }
 
@@ -459,7 +521,7 @@ impl Handler<Close> for Guardian {
     type Result = ResponseFuture<Result<(), Refusal>>;
 
     fn handle(&mut self, _: Close, _: &mut Self::Context) -> Self::Result {
-        let all_lead = self.core.all_lead();
+        let all_at_work = self.core.all_at_work();
         let handles: Vec<_> = self.handles.values().cloned().collect();
         let controller = self.wards.controller.clone();
         Box::pin(async move {
@@ -467,7 +529,7 @@ impl Handler<Close> for Guardian {
             let close = |handle: &PartitionHandle| handle.clone().close(Closing::Keep);
             let closed = join_all(handles.iter().map(close)).await;
             closed.into_iter().collect::<Result<(), Refusal>>()?;
-            if all_lead {
+            if all_at_work {
                 Ok(())
             } else {
                 let message = "some partitions were offline or not yet rebuilt";

@@ -1,15 +1,15 @@
 //! What the guardian and its wards are made of.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::ArbiterHandle;
 
 use crate::actors::controller::ControllerHandle;
+use crate::actors::log_keeper::KeepSettings;
 use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
+use crate::engine::metadata::change::ChangeSettings;
 use crate::engine::metadata::{BrokerDefaults, TimestampType as Configured, TopicConfig};
-use crate::engine::replica::CommitRule;
 use crate::model::BrokerId;
 use crate::raft::Raft;
 use crate::record::TimestampType;
@@ -21,10 +21,8 @@ use crate::storage::syncer::Syncer;
 /// What every partition leader of this node is started with.
 #[derive(Clone)]
 pub struct PartitionSettings {
-    pub commit_rule: CommitRule,
+    pub keep: KeepSettings,
     pub mailbox_capacity: usize,
-    pub checkpoint_interval: Duration,
-    pub retention_interval: Duration,
     pub producer_expiration_ms: i64,
 }
 
@@ -37,6 +35,8 @@ pub struct Wards {
     pub raft: Raft,
     pub defaults: BrokerDefaults,
     pub settings: PartitionSettings,
+    /// By which the controller decides.
+    pub changes: Arc<ChangeSettings>,
     pub arbiters: Vec<ArbiterHandle>,
     pub registry: Registry,
     pub partitions: Partitions,

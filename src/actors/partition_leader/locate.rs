@@ -32,8 +32,12 @@ impl PartitionLeader {
         let look_for = match ask.timestamp {
             LATEST_TIMESTAMP => return Ok(at(upper, self.replica.epoch())),
             EARLIEST_TIMESTAMP | EARLIEST_LOCAL_TIMESTAMP => {
-                let start = self.log.start_offset();
-                let epoch = self.log.epoch_of(start).unwrap_or(self.replica.epoch());
+                let start = self.keeper.log.start_offset();
+                let epoch = self
+                    .keeper
+                    .log
+                    .epoch_of(start)
+                    .unwrap_or(self.replica.epoch());
                 return Ok(at(start, epoch));
             }
             LATEST_TIERED_TIMESTAMP => return Ok(at(Offset::NONE, LeaderEpoch::NONE)),
@@ -46,7 +50,7 @@ impl PartitionLeader {
             }
             timestamp => LookFor::AtOrAfter(timestamp),
         };
-        Ok(Located::By(self.log.plan_lookup(look_for, upper)))
+        Ok(Located::By(self.keeper.log.plan_lookup(look_for, upper)))
     }
 
     /// An epoch that wrote nothing isn't in the log, and ends where the next one began to write.
@@ -56,11 +60,11 @@ impl PartitionLeader {
         if asked < LeaderEpoch(0) || asked > current {
             return Ok(None);
         }
-        let log_end = self.log.end_offset();
-        let found = match self.log.latest_epoch() {
+        let log_end = self.keeper.log.end_offset();
+        let found = match self.keeper.log.latest_epoch() {
             _ if asked == current => Some((current, log_end)),
             Some(latest) if asked >= latest => Some((latest, log_end)),
-            _ => self.log.end_offset_of_epoch(asked),
+            _ => self.keeper.log.end_offset_of_epoch(asked),
         };
         Ok(found.map(|(leader_epoch, end_offset)| EpochEnd {
             leader_epoch,

@@ -6,11 +6,10 @@ use actix::prelude::*;
 use tokio::sync::Notify;
 
 use super::planned_read::{FirstBatch, PlannedRead};
-use crate::engine::metadata::TopicConfig;
 use crate::engine::replica::{Acks, Patience};
 use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal, Timestamp};
 use crate::record::Batch;
-use crate::storage::log::{LogConfig, TimestampedOffset};
+use crate::storage::log::TimestampedOffset;
 
 /// Appends for one partition, all that one read of a connection brought.
 #[derive(Message)]
@@ -181,28 +180,6 @@ pub struct EpochEnd {
 pub struct DeleteRecords {
     pub before: Offset,
 }
-
-/// The topic's configs have changed.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Configure {
-    pub config: TopicConfig,
-    pub log: LogConfig,
-}
-
-/// What a leader does with its log when it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closing {
-    /// Everything is synced, and everyone who waits is answered.
-    Keep,
-    /// The topic is deleted: nobody needs what is not on disk yet.
-    Discard,
-}
-
-/// Ends the leader.
-#[derive(Message)]
-#[rtype(result = "Result<(), Refusal>")]
-pub struct Close(pub Closing);
 
 #[cfg(test)]
 mod tests {

@@ -1,53 +1,41 @@
 //! The leader of one partition: it owns the log, and everyone who waits for it.
 //!
-//! An append is written inline and never waits for the disk. One sync at a time runs off the
-//! arbiter ([`Syncer`]), covers all that was appended before it began, and releases everyone whom
-//! it covered; the next one starts if there is more by then. So the slower the disk, the larger
-//! the groups.
+//! An append is written inline and never waits for the disk; a sync releases everyone whom it covered
+//! ([`LogKeeper`]).
 //!
 //! Reads are planned here and carried out by whoever asked. When the actor panics, its log is not
 //! touched again: the guardian opens it anew, from disk, and starts the next leader in the next
 //! leader epoch.
 
-mod handle;
 mod locate;
 mod messages;
 mod planned_read;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
 
 use crate::actors::guardian::LifeLine;
-use crate::actors::vitals::{Gauges, Vitals};
-use crate::engine::metadata::TopicConfig;
-use crate::engine::replica::{Acks, Commit, CommitRule, LeaderReplica, Released};
-use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal, Timestamp};
-use crate::storage::log::{Appended, Covered, Log, LogError, Removed, SyncJob};
-use crate::storage::syncer::{abort_if_fatal, Syncer};
+use crate::actors::log_keeper::{close, refusal, KeepsLog, LogKeeper, Synced};
+use crate::actors::partition_handle::{Close, PartitionGauges, PartitionHandle, Update};
+use crate::actors::vitals::Vitals;
+use crate::engine::guardian::Assignment;
+use crate::engine::replica::{Acks, Commit, LeaderReplica, Released};
+use crate::model::{BrokerId, ErrorCode, Offset, Refusal, Timestamp};
+use crate::storage::log::{Appended, LogError, Removed};
 
 pub use crate::storage::log::TimestampedOffset;
-pub use handle::PartitionHandle;
 pub use messages::{
-    Append, AppendItem, AppendKey, AppendReceipt, AppendReplies, AppendResult, AppendTicket, Close,
-    Closing, Configure, DeleteRecords, EpochEnd, FindEpochEnd, FindOffset, Read, ReadReply, Reader,
+    Append, AppendItem, AppendKey, AppendReceipt, AppendReplies, AppendResult, AppendTicket,
+    DeleteRecords, EpochEnd, FindEpochEnd, FindOffset, Read, ReadReply, Reader,
 };
 pub use planned_read::{FirstBatch, PlannedRead};
 
 /// How often producers who wait are looked through for those whose time is over.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
-
-/// What a leader is told when it is started, beside its log.
-pub struct LeaderSettings {
-    pub epoch: LeaderEpoch,
-    pub commit_rule: CommitRule,
-    pub checkpoint_interval: Duration,
-    pub retention_interval: Duration,
-}
 
 /// A batch that is in the log, and whom to tell when it is committed.
 struct Waiting {
@@ -57,28 +45,13 @@ struct Waiting {
 
 /// The actor.
 pub struct PartitionLeader {
-    log: Log,
+    node: BrokerId,
+    keeper: LogKeeper,
     replica: LeaderReplica<Waiting, Reader>,
-    syncer: Arc<dyn Syncer>,
-    sync: Sync,
-    checkpoint: Checkpoint,
     expiry: Expiry,
-    settings: LeaderSettings,
     gauges: Arc<PartitionGauges>,
     vitals: Arc<Vitals>,
     life_line: LifeLine,
-}
-
-#[derive(PartialEq)]
-enum Sync {
-    Idle,
-    InFlight,
-}
-
-#[derive(PartialEq)]
-enum Checkpoint {
-    UpToDate,
-    Due,
 }
 
 #[derive(PartialEq)]
@@ -89,24 +62,19 @@ enum Expiry {
 
 impl PartitionLeader {
     pub fn new(
-        log: Log,
-        config: &TopicConfig,
-        settings: LeaderSettings,
-        syncer: Arc<dyn Syncer>,
+        keeper: LogKeeper,
+        assignment: &Assignment,
         handle: &PartitionHandle,
         life_line: LifeLine,
     ) -> Self {
-        let mut replica =
-            LeaderReplica::new(settings.epoch, settings.commit_rule, log.end_offset());
-        replica.set_min_in_sync(config.min_insync_replicas);
+        let rule = keeper.settings.commit_rule;
+        let mut replica = LeaderReplica::new(assignment.epoch(), rule, keeper.log.end_offset());
+        replica.set_min_in_sync(assignment.config.min_insync_replicas);
         let leader = PartitionLeader {
-            log,
+            node: assignment.partition.leader,
+            keeper,
             replica,
-            syncer,
-            sync: Sync::Idle,
-            checkpoint: Checkpoint::UpToDate,
             expiry: Expiry::Off,
-            settings,
             gauges: handle.gauges().clone(),
             vitals: handle.vitals().clone(),
             life_line,
@@ -130,6 +98,7 @@ impl PartitionLeader {
             }
         }
         let results = match self
+            .keeper
             .log
             .append(&batches, self.replica.epoch(), Timestamp::now())
         {
@@ -142,7 +111,7 @@ impl PartitionLeader {
                 return;
             }
         };
-        let released = self.replica.appended(self.log.end_offset());
+        let released = self.replica.appended(self.keeper.log.end_offset());
         for ((acks, deadline, ticket), result) in tickets.into_iter().zip(results) {
             match result {
                 Ok(appended) => answers.extend(self.settle(acks, deadline, ticket, appended)),
@@ -153,8 +122,8 @@ impl PartitionLeader {
         }
         AppendTicket::answer_all(answers);
         self.release(released);
-        self.start_sync(context);
-        self.schedule(context);
+        self.keeper.appended(context);
+        self.schedule_expiry(context);
     }
 
     /// The answer for a batch that is in the log, if it need not wait for the commit.
@@ -168,7 +137,7 @@ impl PartitionLeader {
         let receipt = AppendReceipt {
             base_offset: appended.base_offset,
             log_append_time: appended.log_append_time,
-            log_start_offset: self.log.start_offset(),
+            log_start_offset: self.keeper.log.start_offset(),
         };
         if acks != Acks::All {
             return Some((ticket, Ok(receipt)));
@@ -192,42 +161,15 @@ impl PartitionLeader {
     }
 
     fn release(&mut self, released: Released<Waiting, Reader>) {
-        self.log.set_high_watermark(self.replica.high_watermark());
+        let high_watermark = self.replica.high_watermark();
+        self.keeper.log.set_high_watermark(high_watermark);
         self.publish();
         let committed = released.committed.into_iter();
         AppendTicket::answer_all(committed.map(|w| (w.ticket, Ok(w.receipt))));
         released.woken.into_iter().for_each(Reader::wake);
     }
 
-    fn start_sync(&mut self, context: &mut Context<Self>) {
-        if self.sync == Sync::InFlight {
-            return;
-        }
-        let Some(job) = self.log.begin_sync() else {
-            return;
-        };
-        self.sync = Sync::InFlight;
-        self.submit(job, context.address());
-    }
-
-    fn submit(&self, job: SyncJob, leader: Addr<Self>) {
-        let vitals = self.vitals.clone();
-        let done = move |covered| {
-            vitals.message_sent();
-            leader.do_send(Synced { covered });
-        };
-        self.syncer.submit(job, Box::new(done));
-    }
-
-    /// Sets the timers that the present state needs.
-    fn schedule(&mut self, context: &mut Context<Self>) {
-        if self.checkpoint == Checkpoint::UpToDate {
-            self.checkpoint = Checkpoint::Due;
-            context.run_later(self.settings.checkpoint_interval, |leader, _| {
-                leader.checkpoint = Checkpoint::UpToDate;
-                leader.write_checkpoint();
-            });
-        }
+    fn schedule_expiry(&mut self, context: &mut Context<Self>) {
         if self.expiry == Expiry::Off && self.replica.waiting_producers() > 0 {
             self.expiry = Expiry::Armed;
             context.run_later(EXPIRY_INTERVAL, |leader, context| {
@@ -235,12 +177,6 @@ impl PartitionLeader {
                 leader.expire();
                 leader.schedule_expiry(context);
             });
-        }
-    }
-
-    fn schedule_expiry(&mut self, context: &mut Context<Self>) {
-        if self.replica.waiting_producers() > 0 {
-            self.schedule(context);
         }
     }
 
@@ -253,46 +189,14 @@ impl PartitionLeader {
         AppendTicket::answer_all(expired.into_iter().map(|w| (w.ticket, Err(late.clone()))));
     }
 
-    fn write_checkpoint(&self) {
-        let job = self.log.checkpoint();
-        let name = self.vitals.name().to_owned();
-        actix_rt::task::spawn_blocking(move || {
-            if let Err(error) = job.run() {
-                log::error!("{name}: checkpoint: {error}");
-            }
-        });
-    }
-
-    /// Unlinks what the log gave up, off the arbiter.
-    fn remove(&self, removed: Removed) {
-        if removed.is_empty() {
-            return;
-        }
-        let name = self.vitals.name().to_owned();
-        actix_rt::task::spawn_blocking(move || {
-            if let Err(error) = removed.remove() {
-                log::error!("{name}: removing old segments: {error}");
-            }
-        });
-    }
-
-    fn retain(&mut self) {
-        match self.log.apply_retention(Timestamp::now()) {
-            Ok(removed) => {
-                self.remove(removed);
-                self.publish();
-            }
-            Err(error) => log::error!("{}: retention: {error}", self.vitals.name()),
-        }
-    }
-
     fn plan_read(&mut self, read: &Read) -> Result<PlannedRead, Refusal> {
         self.replica.check_epoch(read.current_leader_epoch)?;
         let upper = self.replica.high_watermark();
         if read.offset > upper {
             return Err(ErrorCode::OffsetOutOfRange.into());
         }
-        self.log
+        self.keeper
+            .log
             .plan_read(read.offset, upper, read.bytes_max, read.first)
             .map(PlannedRead::new)
             .map_err(|error| self.refusal("read", &error))
@@ -312,23 +216,12 @@ impl PartitionLeader {
             ));
         }
         let removed = self
+            .keeper
             .log
             .delete_records_before(before)
             .map_err(|error| self.refusal("delete records", &error))?;
         self.publish();
-        Ok((removed, self.log.start_offset()))
-    }
-
-    fn closed(
-        &mut self,
-        closed: Result<(), LogError>,
-        context: &mut Context<Self>,
-    ) -> Result<(), Refusal> {
-        context.stop();
-        closed.map_err(|error| self.refusal("close", &error))?;
-        let released = self.replica.synced(self.log.end_offset());
-        self.release(released);
-        Ok(())
+        Ok((removed, self.keeper.log.start_offset()))
     }
 
     fn refusal(&self, what: &str, error: &LogError) -> Refusal {
@@ -336,25 +229,9 @@ impl PartitionLeader {
     }
 
     fn publish(&self) {
-        let gauges = &self.gauges;
-        gauges.epoch.store(self.replica.epoch().0 as i64, Relaxed);
-        gauges.log_start.store(self.log.start_offset().0, Relaxed);
-        gauges.log_end.store(self.log.end_offset().0, Relaxed);
-        gauges.synced.store(self.log.synced_offset().0, Relaxed);
-        let high_watermark = self.replica.high_watermark().0;
-        gauges.high_watermark.store(high_watermark, Relaxed);
-        gauges.size_bytes.store(self.log.size_bytes(), Relaxed);
+        let (epoch, high_watermark) = (self.replica.epoch(), self.replica.high_watermark());
+        (self.gauges).show(self.node, epoch, high_watermark, &self.keeper.log);
     }
-}
-
-/// What a client is told of an error of the log, which is logged if it is the broker's own.
-fn refusal(name: &str, what: &str, error: &LogError) -> Refusal {
-    abort_if_fatal(error);
-    let code = error.code();
-    if code == ErrorCode::KafkaStorageError {
-        log::error!("{name}: {what}: {error}");
-    }
-    Refusal::new(code, error.to_string())
 }
 
 impl Actor for PartitionLeader {
@@ -365,9 +242,7 @@ impl Actor for PartitionLeader {
         self.vitals
             .fault_line
             .connect(context.address().recipient());
-        context.run_interval(self.settings.retention_interval, |leader, _| {
-            leader.retain()
-        });
+        self.keeper.started(context);
     }
 }
 
@@ -380,24 +255,29 @@ impl Handler<Append> for PartitionLeader {
     }
 }
 
-/// A sync has ended well; one that fails ends the process.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Synced {
-    covered: Covered,
+impl KeepsLog for PartitionLeader {
+    fn keeper(&mut self) -> &mut LogKeeper {
+        &mut self.keeper
+    }
+
+    fn log_was_cut(&mut self) {
+        self.publish();
+    }
+
+    fn log_is_closed(&mut self) {
+        let released = self.replica.synced(self.keeper.log.end_offset());
+        self.release(released);
+    }
 }
 
 impl Handler<Synced> for PartitionLeader {
     type Result = ();
 
-    fn handle(&mut self, Synced { covered }: Synced, context: &mut Self::Context) {
+    fn handle(&mut self, synced: Synced, context: &mut Self::Context) {
         self.vitals.message_handled();
-        self.sync = Sync::Idle;
-        self.log.complete_sync(covered);
-        let released = self.replica.synced(self.log.synced_offset());
-        self.start_sync(context);
+        let synced = self.keeper.synced(synced, context);
+        let released = self.replica.synced(synced);
         self.release(released);
-        self.schedule(context);
     }
 }
 
@@ -407,7 +287,7 @@ impl Handler<Read> for PartitionLeader {
     fn handle(&mut self, read: Read, _: &mut Self::Context) -> Self::Result {
         let reply = ReadReply {
             high_watermark: self.replica.high_watermark(),
-            log_start_offset: self.log.start_offset(),
+            log_start_offset: self.keeper.log.start_offset(),
             plan: self.plan_read(&read),
         };
         if let Some(reader) = read.reader {
@@ -438,40 +318,22 @@ impl Handler<DeleteRecords> for PartitionLeader {
     }
 }
 
-impl Handler<Configure> for PartitionLeader {
+impl Handler<Update> for PartitionLeader {
     type Result = ();
 
-    fn handle(&mut self, Configure { config, log }: Configure, _: &mut Self::Context) {
-        self.replica.set_min_in_sync(config.min_insync_replicas);
-        self.log.set_config(log);
+    fn handle(&mut self, Update { assignment, log }: Update, _: &mut Self::Context) {
+        let min_in_sync = assignment.config.min_insync_replicas;
+        self.replica.set_min_in_sync(min_in_sync);
+        self.keeper.log.set_config(log);
     }
 }
 
 impl Handler<Close> for PartitionLeader {
     type Result = AtomicResponse<Self, Result<(), Refusal>>;
 
-    /// Nothing else is handled until the log is closed, off the arbiter: its neighbours are closed
-    /// at the same time.
     fn handle(&mut self, Close(closing): Close, _: &mut Self::Context) -> Self::Result {
         self.life_line.release();
-        if closing == Closing::Discard {
-            // Not before the answer: a context that has stopped gives none.
-            let discarded = fut::ready(Ok(())).map(|done, _, context: &mut Context<Self>| {
-                context.stop();
-                done
-            });
-            return AtomicResponse::new(Box::pin(discarded));
-        }
-        let job = self.log.begin_close();
-        let closed = async move {
-            let job = job?;
-            let closed = actix_rt::task::spawn_blocking(move || job.run()).await;
-            closed.unwrap_or_else(|panic| Err(LogError::Failed(panic.to_string())))
-        };
-        let closed = closed
-            .into_actor(self)
-            .map(|closed, leader, context| leader.closed(closed, context));
-        AtomicResponse::new(Box::pin(closed))
+        close(self, closing)
     }
 }
 
@@ -481,36 +343,5 @@ impl Handler<crate::actors::chaos::Fault> for PartitionLeader {
 
     fn handle(&mut self, fault: crate::actors::chaos::Fault, context: &mut Self::Context) {
         crate::actors::chaos::suffer(fault, self, context);
-    }
-}
-
-/// What a partition shows of itself.
-#[derive(Default)]
-pub struct PartitionGauges {
-    epoch: AtomicI64,
-    log_start: AtomicI64,
-    log_end: AtomicI64,
-    synced: AtomicI64,
-    high_watermark: AtomicI64,
-    size_bytes: AtomicU64,
-}
-
-impl PartitionGauges {
-    fn size_bytes(&self) -> u64 {
-        self.size_bytes.load(Relaxed)
-    }
-}
-
-impl Gauges for PartitionGauges {
-    fn detail(&self) -> String {
-        format!(
-            "epoch {} start {} high watermark {} synced {} end {} bytes {}",
-            self.epoch.load(Relaxed),
-            self.log_start.load(Relaxed),
-            self.high_watermark.load(Relaxed),
-            self.synced.load(Relaxed),
-            self.log_end.load(Relaxed),
-            self.size_bytes.load(Relaxed),
-        )
     }
 }

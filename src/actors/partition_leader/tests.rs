@@ -5,19 +5,23 @@ use std::path::PathBuf;
 use std::sync::{Condvar, Mutex};
 
 use futures_util::future::join_all;
+use tokio::sync::mpsc::{unbounded_channel, UnboundedSender};
 
 use super::*;
 use crate::actors::guardian::{GuardianHandle, Ward};
+use crate::actors::log_keeper::KeepSettings;
+use crate::actors::partition_handle::Closing;
 use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
-use crate::engine::metadata::BrokerDefaults;
-use crate::model::{PartitionId, TopicId};
+use crate::engine::metadata::{BrokerDefaults, Partition, TopicConfig};
+use crate::engine::replica::CommitRule;
+use crate::model::{LeaderEpoch, PartitionId, TopicId};
 use crate::protocol::list_offsets::MAX_TIMESTAMP;
 use crate::record::{Batch, BatchBuilder, Codec, ProducerStamp};
 use crate::storage::fs::{create_dir_durably, FaultyFs, Io};
 use crate::storage::lease::Lease;
-use crate::storage::log::{LogConfig, Shutdown};
-use crate::storage::syncer::{AbortProcess, SyncPool};
+use crate::storage::log::{Log, LogConfig, Shutdown, SyncJob};
+use crate::storage::syncer::{AbortProcess, SyncDone, SyncPool, Syncer};
 use crate::storage::witness::LogHome;
 
 /// How long a test waits for anything before it fails.
@@ -26,25 +30,41 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 /// So many stand on one arbiter.
 const LEADERS: i32 = 4;
 
+const NODE: BrokerId = BrokerId(1);
+const NOW: Timestamp = Timestamp(1);
+
+fn batch() -> Batch {
+    let mut builder = BatchBuilder::with_capacity(100);
+    builder.append(NOW, None, Some(b"value"), &[]);
+    let batch = builder.build(Codec::None, ProducerStamp::NONE).unwrap();
+    Batch::parse(batch).unwrap()
+}
+
 /// A log with a record that isn't synced.
 fn dirty_log(fs: &FaultyFs, number: i32) -> Log {
     let home = LogHome::unwitnessed(&PathBuf::from(format!("/logs/{number}")));
-    let now = Timestamp(1);
     let file_system = Arc::new(fs.clone());
     let config = LogConfig::default();
     let lease = Lease::none();
-    let mut log = Log::open(file_system, &home, config, Shutdown::Clean, now, lease).unwrap();
-    let mut builder = BatchBuilder::with_capacity(100);
-    builder.append(now, None, Some(b"value"), &[]);
-    let batch = builder.build(Codec::None, ProducerStamp::NONE).unwrap();
-    let batch = Batch::parse(batch).unwrap();
-    let appended = log.append(&[batch], LeaderEpoch(0), now).unwrap();
+    let mut log = Log::open(file_system, &home, config, Shutdown::Clean, NOW, lease).unwrap();
+    let appended = log.append(&[batch()], LeaderEpoch(0), NOW).unwrap();
     assert!(appended[0].is_ok());
     log
 }
 
-/// Starts a leader on the present arbiter.
+/// Starts a leader on the present arbiter, which commits what is synced and writes no checkpoint soon.
 fn lead(log: Log, number: i32) -> PartitionHandle {
+    let syncer = Arc::new(SyncPool::start(1, Arc::new(AbortProcess)).unwrap());
+    lead_by(CommitRule::Synced, WAIT_MAX, syncer, log, number)
+}
+
+fn lead_by(
+    commit_rule: CommitRule,
+    checkpoint_interval: Duration,
+    syncer: Arc<dyn Syncer>,
+    log: Log,
+    number: i32,
+) -> PartitionHandle {
     let registry = Registry::default();
     let id = PartitionId {
         topic_id: TopicId::random(),
@@ -52,18 +72,27 @@ fn lead(log: Log, number: i32) -> PartitionHandle {
     };
     let handle = PartitionHandle::new(id, &"orders".parse().unwrap(), 16, &registry);
     let guardian = GuardianHandle::new(&registry, &Partitions::default());
-    let settings = LeaderSettings {
-        epoch: LeaderEpoch(0),
-        commit_rule: CommitRule::Synced,
-        checkpoint_interval: WAIT_MAX,
+    let keep = KeepSettings {
+        commit_rule,
+        checkpoint_interval,
         retention_interval: WAIT_MAX,
     };
+    let partition = Partition {
+        replicas: vec![NODE],
+        leader: NODE,
+        leader_epoch: LeaderEpoch(0),
+        isr: vec![NODE],
+        eligible_leaders: Vec::new(),
+    };
     let defaults = BrokerDefaults::new([] as [(&str, String); 0]).unwrap();
-    let config = TopicConfig::resolve(&BTreeMap::new(), &defaults);
-    let syncer = Arc::new(SyncPool::start(1, Arc::new(AbortProcess)).unwrap());
+    let assignment = Assignment {
+        partition: Arc::new(partition),
+        config: Arc::new(TopicConfig::resolve(&BTreeMap::new(), &defaults)),
+    };
+    let keeper = LogKeeper::new(log, keep, syncer, handle.vitals().clone());
     let life_line = guardian.life_line(Ward::Partition(id), 0);
-    let leader = PartitionLeader::new(log, &config, settings, syncer, &handle, life_line);
-    handle.connect(leader.start());
+    let leader = PartitionLeader::new(keeper, &assignment, &handle, life_line);
+    handle.lead(leader, &Arbiter::current());
     handle
 }
 
@@ -135,4 +164,70 @@ async fn a_look_up_of_a_time_does_not_hold_up_the_arbiter() {
             assert_eq!(found.unwrap().offset, Offset(0));
         }
     }
+}
+
+/// Whoever is told what became of batches.
+struct Told(UnboundedSender<AppendResult>);
+
+impl AppendReplies for Told {
+    fn deliver(&self, results: Vec<(AppendKey, AppendResult)>) {
+        for (_, result) in results {
+            self.0.send(result).unwrap();
+        }
+    }
+}
+
+/// Appends a batch with acks=all, and waits until it is committed.
+async fn append(leader: &PartitionHandle) -> AppendReceipt {
+    let (sender, mut told) = unbounded_channel();
+    let key = AppendKey {
+        request: 0,
+        batch: 0,
+    };
+    leader.append(vec![AppendItem {
+        batch: batch(),
+        acks: Acks::All,
+        deadline: Timestamp(i64::MAX),
+        ticket: AppendTicket::new(Arc::new(Told(sender)), key),
+    }]);
+    told.recv().await.unwrap().unwrap()
+}
+
+/// Says what it is asked to sync, and does nothing.
+struct Asked(UnboundedSender<SyncJob>);
+
+impl Syncer for Asked {
+    fn submit(&self, job: SyncJob, _: SyncDone) {
+        self.0.send(job).unwrap();
+    }
+}
+
+#[actix_rt::test]
+async fn where_nobody_waits_for_the_disk_only_checkpoints_sync() {
+    let fs = FaultyFs::new(1);
+    create_dir_durably(&fs, "/logs".as_ref()).unwrap();
+    let (sender, mut asked) = unbounded_channel();
+    let syncer = Arc::new(Asked(sender));
+    let lead = |checkpoint_interval, number| {
+        let log = dirty_log(&fs, number);
+        let syncer = syncer.clone();
+        lead_by(
+            CommitRule::Written,
+            checkpoint_interval,
+            syncer,
+            log,
+            number,
+        )
+    };
+
+    let leader = lead(WAIT_MAX, 0);
+    for offset in 1..10 {
+        assert_eq!(append(&leader).await.base_offset, Offset(offset));
+    }
+    assert!(asked.try_recv().is_err(), "a sync for nobody");
+
+    let leader = lead(Duration::from_millis(1), 1);
+    append(&leader).await;
+    let sync = tokio::time::timeout(WAIT_MAX, asked.recv()).await;
+    assert!(sync.unwrap().is_some());
 }

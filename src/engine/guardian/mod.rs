@@ -1,16 +1,20 @@
-//! What the guardian decides: which partitions this node leads, and what becomes of those whose
-//! leader is lost.
+//! What the guardian decides: which replicas are at work on this node, in which role, and what becomes
+//! of those that are lost.
 //!
 //! | phase | means | ends with |
 //! |---|---|---|
 //! | Opening | the log is being opened | [`Guardianship::opened`] |
-//! | Leading | a leader is at work | its death, or the metadata that give the partition up |
+//! | At work | a leader or a follower has the log | its death, or metadata that ask for the other role or give the replica up |
+//! | Releasing | the one at work ends in good order, for one in the other role | [`Guardianship::released`], or its death |
 //! | Bereaved | the leader died, a new leader epoch is asked for | metadata with a higher epoch |
-//! | Offline | the log can't be opened | metadata that give the partition up |
-//! | Doomed | opening, and not wanted any more | [`Guardianship::opened`] |
+//! | Offline | the log can't be opened | metadata that give the replica up |
 //!
-//! A leader that died is followed by one with a higher leader epoch and the log as it is on disk,
-//! and never resumed. Each event returns [`Effect`]s, which the actor carries out in their order.
+//! A replica that isn't wanted any more while its log is on the way is doomed: it is settled when the log
+//! has come, unless it is wanted again by then.
+//!
+//! A replica that died is followed by one with the log as it is on disk, and never resumed; if it led,
+//! then with a higher leader epoch. One whose role changes closes its log, and the next one opens it.
+//! Each event returns [`Effect`]s, which the actor carries out in their order.
 
 #[cfg(test)]
 mod tests;
@@ -19,20 +23,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::metadata::{BrokerDefaults, MetadataImage, Topic, TopicConfig};
+use super::metadata::{BrokerDefaults, MetadataImage, Partition, Topic, TopicConfig};
 use crate::model::{BrokerId, LeaderEpoch, PartitionId, TopicId};
 
-/// A leader that dies again within this time is restarted later and later.
+/// A replica that dies again within this time is restarted later and later.
 const CALM: Duration = Duration::from_secs(60);
 const RESTART_DELAY_MIN: Duration = Duration::from_millis(50);
 const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
 
-/// What becomes of the data of a partition that isn't led here any more.
+/// What becomes of the data of a partition that has no replica here any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// Its topic is deleted.
     Removed,
-    /// Another broker leads it.
+    /// Other brokers have it.
     Kept,
 }
 
@@ -41,25 +45,55 @@ pub enum Fate {
 pub enum LastUser {
     /// The broker's last run, which has left a mark if it ended well.
     LastRun,
-    /// A leader of this run, which died.
-    DeadLeader,
+    /// A replica of this run, which has closed it.
+    Replica,
+    /// A replica of this run, which died.
+    DeadReplica,
+}
+
+/// What a replica is to its partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Leader,
+    Follower,
+}
+
+/// What the metadata say of a replica's partition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assignment {
+    pub partition: Arc<Partition>,
+    pub config: Arc<TopicConfig>,
+}
+
+impl Assignment {
+    pub fn epoch(&self) -> LeaderEpoch {
+        self.partition.leader_epoch
+    }
+
+    fn role(&self, node: BrokerId) -> Role {
+        match self.partition.leader == node {
+            true => Role::Leader,
+            false => Role::Follower,
+        }
+    }
 }
 
 /// What a guardian finds of a partition that it has not known so far. `life` is how often its
-/// leader has been rebuilt.
+/// replica here has been rebuilt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     Nothing,
-    /// A leader of the guardian before this one.
-    Leader {
+    /// A replica of the guardian before this one.
+    AtWork {
+        role: Role,
         life: u64,
     },
     /// The guardian before could not open the log.
     Offline {
         life: u64,
     },
-    /// There is a place for a leader, and none in it, `age` after the last one has started.
-    DeadLeader {
+    /// There is a place for a replica, and none in it, `age` after the last one has started.
+    Dead {
         life: u64,
         age: Duration,
     },
@@ -68,28 +102,31 @@ pub enum Found {
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Open the log, and report [`Guardianship::opened`] with this epoch.
+    /// Open the log after a while, and report [`Guardianship::opened`] with this life.
     Open {
         id: PartitionId,
-        epoch: LeaderEpoch,
-        config: Arc<TopicConfig>,
-        last_user: LastUser,
-    },
-    /// Start a leader on the log that was opened.
-    Lead {
-        id: PartitionId,
-        epoch: LeaderEpoch,
         life: u64,
         config: Arc<TopicConfig>,
+        last_user: LastUser,
+        after: Duration,
     },
-    /// Tell the leader what its topic's configs are by now.
-    Configure {
+    /// Start a replica on the log that was opened.
+    Start {
         id: PartitionId,
-        config: Arc<TopicConfig>,
+        role: Role,
+        life: u64,
+        assignment: Assignment,
+    },
+    /// End the replica in good order, and report [`Guardianship::released`] with this life.
+    Release { id: PartitionId, life: u64 },
+    /// Tell the replica what the metadata say of its partition by now.
+    Update {
+        id: PartitionId,
+        assignment: Assignment,
     },
     /// Say that the partition can't be had.
     TakeOffline { id: PartitionId, reason: String },
-    /// Say that the leader is lost, and another one on its way.
+    /// Say that the replica is lost, and another one on its way.
     Mourn { id: PartitionId },
     /// Ask the controller, after a while, for the epoch that follows `seen`. Report
     /// [`Guardianship::epoch_refused`] if that fails, unless the metadata have moved on.
@@ -98,37 +135,40 @@ pub enum Effect {
         seen: LeaderEpoch,
         after: Duration,
     },
-    /// End the leader, if there is one, then settle the data, and forget the partition.
+    /// End the replica, if there is one, then settle the data, and forget the partition.
     Close { id: PartitionId, fate: Fate },
-    /// Settle the data of a log that was opened in vain, and forget the partition.
+    /// Settle the data of a log that was opened or released in vain, and forget the partition.
     Settle { id: PartitionId, fate: Fate },
     /// Publish [`Guardianship::published`].
     Publish,
-    /// Tell those who wait for a leader to look again.
+    /// Tell those who wait for a replica to look again.
     Touch,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Opening,
-    Leading,
-    Bereaved,
+    AtWork(Role),
+    Releasing,
+    /// The leader died in this epoch.
+    Bereaved(LeaderEpoch),
     Offline,
-    Doomed(Fate),
 }
 
 struct Ward {
     topic: Arc<Topic>,
-    config: Arc<TopicConfig>,
-    epoch: LeaderEpoch,
+    assignment: Assignment,
+    role: Role,
     phase: Phase,
-    /// How often its leader has been rebuilt.
+    /// It isn't wanted any more, and its log is on the way.
+    doomed: Option<Fate>,
+    /// How often its replica has been rebuilt.
     life: u64,
     /// How often it has died since it was last calm.
     deaths: u32,
 }
 
-/// The partitions that are led here, or shall be.
+/// The replicas that are on this node, or shall be.
 pub struct Guardianship {
     node: BrokerId,
     defaults: BrokerDefaults,
@@ -151,20 +191,28 @@ impl Guardianship {
         mut find: impl FnMut(PartitionId, &Topic) -> Found,
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let wanted = self.wanted(image);
-        let gone = self.wards.keys().filter(|id| !wanted.contains_key(id));
-        for id in gone.copied().collect::<Vec<_>>() {
+        let is_gone = |id: &PartitionId| {
+            let partition = image.partition(*id);
+            !partition.is_some_and(|partition| partition.replicas.contains(&self.node))
+        };
+        let gone: Vec<PartitionId> = self.wards.keys().copied().filter(is_gone).collect();
+        for id in gone {
             effects.extend(self.give_up(id, image));
         }
         let mut configs: BTreeMap<TopicId, Arc<TopicConfig>> = BTreeMap::new();
-        for (id, (topic, epoch)) in wanted {
+        for (id, topic, partition) in image.partitions_on(self.node) {
             let resolve = || Arc::new(TopicConfig::resolve(&topic.configs, &self.defaults));
-            let config = configs.entry(id.topic_id).or_insert_with(resolve).clone();
+            let assignment = Assignment {
+                partition: partition.clone(),
+                config: configs.entry(id.topic_id).or_insert_with(resolve).clone(),
+            };
+            let role = assignment.role(self.node);
             match self.wards.get_mut(&id) {
-                Some(ward) => effects.extend(ward.update(id, topic, config, epoch)),
+                Some(ward) => effects.extend(ward.update(id, topic, assignment, role)),
                 None => {
-                    let found = find(id, topic);
-                    effects.extend(self.adopt(id, topic, config, epoch, found));
+                    let mut ward = Ward::new(topic.clone(), assignment, role);
+                    effects.extend(ward.adopt(id, find(id, topic)));
+                    self.wards.insert(id, ward);
                 }
             }
         }
@@ -172,85 +220,36 @@ impl Guardianship {
         effects
     }
 
-    /// What the metadata say that this node leads, and in which epoch.
-    fn wanted<'a>(
-        &self,
-        image: &'a MetadataImage,
-    ) -> BTreeMap<PartitionId, (&'a Arc<Topic>, LeaderEpoch)> {
-        let here = image.partitions_on(self.node);
-        here.filter(|(_, _, partition)| partition.leader == self.node)
-            .map(|(id, topic, partition)| (id, (topic, partition.leader_epoch)))
-            .collect()
-    }
-
-    /// A partition that this guardian has not known: a new one, or one of the guardian before it.
-    fn adopt(
-        &mut self,
-        id: PartitionId,
-        topic: &Arc<Topic>,
-        config: Arc<TopicConfig>,
-        epoch: LeaderEpoch,
-        found: Found,
-    ) -> Vec<Effect> {
-        let (phase, life) = match found {
-            Found::Nothing => (Phase::Opening, 0),
-            Found::Leader { life } => (Phase::Leading, life),
-            Found::Offline { life } => (Phase::Offline, life),
-            Found::DeadLeader { life, .. } => (Phase::Bereaved, life),
-        };
-        let mut ward = Ward {
-            topic: topic.clone(),
-            config,
-            epoch,
-            phase,
-            life,
-            deaths: 0,
-        };
-        let effects = match found {
-            Found::Nothing => vec![ward.open(id, LastUser::LastRun)],
-            // The guardian before may not have come to it.
-            Found::Leader { .. } => vec![ward.configure(id)],
-            Found::Offline { .. } => Vec::new(),
-            Found::DeadLeader { age, .. } => ward.bereave(id, age),
-        };
-        self.wards.insert(id, ward);
-        effects
-    }
-
-    /// The partition isn't led here any more. Its data goes only with its topic.
+    /// The partition has no replica here any more. Its data goes only with its topic.
     fn give_up(&mut self, id: PartitionId, image: &MetadataImage) -> Option<Effect> {
         let fate = match image.was_deleted(id.topic_id) {
             true => Fate::Removed,
             false => Fate::Kept,
         };
         let ward = self.wards.get_mut(&id)?;
-        if let Phase::Opening | Phase::Doomed(_) = ward.phase {
-            ward.phase = Phase::Doomed(fate);
+        if let Phase::Opening | Phase::Releasing = ward.phase {
+            ward.doomed = Some(fate);
             return None;
         }
         self.wards.remove(&id);
         Some(Effect::Close { id, fate })
     }
 
-    /// A log was opened for this epoch, or could not be.
+    /// A log was opened in this life of the replica, or could not be.
     pub fn opened(
         &mut self,
         id: PartitionId,
-        epoch: LeaderEpoch,
+        life: u64,
         opened: Result<(), String>,
     ) -> Vec<Effect> {
-        let Some(ward) = self.wards.get_mut(&id) else {
+        let Some(ward) = self.on_its_way(id, life, Phase::Opening) else {
             return Vec::new();
         };
-        if let Phase::Doomed(fate) = ward.phase {
-            self.wards.remove(&id);
-            return vec![Effect::Settle { id, fate }];
-        }
-        if ward.phase != Phase::Opening || ward.epoch != epoch {
-            return Vec::new();
+        if let Some(fate) = ward.doomed {
+            return self.settle(id, fate);
         }
         let effect = match opened {
-            Ok(()) => ward.lead(id),
+            Ok(()) => ward.start(id),
             Err(reason) => {
                 ward.phase = Phase::Offline;
                 Effect::TakeOffline { id, reason }
@@ -259,14 +258,47 @@ impl Guardianship {
         vec![effect, Effect::Touch]
     }
 
-    /// The leader has died, `age` after it was started.
+    /// A replica has closed its log in this life, or could not: then it is lost, `age` after it was
+    /// started.
+    pub fn released(
+        &mut self,
+        id: PartitionId,
+        life: u64,
+        closed: Result<(), Duration>,
+    ) -> Vec<Effect> {
+        let Some(ward) = self.on_its_way(id, life, Phase::Releasing) else {
+            return Vec::new();
+        };
+        match (ward.doomed, closed) {
+            (Some(fate), _) => self.settle(id, fate),
+            (None, Ok(())) => vec![ward.open(id, LastUser::Replica, Duration::ZERO)],
+            (None, Err(age)) => ward.lose(id, age),
+        }
+    }
+
+    /// The replica has died, `age` after it was started.
     ///
     /// The news may come late: the guardian that was to hear it had died too, and this one has seen
-    /// for itself. Then the leader has been rebuilt since, and its present life is none of this
+    /// for itself. Then the replica has been rebuilt since, and its present life is none of this
     /// one's business.
     pub fn died(&mut self, id: PartitionId, life: u64, age: Duration) -> Vec<Effect> {
         let ward = self.wards.get_mut(&id).filter(|ward| ward.life == life);
-        ward.map_or_else(Vec::new, |ward| ward.bereave(id, age))
+        match ward.map(|ward| (ward.phase, ward)) {
+            Some((Phase::AtWork(_), ward)) => ward.lose(id, age),
+            Some((Phase::Releasing, _)) => self.released(id, life, Err(age)),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The ward whose log is on its way just so.
+    fn on_its_way(&mut self, id: PartitionId, life: u64, phase: Phase) -> Option<&mut Ward> {
+        let ward = self.wards.get_mut(&id)?;
+        (ward.phase == phase && ward.life == life).then_some(ward)
+    }
+
+    fn settle(&mut self, id: PartitionId, fate: Fate) -> Vec<Effect> {
+        self.wards.remove(&id);
+        vec![Effect::Settle { id, fate }]
     }
 
     /// The controller did not give the epoch that follows `seen`, which it was asked for `after` so
@@ -278,86 +310,130 @@ impl Guardianship {
         after: Duration,
     ) -> Option<Effect> {
         let ward = self.wards.get(&id)?;
-        let waits = ward.phase == Phase::Bereaved && ward.epoch == seen;
         let after = (2 * after).clamp(RESTART_DELAY_MIN, RESTART_DELAY_MAX);
+        let waits = ward.phase == Phase::Bereaved(seen);
         waits.then_some(Effect::RaiseEpoch { id, seen, after })
     }
 
-    /// Whether every partition is led.
-    pub fn all_lead(&self) -> bool {
+    /// Whether every replica is at work.
+    pub fn all_at_work(&self) -> bool {
         let mut wards = self.wards.values();
-        wards.all(|ward| ward.phase == Phase::Leading)
+        wards.all(|ward| matches!(ward.phase, Phase::AtWork(_)))
     }
 
     /// The partitions that requests may find here.
     pub fn published(&self) -> impl Iterator<Item = (PartitionId, &Arc<Topic>, &Arc<TopicConfig>)> {
-        let doomed = |ward: &Ward| matches!(ward.phase, Phase::Doomed(_));
-        let wards = self.wards.iter().filter(move |(_, ward)| !doomed(ward));
-        wards.map(|(id, ward)| (*id, &ward.topic, &ward.config))
+        let wards = self.wards.iter().filter(|(_, ward)| ward.doomed.is_none());
+        wards.map(|(id, ward)| (*id, &ward.topic, &ward.assignment.config))
     }
 }
 
 impl Ward {
+    fn new(topic: Arc<Topic>, assignment: Assignment, role: Role) -> Ward {
+        Ward {
+            topic,
+            assignment,
+            role,
+            phase: Phase::Opening,
+            doomed: None,
+            life: 0,
+            deaths: 0,
+        }
+    }
+
+    /// What the guardian before has left of a partition that this one has not known.
+    fn adopt(&mut self, id: PartitionId, found: Found) -> Vec<Effect> {
+        match found {
+            Found::Nothing => vec![self.open(id, LastUser::LastRun, Duration::ZERO)],
+            // The guardian before may have missed the latest metadata.
+            Found::AtWork { role, life } => {
+                self.life = life;
+                self.phase = Phase::AtWork(role);
+                vec![self.direct(id, role)]
+            }
+            Found::Offline { life } => {
+                self.life = life;
+                self.phase = Phase::Offline;
+                Vec::new()
+            }
+            // Perhaps it led in the present epoch.
+            Found::Dead { life, age } => {
+                self.life = life;
+                self.phase = Phase::AtWork(self.role);
+                self.lose(id, age)
+            }
+        }
+    }
+
     /// What the metadata say of it now.
     fn update(
         &mut self,
         id: PartitionId,
         topic: &Arc<Topic>,
-        config: Arc<TopicConfig>,
-        epoch: LeaderEpoch,
+        assignment: Assignment,
+        role: Role,
     ) -> Option<Effect> {
         self.topic = topic.clone();
-        let changed = self.config != config;
-        self.config = config;
+        let changed = self.assignment != assignment;
+        self.assignment = assignment;
+        self.role = role;
+        self.doomed = None;
         match self.phase {
-            Phase::Leading if changed => Some(self.configure(id)),
-            Phase::Bereaved if epoch > self.epoch => {
-                self.epoch = epoch;
-                self.phase = Phase::Opening;
-                Some(self.open(id, LastUser::DeadLeader))
+            Phase::AtWork(present) if changed => Some(self.direct(id, present)),
+            Phase::Bereaved(epoch) if self.assignment.epoch() > epoch => {
+                Some(self.open(id, LastUser::DeadReplica, Duration::ZERO))
             }
             _ => None,
         }
     }
 
-    fn open(&self, id: PartitionId, last_user: LastUser) -> Effect {
+    /// Tells a replica that is at work in this role what it is to do.
+    fn direct(&mut self, id: PartitionId, present: Role) -> Effect {
+        if present == self.role {
+            let assignment = self.assignment.clone();
+            return Effect::Update { id, assignment };
+        }
+        self.phase = Phase::Releasing;
+        let life = self.life;
+        Effect::Release { id, life }
+    }
+
+    fn open(&mut self, id: PartitionId, last_user: LastUser, after: Duration) -> Effect {
+        self.phase = Phase::Opening;
         Effect::Open {
             id,
-            epoch: self.epoch,
-            config: self.config.clone(),
-            last_user,
-        }
-    }
-
-    fn configure(&self, id: PartitionId) -> Effect {
-        Effect::Configure {
-            id,
-            config: self.config.clone(),
-        }
-    }
-
-    /// With the config of now: it may have changed while the log was being opened.
-    fn lead(&mut self, id: PartitionId) -> Effect {
-        self.phase = Phase::Leading;
-        Effect::Lead {
-            id,
-            epoch: self.epoch,
             life: self.life,
-            config: self.config.clone(),
+            config: self.assignment.config.clone(),
+            last_user,
+            after,
         }
     }
 
-    /// The leader is lost: the next one needs a new epoch, which comes with the metadata.
-    fn bereave(&mut self, id: PartitionId, age: Duration) -> Vec<Effect> {
+    /// As the metadata say now: they may have changed while the log was on its way.
+    fn start(&mut self, id: PartitionId) -> Effect {
+        self.phase = Phase::AtWork(self.role);
+        Effect::Start {
+            id,
+            role: self.role,
+            life: self.life,
+            assignment: self.assignment.clone(),
+        }
+    }
+
+    /// The replica is lost. If it led, the next one needs a new epoch, which comes with the metadata.
+    fn lose(&mut self, id: PartitionId, age: Duration) -> Vec<Effect> {
         self.deaths = if age > CALM { 0 } else { self.deaths + 1 };
         self.life += 1;
-        self.phase = Phase::Bereaved;
-        let raise = Effect::RaiseEpoch {
-            id,
-            seen: self.epoch,
-            after: restart_delay(self.deaths),
+        let after = restart_delay(self.deaths);
+        let next = match self.phase {
+            Phase::AtWork(Role::Leader) => {
+                let seen = self.assignment.epoch();
+                self.phase = Phase::Bereaved(seen);
+                Effect::RaiseEpoch { id, seen, after }
+            }
+            _ => self.open(id, LastUser::DeadReplica, after),
         };
-        vec![Effect::Mourn { id }, raise]
+        vec![Effect::Mourn { id }, next]
     }
 }
 

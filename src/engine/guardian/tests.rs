@@ -59,14 +59,23 @@ impl Script {
                 self.guardian = Script::new().guardian;
                 self.reconcile()
             }
-            ["opened", partition, "epoch", epoch] => {
-                let epoch = LeaderEpoch(epoch.parse().unwrap());
-                self.guardian.opened(partition_id(partition), epoch, Ok(()))
+            ["opened", partition, "life", life] => {
+                let life = life.parse().unwrap();
+                self.guardian.opened(partition_id(partition), life, Ok(()))
             }
-            ["failed", partition, "epoch", epoch] => {
-                let epoch = LeaderEpoch(epoch.parse().unwrap());
+            ["failed", partition, "life", life] => {
+                let life = life.parse().unwrap();
                 let reason = Err("the disk is gone".into());
-                self.guardian.opened(partition_id(partition), epoch, reason)
+                self.guardian.opened(partition_id(partition), life, reason)
+            }
+            ["released", partition, "life", life] => {
+                let life = life.parse().unwrap();
+                self.guardian
+                    .released(partition_id(partition), life, Ok(()))
+            }
+            ["lost", partition, "life", life, "after", age] => {
+                let (life, lost) = (life.parse().unwrap(), Err(time(age)));
+                self.guardian.released(partition_id(partition), life, lost)
             }
             ["died", partition, "life", life, "after", age] => {
                 let life = life.parse().unwrap();
@@ -98,26 +107,28 @@ impl Script {
         match effect {
             Effect::Open {
                 id,
-                epoch,
-                config,
-                last_user,
-            } => format!(
-                "open {} epoch {epoch} retention {} after {last_user:?}",
-                name(id),
-                retention(config)
-            ),
-            Effect::Lead {
-                id,
-                epoch,
                 life,
                 config,
+                last_user,
+                after,
             } => format!(
-                "lead {} epoch {epoch} life {life} retention {}",
+                "open {} life {life} retention {} of {last_user:?} after {after:?}",
                 name(id),
                 retention(config)
             ),
-            Effect::Configure { id, config } => {
-                format!("configure {} retention {}", name(id), retention(config))
+            Effect::Start {
+                id,
+                role,
+                life,
+                assignment,
+            } => format!(
+                "start {} {role:?} life {life} {}",
+                name(id),
+                told(assignment)
+            ),
+            Effect::Release { id, life } => format!("release {} life {life}", name(id)),
+            Effect::Update { id, assignment } => {
+                format!("update {} {}", name(id), told(assignment))
             }
             Effect::TakeOffline { id, reason } => format!("offline {}: {reason}", name(id)),
             Effect::Mourn { id } => format!("mourn {}", name(id)),
@@ -131,9 +142,19 @@ impl Script {
                 let names: Vec<String> = published.map(|(id, _, _)| name(&id)).collect();
                 format!("publish [{}]", names.join(" "))
             }
-            Effect::Touch => format!("touch, all lead: {}", self.guardian.all_lead()),
+            Effect::Touch => format!("touch, all at work: {}", self.guardian.all_at_work()),
         }
     }
+}
+
+fn told(assignment: &Assignment) -> String {
+    let partition = &assignment.partition;
+    format!(
+        "leader {} epoch {} retention {}",
+        partition.leader,
+        partition.leader_epoch,
+        retention(&assignment.config)
+    )
 }
 
 fn retention(config: &TopicConfig) -> i64 {
@@ -142,13 +163,18 @@ fn retention(config: &TopicConfig) -> i64 {
 
 fn found(words: &[&str]) -> Found {
     match *words {
-        ["led", "life", life] => Found::Leader {
+        ["leading", "life", life] => Found::AtWork {
+            role: Role::Leader,
+            life: life.parse().unwrap(),
+        },
+        ["following", "life", life] => Found::AtWork {
+            role: Role::Follower,
             life: life.parse().unwrap(),
         },
         ["offline", "life", life] => Found::Offline {
             life: life.parse().unwrap(),
         },
-        ["dead", "life", life, "after", age] => Found::DeadLeader {
+        ["dead", "life", life, "after", age] => Found::Dead {
             life: life.parse().unwrap(),
             age: time(age),
         },

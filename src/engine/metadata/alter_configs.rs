@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::config_catalogue::list_items;
 use super::topic_config::check_settings;
 use super::{
@@ -12,7 +14,7 @@ use super::{
 use crate::model::ErrorCode;
 
 /// What is done to one config.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConfigChange {
     Set(String),
     /// Back to the default.
@@ -23,12 +25,24 @@ pub enum ConfigChange {
     Subtract(String),
 }
 
-/// The changes of one topic, of which all or none take effect. There is nothing to do if they
-/// change nothing.
+/// Changes of one topic, of which all or none take effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicConfigChanges {
+    pub topic: String,
+    pub changes: Vec<(String, ConfigChange)>,
+}
+
+/// All that a topic shall have set. A name without a value is refused, as in Kafka.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewTopicConfigs {
+    pub topic: String,
+    pub configs: Vec<(String, Option<String>)>,
+}
+
+/// Some configs of one topic. There is nothing to do if the changes change nothing.
 pub fn alter_topic_configs(
     image: &MetadataImage,
-    topic: &str,
-    changes: &[(String, ConfigChange)],
+    TopicConfigChanges { topic, changes }: &TopicConfigChanges,
     defaults: &BrokerDefaults,
     limits: &MetadataLimits,
 ) -> Result<Vec<MetadataCommand>, Refusal> {
@@ -44,22 +58,21 @@ pub fn alter_topic_configs(
     set_configs(topic, configs, limits)
 }
 
-/// Sets just these configs of one topic (AlterConfigs): every other goes back to its default.
+/// Sets just these configs of one topic: every other goes back to its default.
 pub fn replace_topic_configs(
     image: &MetadataImage,
-    topic: &str,
-    configs: impl IntoIterator<Item = (String, Option<String>)>,
+    NewTopicConfigs { topic, configs }: &NewTopicConfigs,
     limits: &MetadataLimits,
 ) -> Result<Vec<MetadataCommand>, Refusal> {
     let topic = find(image, topic)?;
     let mut set = BTreeMap::new();
     for (name, value) in configs {
-        let value = value.ok_or_else(|| {
+        let value = value.clone().ok_or_else(|| {
             let message = format!("The config {name} needs a value.");
             Refusal::new(ErrorCode::InvalidConfig, message)
         })?;
-        if let Some(name) = set.insert(name.clone(), value).map(|_| name) {
-            return Err(twice(&name));
+        if set.insert(name.clone(), value).is_some() {
+            return Err(twice(name));
         }
     }
     set_configs(topic, set, limits)

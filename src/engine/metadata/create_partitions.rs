@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
+use super::change::Decided;
 use super::create_topics::{check_assignment, check_counts};
 use super::placement::Placement;
 use super::{MetadataCommand, MetadataImage, MetadataLimits, Refusal, Topic};
 use crate::model::{BrokerId, ErrorCode};
 
 /// More partitions for one topic.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MorePartitions {
     pub topic: String,
     /// How many the topic shall have in all.
@@ -23,7 +26,7 @@ pub fn create_partitions(
     image: &MetadataImage,
     request: &[MorePartitions],
     limits: &MetadataLimits,
-) -> Vec<Result<Vec<MetadataCommand>, Refusal>> {
+) -> Vec<Decided> {
     let mut uses: BTreeMap<&str, usize> = BTreeMap::new();
     for more in request {
         *uses.entry(&more.topic).or_default() += 1;

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
+use super::change::Decided;
 use super::placement::Placement;
 use super::topic_config::check_settings;
 use super::{MetadataCommand, MetadataImage, MetadataLimits, Refusal};
 use crate::model::{BrokerId, ErrorCode, TopicId, TopicName};
 
 /// A topic that is asked for, as the client wrote it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewTopic {
     pub name: String,
     /// Drawn by the caller.
@@ -37,7 +40,7 @@ pub fn create_topics(
     request: &[NewTopic],
     defaults: NewTopicDefaults,
     limits: &MetadataLimits,
-) -> Vec<Result<Vec<MetadataCommand>, Refusal>> {
+) -> Vec<Decided> {
     let mut uses: BTreeMap<&str, usize> = BTreeMap::new();
     for topic in request {
         *uses.entry(&topic.name).or_default() += 1;

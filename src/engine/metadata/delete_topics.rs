@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
+use super::change::Decided;
 use super::{MetadataCommand, MetadataImage, Refusal};
 use crate::model::{ErrorCode, TopicId};
 
 /// A topic as a request names it. A name can be anything that a client sends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TopicRef {
     Name(String),
     Id(TopicId),
@@ -14,10 +17,7 @@ pub enum TopicRef {
 
 /// Decides each topic of one request by itself; the answers are in the request's order. A topic
 /// that comes twice is refused the second time.
-pub fn delete_topics(
-    image: &MetadataImage,
-    request: &[TopicRef],
-) -> Vec<Result<Vec<MetadataCommand>, Refusal>> {
+pub fn delete_topics(image: &MetadataImage, request: &[TopicRef]) -> Vec<Decided> {
     let mut seen = BTreeSet::new();
     let decide = |topic: &TopicRef| {
         let id = find(image, topic)?;

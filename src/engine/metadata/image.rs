@@ -181,7 +181,7 @@ impl MetadataImage {
     pub fn partitions_on(
         &self,
         broker: BrokerId,
-    ) -> impl Iterator<Item = (PartitionId, &Arc<Topic>, &Partition)> {
+    ) -> impl Iterator<Item = (PartitionId, &Arc<Topic>, &Arc<Partition>)> {
         self.topics.values().flat_map(move |topic| {
             let numbered = (0..).zip(&topic.partitions);
             let mine = numbered.filter(move |(_, p)| p.replicas.contains(&broker));
@@ -190,7 +190,7 @@ impl MetadataImage {
                     topic_id: topic.id,
                     partition,
                 };
-                (id, topic, p.as_ref())
+                (id, topic, p)
             })
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! Two halves, and nothing passes between them but commands:
 //!
-//! - *Decisions* ([`create_topics`], [`delete_topics`], [`create_partitions`], [`alter_configs`],
+//! - *Decisions* ([`change`], which is any of [`create_topics`], [`delete_topics`], [`create_partitions`], [`alter_configs`],
 //!   [`register_broker`], [`change_leader`], [`producer_ids`]) look at an image and a request, and
 //!   answer with the [`MetadataCommand`]s that would fulfil it, or with a [`Refusal`] that carries
 //!   Kafka's error code.
@@ -16,6 +16,7 @@
 pub use crate::model::Refusal;
 
 pub mod alter_configs;
+pub mod change;
 pub mod change_leader;
 mod command;
 mod config_catalogue;

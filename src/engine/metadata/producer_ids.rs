@@ -1,16 +1,22 @@
 //! Producer ids: handed to brokers in blocks, each id once in the life of a cluster (KIP-730).
 
+use std::ops::Range;
+
+use super::change::Decided;
 use super::{BrokerEpoch, MetadataCommand, MetadataImage, Refusal};
 use crate::model::{BrokerId, ErrorCode};
 
 /// How many ids a broker gets at once, as in Kafka.
 pub const PRODUCER_ID_BLOCK_LEN: i64 = 1_000;
 
-/// Ids that are a broker's own once the command is committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProducerIdBlock {
-    pub first: i64,
-    pub len: i64,
+/// The ids that are a broker's own once these commands are committed.
+pub fn allocated(commands: &[MetadataCommand]) -> Option<Range<i64>> {
+    commands.iter().find_map(|command| match command {
+        MetadataCommand::AllocateProducerIds { up_to, .. } => {
+            Some(up_to - PRODUCER_ID_BLOCK_LEN..*up_to)
+        }
+        _ => None,
+    })
 }
 
 /// The next block, for a broker that is registered under just this epoch.
@@ -18,7 +24,7 @@ pub fn allocate_producer_ids(
     image: &MetadataImage,
     broker: BrokerId,
     broker_epoch: BrokerEpoch,
-) -> Result<(ProducerIdBlock, Vec<MetadataCommand>), Refusal> {
+) -> Decided {
     let Some(registered) = image.broker(broker) else {
         let message = format!("Broker {broker} is not registered.");
         return Err(Refusal::new(ErrorCode::BrokerIdNotRegistered, message));
@@ -35,14 +41,9 @@ pub fn allocate_producer_ids(
         let message = "All producer ids are used up.";
         return Err(Refusal::new(ErrorCode::UnknownServerError, message));
     };
-    let command = MetadataCommand::AllocateProducerIds {
+    Ok(vec![MetadataCommand::AllocateProducerIds {
         broker,
         broker_epoch,
         up_to,
-    };
-    let block = ProducerIdBlock {
-        first,
-        len: PRODUCER_ID_BLOCK_LEN,
-    };
-    Ok((block, vec![command]))
+    }])
 }

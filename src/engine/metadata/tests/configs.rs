@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::engine::metadata::alter_configs::{alter_topic_configs, ConfigChange};
+use crate::engine::metadata::alter_configs::{
+    alter_topic_configs, ConfigChange, TopicConfigChanges,
+};
 use crate::engine::metadata::topic_config::check_settings;
 use crate::model::ErrorCode as E;
 
@@ -155,8 +157,12 @@ fn configs_are_altered_one_by_one_and_together_or_not_at_all() {
             .iter()
             .map(|(n, c)| (n.to_string(), c.clone()))
             .collect();
+        let changes = TopicConfigChanges {
+            topic: topic.into(),
+            changes,
+        };
         let limits = MetadataLimits::default();
-        alter_topic_configs(&image, topic, &changes, &BrokerDefaults::default(), &limits)
+        alter_topic_configs(&image, &changes, &BrokerDefaults::default(), &limits)
     };
     let put = |value: &str| ConfigChange::Set(value.into());
     let changed = |set_: &[(&str, &str)], removed: &[&str]| {

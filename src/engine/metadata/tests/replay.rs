@@ -3,7 +3,9 @@
 use super::*;
 use crate::engine::metadata::change_leader::change_leader;
 use crate::engine::metadata::image::DELETED_TOPICS_KEPT_MAX;
-use crate::engine::metadata::producer_ids::{allocate_producer_ids, PRODUCER_ID_BLOCK_LEN};
+use crate::engine::metadata::producer_ids::{
+    allocate_producer_ids, allocated, PRODUCER_ID_BLOCK_LEN,
+};
 use crate::engine::metadata::register_broker::{
     bootstrap_cluster, register_broker, BrokerRegistration,
 };
@@ -133,13 +135,13 @@ fn only_an_in_sync_replica_is_made_leader_and_only_from_the_epoch_that_was_seen(
 fn producer_ids_are_given_once_and_to_a_registered_broker_only() {
     let mut image = cluster(1);
     let epoch = image.broker(BrokerId(1)).unwrap().epoch;
-    let mut firsts = Vec::new();
+    let mut blocks = Vec::new();
     for _ in 0..3 {
-        let (block, commands) = allocate_producer_ids(&image, BrokerId(1), epoch).unwrap();
-        firsts.push((block.first, block.len));
+        let commands = allocate_producer_ids(&image, BrokerId(1), epoch).unwrap();
+        blocks.push(allocated(&commands).unwrap());
         commands.iter().for_each(|command| image.replay(command));
     }
-    assert_eq!(firsts, [(0, 1_000), (1_000, 1_000), (2_000, 1_000)]);
+    assert_eq!(blocks, [0..1_000, 1_000..2_000, 2_000..3_000]);
     assert_eq!(image.next_producer_id(), 3 * PRODUCER_ID_BLOCK_LEN);
     let code = |id, epoch| {
         allocate_producer_ids(&image, BrokerId(id), epoch)

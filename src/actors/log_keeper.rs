@@ -1,0 +1,237 @@
+//! What everyone who owns a partition's log does with it: syncs, checkpoints, retention.
+//!
+//! An append is written inline and never waits for the disk. One sync at a time runs off the
+//! arbiter ([`Syncer`]), and covers all that was appended before it began; the next one starts if
+//! there is more by then. So the slower the disk, the larger the groups. Where nobody waits for the
+//! disk ([`CommitRule::Written`]) a sync only goes before each checkpoint.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+
+use super::partition_handle::Closing;
+use super::vitals::Vitals;
+use crate::engine::replica::CommitRule;
+use crate::model::{ErrorCode, Offset, Refusal, Timestamp};
+use crate::storage::log::{Covered, Log, LogError};
+use crate::storage::syncer::{abort_if_fatal, Syncer};
+
+/// How a log is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct KeepSettings {
+    pub commit_rule: CommitRule,
+    pub checkpoint_interval: Duration,
+    pub retention_interval: Duration,
+}
+
+/// A log, and what is under way for it.
+pub struct LogKeeper {
+    pub log: Log,
+    pub settings: KeepSettings,
+    syncer: Arc<dyn Syncer>,
+    sync: Sync,
+    checkpoint: Checkpoint,
+    vitals: Arc<Vitals>,
+}
+
+#[derive(PartialEq)]
+enum Sync {
+    Idle,
+    InFlight,
+}
+
+#[derive(PartialEq)]
+enum Checkpoint {
+    UpToDate,
+    Due,
+}
+
+/// A sync has ended well; one that fails ends the process.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Synced {
+    covered: Covered,
+}
+
+/// An actor that owns a log.
+pub trait KeepsLog: Actor<Context = Context<Self>> + Handler<Synced> {
+    fn keeper(&mut self) -> &mut LogKeeper;
+
+    /// The log's start has moved.
+    fn log_was_cut(&mut self);
+
+    /// The log is closed, and all of it on disk.
+    fn log_is_closed(&mut self);
+}
+
+/// Closes the log, and ends the actor. Nothing else is handled until the log is closed, off the
+/// arbiter: its neighbours are closed at the same time.
+pub fn close<A: KeepsLog>(
+    actor: &mut A,
+    closing: Closing,
+) -> AtomicResponse<A, Result<(), Refusal>> {
+    let job = match closing {
+        Closing::Keep => Some(actor.keeper().log.begin_close()),
+        Closing::Discard => None,
+    };
+    let closed = async move {
+        let Some(job) = job else {
+            return Ok(());
+        };
+        let job = job?;
+        let closed = actix_rt::task::spawn_blocking(move || job.run()).await;
+        closed.unwrap_or_else(|panic| Err(LogError::Failed(panic.to_string())))
+    };
+    let closed = closed.into_actor(actor).map(move |closed, actor, context| {
+        // Not before the answer: a context that has stopped gives none.
+        context.stop();
+        closed.map_err(|error| refusal(actor.keeper().vitals.name(), "close", &error))?;
+        if closing == Closing::Keep {
+            actor.log_is_closed();
+        }
+        Ok(())
+    });
+    AtomicResponse::new(Box::pin(closed))
+}
+
+/// What a client is told of an error of the log, which is logged if it is the broker's own.
+pub fn refusal(name: &str, what: &str, error: &LogError) -> Refusal {
+    abort_if_fatal(error);
+    let code = error.code();
+    if code == ErrorCode::KafkaStorageError {
+        log::error!("{name}: {what}: {error}");
+    }
+    Refusal::new(code, error.to_string())
+}
+
+impl LogKeeper {
+    pub fn new(
+        log: Log,
+        settings: KeepSettings,
+        syncer: Arc<dyn Syncer>,
+        vitals: Arc<Vitals>,
+    ) -> Self {
+        LogKeeper {
+            log,
+            settings,
+            syncer,
+            sync: Sync::Idle,
+            checkpoint: Checkpoint::UpToDate,
+            vitals,
+        }
+    }
+
+    /// The actor has started: the log is looked through from time to time for what may go.
+    pub fn started<A: KeepsLog>(&self, context: &mut Context<A>) {
+        context.run_interval(self.settings.retention_interval, |actor, _| {
+            if actor.keeper().retain() {
+                actor.log_was_cut();
+            }
+        });
+    }
+
+    /// Something was appended.
+    pub fn appended<A: KeepsLog>(&mut self, context: &mut Context<A>) {
+        self.go_on_syncing(context);
+        self.schedule_checkpoint(context);
+    }
+
+    /// Returns up to where the log is on disk now, and syncs on.
+    pub fn synced<A: KeepsLog>(
+        &mut self,
+        Synced { covered }: Synced,
+        context: &mut Context<A>,
+    ) -> Offset {
+        self.sync = Sync::Idle;
+        self.log.complete_sync(covered);
+        self.go_on_syncing(context);
+        match self.settings.commit_rule {
+            CommitRule::Synced => self.schedule_checkpoint(context),
+            CommitRule::Written => {
+                self.write_checkpoint();
+                if self.log.synced_offset() < self.log.end_offset() {
+                    self.schedule_checkpoint(context);
+                }
+            }
+        }
+        self.log.synced_offset()
+    }
+
+    /// Whoever waits for the disk waits for the sync that begins now, or after the present one.
+    fn go_on_syncing<A: KeepsLog>(&mut self, context: &mut Context<A>) {
+        if self.settings.commit_rule == CommitRule::Synced {
+            self.start_sync(context);
+        }
+    }
+
+    fn start_sync<A: KeepsLog>(&mut self, context: &mut Context<A>) {
+        if self.sync == Sync::InFlight {
+            return;
+        }
+        let Some(job) = self.log.begin_sync() else {
+            return;
+        };
+        self.sync = Sync::InFlight;
+        let vitals = self.vitals.clone();
+        let actor = context.address();
+        let done = move |covered| {
+            vitals.message_sent();
+            actor.do_send(Synced { covered });
+        };
+        self.syncer.submit(job, Box::new(done));
+    }
+
+    fn schedule_checkpoint<A: KeepsLog>(&mut self, context: &mut Context<A>) {
+        if self.checkpoint == Checkpoint::Due {
+            return;
+        }
+        self.checkpoint = Checkpoint::Due;
+        context.run_later(self.settings.checkpoint_interval, |actor, context| {
+            actor.keeper().checkpoint_is_due(context);
+        });
+    }
+
+    /// A checkpoint is worth what is synced: where nothing else is for the disk, it follows a sync.
+    fn checkpoint_is_due<A: KeepsLog>(&mut self, context: &mut Context<A>) {
+        if self.settings.commit_rule == CommitRule::Written {
+            self.start_sync(context);
+            if self.sync == Sync::InFlight {
+                return;
+            }
+        }
+        self.write_checkpoint();
+    }
+
+    fn write_checkpoint(&mut self) {
+        self.checkpoint = Checkpoint::UpToDate;
+        let job = self.log.checkpoint();
+        let name = self.vitals.name().to_owned();
+        actix_rt::task::spawn_blocking(move || {
+            if let Err(error) = job.run() {
+                log::error!("{name}: checkpoint: {error}");
+            }
+        });
+    }
+
+    /// Gives up old segments, which are unlinked off the arbiter. Whether there were any.
+    fn retain(&mut self) -> bool {
+        let name = self.vitals.name().to_owned();
+        let removed = match self.log.apply_retention(Timestamp::now()) {
+            Ok(removed) => removed,
+            Err(error) => {
+                log::error!("{name}: retention: {error}");
+                return false;
+            }
+        };
+        if removed.is_empty() {
+            return false;
+        }
+        actix_rt::task::spawn_blocking(move || {
+            if let Err(error) = removed.remove() {
+                log::error!("{name}: removing old segments: {error}");
+            }
+        });
+        true
+    }
+}

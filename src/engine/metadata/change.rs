@@ -1,0 +1,114 @@
+//! Changes: what any broker asks of the active controller.
+//!
+//! A change is plain data, since the broker that is asked for it is seldom the one that decides it.
+//! Each of its parts (a topic of many) is decided by itself, on the image of the active controller
+//! and by that broker's config.
+
+use serde::{Deserialize, Serialize};
+
+use super::alter_configs::{
+    alter_topic_configs, replace_topic_configs, NewTopicConfigs, TopicConfigChanges,
+};
+use super::change_leader::change_leader;
+use super::create_partitions::{create_partitions, MorePartitions};
+use super::create_topics::{create_topics, NewTopic, NewTopicDefaults};
+use super::delete_topics::{delete_topics, TopicRef};
+use super::producer_ids::allocate_producer_ids;
+use super::{BrokerDefaults, BrokerEpoch, MetadataCommand, MetadataImage, MetadataLimits, Refusal};
+use crate::model::{BrokerId, LeaderEpoch, PartitionId};
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    CreateTopics(Vec<NewTopic>),
+    DeleteTopics(Vec<TopicRef>),
+    CreatePartitions(Vec<MorePartitions>),
+    /// Kafka's AlterConfigs.
+    ReplaceTopicConfigs(Vec<NewTopicConfigs>),
+    /// Kafka's IncrementalAlterConfigs.
+    AlterTopicConfigs(Vec<TopicConfigChanges>),
+    /// A block of ids for a broker's producers.
+    AllocateProducerIds {
+        broker: BrokerId,
+        broker_epoch: BrokerEpoch,
+    },
+    /// See [`change_leader`].
+    ChangeLeader {
+        partition: PartitionId,
+        leader: BrokerId,
+        seen: LeaderEpoch,
+    },
+}
+
+/// Whether a change is made, or only checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Intent {
+    Apply,
+    ValidateOnly,
+}
+
+impl Intent {
+    /// From a request's `validate_only`.
+    pub fn from_flag(validate_only: bool) -> Intent {
+        match validate_only {
+            true => Intent::ValidateOnly,
+            false => Intent::Apply,
+        }
+    }
+}
+
+/// What one part of a change comes to: the commands that carry it out.
+pub type Decided = Result<Vec<MetadataCommand>, Refusal>;
+
+/// What a controller's config says about changes.
+#[derive(Clone, Debug)]
+pub struct ChangeSettings {
+    pub new_topics: NewTopicDefaults,
+    pub defaults: BrokerDefaults,
+    pub limits: MetadataLimits,
+}
+
+impl Change {
+    /// How many parts it has.
+    pub fn parts(&self) -> usize {
+        match self {
+            Change::CreateTopics(topics) => topics.len(),
+            Change::DeleteTopics(topics) => topics.len(),
+            Change::CreatePartitions(topics) => topics.len(),
+            Change::ReplaceTopicConfigs(topics) => topics.len(),
+            Change::AlterTopicConfigs(topics) => topics.len(),
+            Change::AllocateProducerIds { .. } | Change::ChangeLeader { .. } => 1,
+        }
+    }
+
+    /// Decides each part, in their order.
+    pub fn decide(&self, image: &MetadataImage, settings: &ChangeSettings) -> Vec<Decided> {
+        let ChangeSettings {
+            new_topics,
+            defaults,
+            limits,
+        } = settings;
+        match self {
+            Change::CreateTopics(topics) => create_topics(image, topics, *new_topics, limits),
+            Change::DeleteTopics(topics) => delete_topics(image, topics),
+            Change::CreatePartitions(topics) => create_partitions(image, topics, limits),
+            Change::ReplaceTopicConfigs(topics) => {
+                let replace = |configs| replace_topic_configs(image, configs, limits);
+                topics.iter().map(replace).collect()
+            }
+            Change::AlterTopicConfigs(topics) => {
+                let alter = |changes| alter_topic_configs(image, changes, defaults, limits);
+                topics.iter().map(alter).collect()
+            }
+            Change::AllocateProducerIds {
+                broker,
+                broker_epoch,
+            } => vec![allocate_producer_ids(image, *broker, *broker_epoch)],
+            Change::ChangeLeader {
+                partition,
+                leader,
+                seen,
+            } => vec![change_leader(image, *partition, *leader, *seen)],
+        }
+    }
+}
