@@ -5,14 +5,15 @@
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use klamm::actors::peer::PeerHandle;
+use klamm::actors::peer::{Down, PeerHandle};
 use klamm::model::{BrokerId, ClusterId, Incarnation};
 use klamm::protocol::peer::{
-    decode_welcome, ready, split_handshake_frame, CallErrorCode, FrameReader, FrameWriter, Hello,
-    Kind, Lane, Message, Outgoing, PeerSecret, Proof, Refusal, RefusalCode, Said, Unexpected,
+    decode_welcome, ready, split_handshake_frame, welcome, CallErrorCode, Challenge, FrameReader,
+    FrameWriter, Hello, Kind, Lane, Message, Outgoing, PeerSecret, Proof, Refusal, RefusalCode,
+    Said, Unexpected,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::*;
 
@@ -284,6 +285,38 @@ fn who_does_not_know_the_secret_gets_nowhere() {
         still_serves(&one.peer(TWO)).await;
         let (from, message) = two.received.recv().await.unwrap();
         assert_eq!((from.peer().node, &message.body[..]), (ONE, &b"y"[..]));
+    });
+}
+
+#[test]
+fn an_impostor_at_a_nodes_address_learns_no_proof_and_gets_no_messages() {
+    run(async {
+        let one = TestNode::start(settings(ONE));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        one.knows(TWO, listener.local_addr().unwrap());
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut impostor = Stranger {
+            socket,
+            buffer: BytesMut::new(),
+        };
+        let greeting = impostor.frame().await.unwrap();
+        let mut said = Said::hello(&PeerSecret::new(b"a guess"), &greeting);
+        let challenge = Challenge {
+            version: 1,
+            cluster_id: None,
+            node: TWO,
+            incarnation: Incarnation::random(),
+            nonce: [2; 16],
+        };
+        impostor.say(&said.challenge(&challenge)).await;
+        impostor.say(&welcome()).await;
+        impostor.ends_refused(RefusalCode::WrongSecret).await;
+        let why = Down::Rejected(RefusalCode::WrongSecret);
+        let [control, data] = [one.peer(TWO).control(), one.peer(TWO).data()];
+        tokio::select! {
+            () = down(control, why) => {}
+            () = down(data, why) => {}
+        }
     });
 }
 

@@ -256,6 +256,8 @@ fn whoever_pushes_too_much_is_told_so_and_when_there_is_room_again() {
                 Ok(()) => {
                     taken += 1;
                     full_since = None;
+                    // Both ends' bounds, and the system's buffers.
+                    assert!(taken * body.len() < 64 * 1024 * 1024, "nothing stops it");
                 }
                 Err(PushError::Full) => {
                     let since = *full_since.get_or_insert_with(Instant::now);

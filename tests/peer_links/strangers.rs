@@ -145,7 +145,16 @@ fn an_older_life_of_a_node_is_refused_while_the_later_one_is_there() {
         let superseded = Down::Rejected(RefusalCode::Superseded);
         down(older.peer(TWO).control(), superseded).await;
         down(older.peer(TWO).data(), superseded).await;
-        // It dials again, and isn't let in.
+        // It dials again, isn't let in, and doesn't disturb the later one.
+        let link = older.registry.find("peer_link", "2-control").unwrap();
+        while !link
+            .detail()
+            .contains("the peer refuses: another process is node 1")
+        {
+            tokio::task::yield_now().await;
+        }
+        let link = later.registry.find("peer_link", "2-control").unwrap();
+        assert!(link.detail().contains("connects 1"), "{}", link.detail());
         let answer = later.peer(TWO).call(ECHO, segments(b"x"), PATIENCE).await;
         assert!(answer.is_ok());
         let LinkState::Up { incarnation, .. } = *later.peer(TWO).control().borrow() else {
