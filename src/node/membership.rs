@@ -15,16 +15,14 @@ use tokio::time::{timeout_at, Instant};
 use super::listeners::Bound;
 use super::NodeError;
 use crate::actors::controller::ControllerHandle;
-use crate::actors::peer::{
-    PeerIdentity, PeerService, PeerSettings, Peers, RaftLinks, Services, Timing,
-};
+use crate::actors::peer::{PeerIdentity, PeerService, PeerSettings, Peers, RaftLinks, Services};
 use crate::actors::vitals::Registry;
 use crate::config::{self, Config};
 use crate::engine::metadata::change::Change;
 use crate::engine::metadata::register_broker::{bootstrap_cluster, BrokerRegistration, Past};
 use crate::engine::metadata::{BrokerEpoch, BrokerState, MetadataImage};
 use crate::model::{BrokerId, ClusterId, Incarnation};
-use crate::protocol::peer::{CallError, CallErrorCode, Kind, PeerSecret, VERSIONS};
+use crate::protocol::peer::{CallError, CallErrorCode, Kind};
 use crate::protocol::Segments;
 use crate::raft::{Alone, Leadership, ProposeError, Raft, RaftRpc, RaftSettings, RaftTransport};
 use crate::storage::data_dir::{DataDir, Identity};
@@ -33,8 +31,6 @@ use crate::storage::meta::MetaStore;
 /// How long the metadata may take to get a leader, and this node to know the cluster, at the start.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A data link shares its thread with partitions, which may wait for the disk.
-const DATA_SILENT_AFTER: Duration = Duration::from_secs(10);
 /// How long a broker waits at its start until it is unfenced.
 const UNFENCE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -58,31 +54,16 @@ impl Links {
         registry: &Registry,
         data: &[ArbiterHandle],
     ) -> Result<Option<Links>, NodeError> {
-        let Some(secret) = config.cluster.secret.as_ref() else {
+        let Some(mut settings) = PeerSettings::of(config, incarnation) else {
             return Ok(None);
         };
-        let listener = &config.listeners.peer;
-        let socket = Peers::bind(listener.bind).map_err(|source| NodeError::Bind {
+        settings.cluster_id = data_dir.identity().map(|mine| mine.cluster_id.clone());
+        let address = config.listeners.peer.bind;
+        let socket = Peers::bind(address).map_err(|source| NodeError::Bind {
             listener: "peer",
-            address: listener.bind,
+            address,
             source,
         })?;
-        let settings = PeerSettings {
-            node: config.node.id,
-            incarnation,
-            cluster_id: data_dir.identity().map(|mine| mine.cluster_id.clone()),
-            secret: PeerSecret::new(secret.as_bytes()),
-            versions: VERSIONS,
-            timing: Timing {
-                alive_interval: Duration::from_millis(config.cluster.broker_heartbeat_interval_ms),
-                silent_after: Duration::from_millis(config.cluster.broker_session_timeout_ms),
-                data_silent_after: DATA_SILENT_AFTER,
-            },
-            connections_max: listener.connections_max,
-            frame_bytes_max: listener.frame_bytes_max,
-            in_flight_bytes_max: listener.in_flight_bytes_max,
-            handshake_timeout: Duration::from_millis(listener.handshake_timeout_ms),
-        };
         let control = Arbiter::with_tokio_rt(super::runtime);
         let services = Services::default();
         let peers = Peers::start(

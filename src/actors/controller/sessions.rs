@@ -96,8 +96,10 @@ fn presence(state: LinkState) -> Presence {
     match state {
         LinkState::Up { incarnation, .. } => Presence::Here(incarnation),
         LinkState::Down {
-            why: Down::Refused | Down::Left,
-            ..
+            why: Down::Refused, ..
+        }
+        | LinkState::Down {
+            lost: Down::Left, ..
         } => Presence::Gone,
         LinkState::Down { .. } => Presence::Silent,
     }

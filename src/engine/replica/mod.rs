@@ -26,9 +26,6 @@ mod follower;
 mod leader;
 mod progress;
 
-#[cfg(test)]
-mod tests;
-
 use serde::{Deserialize, Serialize};
 
 use crate::model::{BrokerId, LeaderEpoch, Offset};
