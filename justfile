@@ -45,6 +45,14 @@ kafka-tools:
 chaos-kill ROUNDS='20' SEED='1':
     KLAMM_ROUNDS={{ROUNDS}} KLAMM_SEED={{SEED}} cargo test --test broker crash -- --nocapture
 
+# Three real nodes, of which so many are killed in a row while clients write; a seed repeats a run
+chaos-cluster ROUNDS='20' SEED='1':
+    KLAMM_ROUNDS={{ROUNDS}} KLAMM_SEED={{SEED}} cargo test --test cluster -- --nocapture --test-threads 1
+
+# The simulator of replication, for so many seeds
+sim SEEDS='100000':
+    KLAMM_SEEDS={{SEEDS}} cargo test --release --test sim -- --nocapture
+
 # Power loss at random steps of the log, on a simulated file system, for so many seeds
 power-loss SEEDS='20000':
     KLAMM_SEEDS={{SEEDS}} cargo test --release --lib power_loss -- --nocapture
