@@ -182,6 +182,7 @@ pub struct Node {
     stopping: CancellationToken,
     incarnation: Incarnation,
     drain_timeout: Duration,
+    raft_heartbeat: Duration,
     arbiters: Vec<Arbiter>,
 }
 
@@ -273,6 +274,7 @@ impl Node {
             stopping: shared.stopping.clone(),
             incarnation,
             drain_timeout: Duration::from_millis(config.shutdown.drain_timeout_ms),
+            raft_heartbeat: Duration::from_millis(config.metadata.heartbeat_ms),
             arbiters,
         };
         node.await_partitions().await;
@@ -303,7 +305,13 @@ impl Node {
     /// Stops in order, and marks the data directory clean if all went well.
     async fn stop(&self) -> Result<(), NodeError> {
         if self.links.is_some() {
-            leave(&self.wards.controller, &self.wards.raft, self.wards.node).await;
+            let Wards {
+                controller,
+                raft,
+                node,
+                ..
+            } = &*self.wards;
+            leave(controller, raft, *node, self.raft_heartbeat).await;
         }
         self.stopping.cancel();
         let closing = self.ways_in.iter().map(WayIn::all_closed);

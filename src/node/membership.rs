@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix::{Arbiter, ArbiterHandle};
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::time::{timeout_at, Instant};
+use tokio::time::{sleep, timeout_at, Instant};
 
 use super::listeners::Bound;
 use super::NodeError;
@@ -104,7 +104,11 @@ pub async fn start_raft(
         ..RaftSettings::new(config.node.id, voters)
     };
     let transport: Arc<dyn RaftTransport> = match links {
-        Some(links) => Arc::new(RaftLinks::new(links.peers.clone(), settings.heartbeat)),
+        // An answer that is later than that would come after the next question.
+        Some(links) => Arc::new(RaftLinks::new(
+            links.peers.clone(),
+            settings.election_timeout_min,
+        )),
         None => Arc::new(Alone),
     };
     let raft = Raft::start(settings, store, transport)?;
@@ -255,7 +259,12 @@ pub async fn await_unfenced(
 
 /// Has others lead what this broker leads, before it ends (Kafka's controlled shutdown). What nobody else
 /// can lead ends with it.
-pub async fn leave(controller: &ControllerHandle, raft: &Raft, node: BrokerId) {
+pub async fn leave(
+    controller: &ControllerHandle,
+    raft: &Raft,
+    node: BrokerId,
+    heartbeat: Duration,
+) {
     let Some(epoch) = current_epoch(raft, node) else {
         return;
     };
@@ -274,6 +283,9 @@ pub async fn leave(controller: &ControllerHandle, raft: &Raft, node: BrokerId) {
         };
         // An error means that the metadata are stopped.
         let _ = images.wait_for(leads_nothing).await;
+        // If this node leads Raft, the others hear with its next heartbeat that this is committed, and
+        // without it only from the next leader.
+        sleep(2 * heartbeat).await;
     };
     if timeout_at(Instant::now() + LEAVE_TIMEOUT, leaving)
         .await

@@ -3,14 +3,10 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use async_raft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, Entry, EntryPayload, VoteRequest, VoteResponse,
-};
 use bytes::Bytes;
 
 use super::RaftError;
 use crate::engine::metadata::ProposalId;
-use crate::model::BrokerId;
 
 /// Metadata is nested a few levels; what is deeper isn't ours.
 const DEPTH_MAX: usize = 32;
@@ -32,38 +28,6 @@ pub(super) struct LoggedProposal {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Applied {
     pub index: u64,
-}
-
-/// What a voter sends to another one.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Envelope {
-    pub from: BrokerId,
-    /// Every voter has the entries up to here: a log may be cut below.
-    pub cut_up_to: u64,
-    pub message: RaftMessage,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum RaftMessage {
-    Append(AppendEntriesRequest<LogBatch>),
-    Vote(VoteRequest),
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum RaftAnswer {
-    Append(AppendEntriesResponse),
-    Vote(VoteResponse),
-}
-
-/// What an entry takes up in a message, about.
-pub(super) fn size(entry: &Entry<LogBatch>) -> usize {
-    const OVERHEAD_BYTES: usize = 128;
-    let EntryPayload::Normal(normal) = &entry.payload else {
-        return OVERHEAD_BYTES;
-    };
-    let proposals = normal.data.proposals.iter();
-    let bytes = proposals.map(|proposal| OVERHEAD_BYTES + proposal.commands.len());
-    OVERHEAD_BYTES + bytes.sum::<usize>()
 }
 
 impl async_raft::AppData for LogBatch {}

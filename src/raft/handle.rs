@@ -7,30 +7,29 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread;
 
-use async_raft::raft::AppendEntriesRequest;
 use async_raft::{Config, NodeId, SnapshotPolicy};
 use bytes::Bytes;
 use tokio::runtime;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::codec::{decode, encode, Applied, Envelope, LogBatch, RaftAnswer, RaftMessage};
-use super::guard::{receive_append, receive_vote, Quorum};
-use super::leadership;
+use super::codec::{encode, Applied, LogBatch};
+use super::followers::Followers;
+use super::leadership::{self, Announcer};
 use super::network::Network;
 use super::proposer::{Answer, Proposer, Waiting, PROPOSAL_BYTES_MAX, WAITING_MAX};
+use super::rpc::{node_id, voters, Append};
+use super::server::{Asked, Server, ASKED_MAX};
 use super::storage::Storage;
 use super::transport::RaftTransport;
 use super::{Leadership, ProposeError, RaftError, RaftSettings};
 use crate::engine::metadata::{MetadataCommand, MetadataImage};
-use crate::model::BrokerId;
 use crate::storage::meta::MetaStore;
 
 pub(super) type Core = async_raft::Raft<LogBatch, Applied, Network, Storage>;
 
 /// How many threads may wait for the disk: the log's writes and a snapshot's.
 const BLOCKING_THREADS_MAX: usize = 2;
-/// Requests of other voters that wait.
-const RPCS_MAX: usize = 64;
 /// How many entries a message to another voter holds at most.
 const ENTRIES_PER_MESSAGE_MAX: u64 = 64;
 
@@ -46,7 +45,7 @@ pub struct RaftReply(pub Bytes);
 #[derive(Clone, Debug)]
 pub struct Raft {
     proposals: mpsc::Sender<Waiting>,
-    rpcs: mpsc::Sender<Rpc>,
+    asked: mpsc::Sender<Asked>,
     leadership: watch::Receiver<Leadership>,
     images: watch::Receiver<Arc<MetadataImage>>,
     fault: watch::Receiver<Option<String>>,
@@ -69,30 +68,32 @@ impl Raft {
         store: MetaStore,
         transport: Arc<dyn RaftTransport>,
     ) -> Result<Raft, RaftError> {
-        let (node, voters) = check_voters(&settings)?;
+        let voters: HashSet<NodeId> = voters(&settings)?.into_iter().collect();
+        let id = node_id(settings.node)?;
+        let others = voters.iter().copied().filter(|voter| *voter != id);
+        let others: HashSet<NodeId> = others.collect();
         let config = Arc::new(core_config(&settings)?);
-        let others = voters.iter().copied().filter(|voter| *voter != node);
-        let quorum = Arc::new(Quorum::new(others));
         let storage = Storage::open(&store, voters, settings.snapshot_every_bytes)?;
         drop(store);
         let storage = Arc::new(storage);
-        let network = Arc::new(Network {
+        let followers = Arc::new(Followers::new(others.iter().copied()));
+        let network = Network {
+            id,
             transport,
             storage: storage.clone(),
-            quorum: quorum.clone(),
-            node: settings.node,
+            followers: followers.clone(),
             heartbeat: settings.heartbeat,
             vote_timeout: settings.election_timeout_min,
-        });
+        };
 
         let (proposals, waiting) = mpsc::channel(WAITING_MAX);
-        let (rpcs, received) = mpsc::channel(RPCS_MAX);
+        let (asked, questions) = mpsc::channel(ASKED_MAX);
         let (announced, leadership) = watch::channel(Leadership::Follower { leader: None });
         let (stop, stopping) = watch::channel(Stop::NotYet);
         let (has_stopped, stopped) = watch::channel(Stop::NotYet);
         let raft = Raft {
             proposals,
-            rpcs,
+            asked,
             leadership: leadership.clone(),
             images: storage.state().images(),
             fault: storage.fault(),
@@ -100,14 +101,15 @@ impl Raft {
             stopped,
         };
         let parts = Running {
+            id,
+            others,
             settings,
-            id: node,
             config,
             network,
-            quorum,
             storage,
+            followers,
             waiting,
-            received,
+            questions,
             announced,
             leadership,
             stopping,
@@ -170,13 +172,16 @@ impl Raft {
         }
     }
 
-    /// Takes what another voter sends.
+    /// Answers what another voter sends: on Raft's own thread, one after the other. Errs if it can't
+    /// be read, or isn't from a voter, or if Raft is stopped or can't keep up.
     pub async fn handle(&self, rpc: RaftRpc) -> Result<RaftReply, RaftError> {
-        let stopped = || RaftError::Rpc("the metadata is stopped".into());
         let (answer, answered) = oneshot::channel();
-        let rpc = Rpc { rpc, answer };
-        self.rpcs.send(rpc).await.map_err(|_| stopped())?;
-        answered.await.unwrap_or_else(|_| Err(stopped()))
+        let sent = self.asked.try_send(Asked { rpc, answer });
+        sent.map_err(|error| match error {
+            TrySendError::Full(_) => RaftError::Busy,
+            TrySendError::Closed(_) => RaftError::Stopped,
+        })?;
+        answered.await.unwrap_or(Err(RaftError::Stopped))
     }
 
     /// Returns when Raft has stopped and the store is released. Proposals that wait are answered
@@ -189,23 +194,18 @@ impl Raft {
     }
 }
 
-/// A request of another voter.
-#[derive(Debug)]
-struct Rpc {
-    rpc: RaftRpc,
-    answer: oneshot::Sender<Result<RaftReply, RaftError>>,
-}
-
 /// What lives on Raft's own thread.
 struct Running {
-    settings: RaftSettings,
     id: NodeId,
+    /// The voters but this one.
+    others: HashSet<NodeId>,
+    settings: RaftSettings,
     config: Arc<Config>,
-    network: Arc<Network>,
-    quorum: Arc<Quorum>,
+    network: Network,
     storage: Arc<Storage>,
+    followers: Arc<Followers>,
     waiting: mpsc::Receiver<Waiting>,
-    received: mpsc::Receiver<Rpc>,
+    questions: mpsc::Receiver<Asked>,
     announced: watch::Sender<Leadership>,
     leadership: watch::Receiver<Leadership>,
     stopping: watch::Receiver<Stop>,
@@ -228,11 +228,9 @@ impl Running {
     }
 
     async fn run(mut self) {
-        let core = Core::new(self.id, self.config, self.network, self.storage.clone());
-        if let Err(error) = kick_start(&core, &self.storage, &self.settings, self.id).await {
-            let fault = format!("Raft can't be started: {error}");
-            self.storage.report(&fault);
-        }
+        let network = Arc::new(self.network);
+        let core = Core::new(self.id, self.config, network, self.storage.clone());
+        begin(&core, self.id, &self.others, &self.storage).await;
         let proposer = Proposer {
             core: core.clone(),
             node: self.settings.node,
@@ -240,105 +238,61 @@ impl Running {
             leadership: self.leadership,
             images: self.storage.state().images(),
         };
+        let server = Server {
+            core: core.clone(),
+            storage: self.storage.clone(),
+            others: self.others,
+            asked: self.questions,
+        };
+        let announcer = Announcer {
+            core: core.clone(),
+            id: self.id,
+            followers: self.followers.clone(),
+            patience: self.settings.election_timeout_max,
+            heartbeat: self.settings.heartbeat,
+            announced: self.announced,
+        };
         let told_to_stop = async {
             // An error means that the last handle is gone.
             let _ = self.stopping.wait_for(|stop| *stop == Stop::Now).await;
         };
-        let announcer = leadership::Announcer {
-            core: &core,
-            node: self.id,
-            quorum: &self.quorum,
-            storage: &self.storage,
-            settings: &self.settings,
-            announced: &self.announced,
-        };
         tokio::select! {
             () = told_to_stop => {}
             () = proposer.run() => {}
-            () = announcer.announce() => self.storage.report("async-raft has stopped by itself"),
+            () = server.run() => {}
+            () = announcer.run() => self.storage.report("async-raft has stopped by itself"),
+            () = leadership::repair(&core, &self.followers, &self.storage) => {}
             () = self.storage.write_snapshots() => {}
-            () = serve(&core, &self.storage, self.received) => {}
         }
         let nobody = Leadership::Follower { leader: None };
-        self.announced.send_replace(nobody);
+        announcer.announced.send_replace(nobody);
         if let Err(error) = core.shutdown().await {
             log::error!("async-raft didn't stop as it should: {error}");
         }
     }
 }
 
-/// Makes async-raft hold elections.
-async fn kick_start(
-    core: &Core,
-    storage: &Storage,
-    settings: &RaftSettings,
-    id: NodeId,
-) -> anyhow::Result<()> {
-    if settings.voters.len() > 1 {
-        // Otherwise a pristine node waits for ever to be told that it is a voter, and any other one waits
-        // for 30 seconds. To have heard of itself as of a leader does no harm.
-        let hard_state = storage.log().hard_state();
-        core.append_entries(AppendEntriesRequest {
-            term: hard_state.current_term,
+/// Makes async-raft take part.
+async fn begin(core: &Core, id: NodeId, others: &HashSet<NodeId>, storage: &Storage) {
+    if !others.is_empty() {
+        // It would wait for half a minute before its first election, but not after it has heard a
+        // leader. So it hears one, who says nothing.
+        let nothing = Append {
+            term: storage.log().hard_state().current_term,
             leader_id: id,
             prev_log_index: 0,
             prev_log_term: 0,
             entries: Vec::new(),
             leader_commit: 0,
-        })
-        .await?;
-    } else if storage.is_pristine() {
-        core.initialize(HashSet::from([id])).await?;
-    }
-    Ok(())
-}
-
-/// Answers what other voters send, one after the other.
-async fn serve(core: &Core, storage: &Storage, mut received: mpsc::Receiver<Rpc>) {
-    while let Some(Rpc { rpc, answer }) = received.recv().await {
-        let answered = answer_rpc(core, storage, rpc).await;
-        // Who asked may have gone.
-        let _ = answer.send(answered.map_err(|error| RaftError::Rpc(error.to_string())));
-    }
-    // The last handle is gone: `Running` ends too.
-    std::future::pending().await
-}
-
-async fn answer_rpc(
-    core: &Core,
-    storage: &Storage,
-    RaftRpc(body): RaftRpc,
-) -> anyhow::Result<RaftReply> {
-    let envelope: Envelope = decode("a voter's request", &body)?;
-    storage.check_voter(envelope.from)?;
-    let answer = match envelope.message {
-        RaftMessage::Append(request) => {
-            storage.may_cut_up_to(envelope.cut_up_to);
-            RaftAnswer::Append(receive_append(core, storage, request).await?)
+        };
+        if let Err(error) = core.append_entries(nothing).await {
+            storage.report(&format!("Raft can't be started: {error}"));
         }
-        RaftMessage::Vote(request) => RaftAnswer::Vote(receive_vote(core, storage, request).await?),
-    };
-    Ok(RaftReply(encode(&answer)?.into()))
-}
-
-fn check_voters(settings: &RaftSettings) -> Result<(NodeId, HashSet<NodeId>), RaftError> {
-    let RaftSettings { node, voters, .. } = settings;
-    if !voters.contains(node) {
-        return Err(RaftError::NotAVoter {
-            node: *node,
-            voters: voters.clone(),
-        });
-    }
-    let id = |voter: &BrokerId| {
-        let id = NodeId::try_from(voter.0);
-        id.map_err(|_| RaftError::BadVoterId(*voter))
-    };
-    let ids = voters.iter().map(id).collect::<Result<HashSet<_>, _>>()?;
-    match ids.len() {
-        1 | 3 | 5 if ids.len() == voters.len() => Ok((id(node)?, ids)),
-        _ => Err(RaftError::VoterCount {
-            count: voters.len(),
-        }),
+    } else if storage.is_pristine() {
+        // A single voter without a log waits to be told that it is one.
+        if let Err(error) = core.initialize(HashSet::from([id])).await {
+            storage.report(&format!("Raft can't be initialised: {error}"));
+        }
     }
 }
 

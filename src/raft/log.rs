@@ -6,6 +6,9 @@
 //!
 //! Invariants: the entries are those from just above the cut up to the last one, without holes,
 //! and their terms never fall. Nothing at or below what is applied is ever removed but by a cut.
+//!
+//! A cut goes no further than a snapshot, but may stay behind it, because other voters may still
+//! need the entries. So where the log begins is kept under a key of its own.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,17 +22,17 @@ use super::RaftError;
 use crate::storage::meta::{MetaBatch, MetaTree, VALUE_BYTES_MAX};
 
 const KEY_HARD_STATE: &[u8] = b"h";
-/// Up to where the log is cut.
-const KEY_CUT: &[u8] = b"d";
 /// The index that was applied when the last entry was appended.
 const KEY_APPLIED: &[u8] = b"a";
+/// Up to where the entries are removed.
+const KEY_CUT: &[u8] = b"t";
 /// Followed by index (8 bytes) and part (2 bytes).
 const PREFIX_ENTRY: u8 = b'l';
 /// How many removals go into one batch of a cut.
 const CUT_BATCH_LEN: usize = 1_000;
 
 /// A place in the log: the entry's index, from 1, and its term. 0 and 0 stand for the beginning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct LogPosition {
     pub index: u64,
     pub term: u64,
@@ -46,7 +49,7 @@ struct EntryInfo {
 #[derive(Debug)]
 struct Inner {
     entries: BTreeMap<u64, EntryInfo>,
-    /// Up to here the entries are in the snapshot, and removed.
+    /// Up to here the entries are removed; a snapshot holds what they did.
     cut: LogPosition,
     hard_state: HardState,
     bytes: u64,
@@ -59,8 +62,8 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Reads and checks the log above a snapshot's position. The second value is the index that
-    /// was applied, at least, when the node stopped.
+    /// Reads and checks the log, which reaches up to a snapshot's position at least. The second
+    /// value is the index that was applied, at least, when the node stopped.
     pub fn open(tree: MetaTree, snapshot: LogPosition) -> Result<(Log, u64), RaftError> {
         let hard_state = match tree.get(KEY_HARD_STATE)? {
             Some(bytes) => decode("the hard state", &bytes)?,
@@ -69,10 +72,15 @@ impl Log {
                 voted_for: None,
             },
         };
-        // Entries that the snapshot has too may be kept, for voters that lag.
         let cut = match tree.get(KEY_CUT)? {
-            Some(bytes) => decode("the cut", &bytes)?,
-            None => snapshot,
+            Some(bytes) => decode("the log's beginning", &bytes)?,
+            None => {
+                // Until now the log was cut at the snapshot. From now on it may begin below one.
+                let mut batch = MetaBatch::default();
+                batch.put(KEY_CUT, encode(&snapshot)?);
+                tree.apply(batch)?;
+                snapshot
+            }
         };
         let mut inner = Inner {
             entries: BTreeMap::new(),
@@ -100,12 +108,13 @@ impl Log {
             Some(bytes) => decode("the applied index", &bytes)?,
             None => 0,
         };
-        if applied > log.last().index {
-            let last = log.last().index;
+        let applied = snapshot.index.max(applied);
+        let last = log.last().index;
+        if applied > last {
             let what = format!("entry {applied} was applied, and the log ends at {last}");
             return Err(RaftError::Damaged(what));
         }
-        Ok((log, applied.max(snapshot.index)))
+        Ok((log, applied))
     }
 
     /// Reads each entry once, so that damage shows now and not in the middle of the work.
@@ -134,7 +143,7 @@ impl Log {
         self.inner().hard_state.clone()
     }
 
-    /// The last entry, or the snapshot's position if there is none above it.
+    /// The last entry, or where the log was cut if nothing follows.
     pub fn last(&self) -> LogPosition {
         let inner = self.inner();
         let last = inner.entries.last_key_value();
@@ -142,23 +151,6 @@ impl Log {
             index: *index,
             term: info.term,
         })
-    }
-
-    /// The term of the entry at an index; 0 before the first. `None` where there is none, and below the
-    /// cut.
-    pub fn term_at(&self, index: u64) -> Option<u64> {
-        let inner = self.inner();
-        match index {
-            0 => Some(0),
-            index if index == inner.cut.index => Some(inner.cut.term),
-            index => inner.entries.get(&index).map(|info| info.term),
-        }
-    }
-
-    /// Whether the log has an entry of this term there. What was cut was committed, and is in every log
-    /// that it can be compared with.
-    pub fn agrees_at(&self, index: u64, term: u64) -> bool {
-        index < self.inner().cut.index || self.term_at(index) == Some(term)
     }
 
     /// How many bytes the entries above the cut take.
@@ -222,10 +214,7 @@ impl Log {
         self.tree.flush()?;
         let mut inner = self.inner();
         inner.forget_from(first);
-        inner.bytes += added
-            .values()
-            .map(|info| u64::from(info.bytes))
-            .sum::<u64>();
+        inner.bytes += bytes_of(added.values());
         inner.entries.append(&mut added);
         Ok(())
     }
@@ -263,59 +252,60 @@ impl Log {
         decode(&format!("entry {index}"), &bytes)
     }
 
-    /// The entries from `start` to below `stop`, all of them. Of those that are cut there is
-    /// nothing to give: whoever sends entries to a follower has to look at where they begin.
+    /// The term of an entry, if it is known: of the entries below the cut it isn't.
+    pub fn term(&self, index: u64) -> Option<u64> {
+        let inner = self.inner();
+        if index == inner.cut.index {
+            return Some(inner.cut.term);
+        }
+        inner.entries.get(&index).map(|info| info.term)
+    }
+
+    /// Up to where the entries are removed.
+    pub fn beginning(&self) -> LogPosition {
+        self.inner().cut
+    }
+
+    /// The entries from `start` to below `stop`: all of them, or none if the first of them are cut.
+    /// async-raft would take a part for the whole, and send a log with a hole.
     pub fn entries(&self, start: u64, stop: u64) -> Result<Vec<Entry<LogBatch>>, RaftError> {
-        let cut = self.inner().cut.index;
         let mut entries = Vec::new();
-        for index in start.max(cut + 1)..stop {
+        for index in start..stop {
             match self.entry(index) {
                 Ok(entry) => entries.push(entry),
                 // A cut can go on meanwhile.
-                Err(_) if index <= self.inner().cut.index => {}
+                Err(_) if start <= self.beginning().index => return Ok(Vec::new()),
                 Err(error) => return Err(error),
             }
         }
         Ok(entries)
     }
 
-    /// The first entry above the cut, and its term; that of the cut if there is none.
-    pub fn first(&self) -> (u64, u64) {
-        let inner = self.inner();
-        let first = inner.entries.first_key_value();
-        first.map_or((inner.cut.index, inner.cut.term), |(index, info)| {
-            (*index, info.term)
-        })
-    }
-
-    /// Removes the entries below an index that every voter has; see [`Log::cut`]. That one stays, so that
-    /// there is always one from which a voter can go on.
-    pub fn cut_below(&self, index: u64) -> Result<(), RaftError> {
-        let index = index.saturating_sub(1);
-        match self.term_at(index) {
-            Some(term) if index > self.inner().cut.index => self.cut(LogPosition { index, term }),
-            _ => Ok(()),
-        }
-    }
-
-    /// Removes the entries up to a position that a snapshot on disk holds. A crash in the middle
-    /// leaves a log that still begins at or below the snapshot.
-    pub fn cut(&self, to: LogPosition) -> Result<(), RaftError> {
+    /// Removes the entries up to an index that a snapshot on disk covers; what is removed already
+    /// stays so. The beginning is written first: what a crash leaves below it is dropped at the
+    /// next start.
+    pub fn cut(&self, to: u64) -> Result<(), RaftError> {
+        let Some(term) = self.term(to).filter(|_| to > self.beginning().index) else {
+            return Ok(());
+        };
+        let cut = LogPosition { index: to, term };
+        let mut batch = MetaBatch::default();
+        batch.put(KEY_CUT, encode(&cut)?);
+        self.tree.apply(batch)?;
         let keys = {
             let mut inner = self.inner();
-            let kept = inner.entries.split_off(&(to.index + 1));
+            let kept = inner.entries.split_off(&(to + 1));
             let removed = std::mem::replace(&mut inner.entries, kept);
-            inner.cut = to;
-            inner.bytes -= removed
-                .values()
-                .map(|info| u64::from(info.bytes))
-                .sum::<u64>();
+            inner.cut = cut;
+            inner.bytes -= bytes_of(removed.values());
             keys_of(&removed)
         };
-        let mut batch = MetaBatch::default();
-        batch.put(KEY_CUT, encode(&to)?);
-        self.tree.apply(batch)?;
         self.remove_keys(keys)
+    }
+
+    /// How many bytes the entries up to an index take.
+    pub fn bytes_up_to(&self, index: u64) -> u64 {
+        bytes_of(self.inner().entries.range(..=index).map(|(_, info)| info))
     }
 
     fn remove_keys(&self, keys: Vec<Vec<u8>>) -> Result<(), RaftError> {
@@ -364,8 +354,12 @@ impl Inner {
 
     fn forget_from(&mut self, index: u64) {
         let gone = self.entries.split_off(&index);
-        self.bytes -= gone.values().map(|info| u64::from(info.bytes)).sum::<u64>();
+        self.bytes -= bytes_of(gone.values());
     }
+}
+
+fn bytes_of<'a>(entries: impl Iterator<Item = &'a EntryInfo>) -> u64 {
+    entries.map(|info| u64::from(info.bytes)).sum()
 }
 
 fn entry_key(index: u64, part: u16) -> Vec<u8> {

@@ -16,8 +16,13 @@
 //! | `state` | the image in memory, applied from the node's own log and from nothing else |
 //! | `storage` | these three as async-raft wants them |
 //! | `network` | what goes to other voters |
-//! | `transport` | how it gets there |
-//! | `guard` | what is checked before async-raft sends, and before it receives |
+//! | `server` | what they ask |
+//! | `rpc` | how both are written |
+//! | `guard` | what is put right in messages, in both directions |
+//! | `followers` | what a leader knows of the others |
+//! | `transport` | how messages get there; somebody else provides it |
+//!
+//! One, three or five voters; never a change of them while the cluster lives.
 
 use std::time::Duration;
 
@@ -27,12 +32,15 @@ use crate::model::BrokerId;
 use crate::storage::meta::MetaError;
 
 mod codec;
+mod followers;
 mod guard;
 mod handle;
 mod leadership;
 mod log;
 mod network;
 mod proposer;
+mod rpc;
+mod server;
 mod snapshot;
 mod state;
 mod storage;
@@ -91,14 +99,18 @@ pub enum RaftError {
         node: BrokerId,
         voters: Vec<BrokerId>,
     },
-    #[error("1, 3 or 5 voters agree on the metadata, and {count} are configured")]
-    VoterCount { count: usize },
+    #[error("the metadata are kept by 1, 3 or 5 different voters, and {count} are configured")]
+    NumberOfVoters { count: usize },
     #[error("a voter's id is 0 or above, and not {0}")]
     BadVoterId(BrokerId),
     #[error("the settings of Raft: {0}")]
     BadSettings(String),
-    #[error("a request of a voter: {0}")]
-    Rpc(String),
+    #[error("a message that isn't one between voters: {0}")]
+    BadMessage(String),
+    #[error("the metadata is stopped")]
+    Stopped,
+    #[error("too many messages of other voters wait already")]
+    Busy,
     #[error(transparent)]
     Store(#[from] MetaError),
     /// What is on disk can be read but makes no sense.

@@ -1,33 +1,96 @@
-//! What goes to other voters.
+//! What goes to other voters, for async-raft: through the guard, into an envelope, and out by the
+//! transport.
 
 use std::sync::Arc;
 
 use anyhow::{anyhow, Result};
 use async_raft::async_trait::async_trait;
 use async_raft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, ConflictOpt, InstallSnapshotRequest,
-    InstallSnapshotResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
+    VoteRequest, VoteResponse,
 };
 use async_raft::{NodeId, RaftNetwork};
-use tokio::time::{sleep, timeout, Duration};
+use tokio::time::{sleep, timeout, Duration, Instant};
 
-use super::codec::{decode, encode, Envelope, LogBatch, RaftAnswer, RaftMessage};
-use super::guard::{answer_append, prepare_append, Quorum};
+use super::codec::{decode, encode, LogBatch};
+use super::followers::Followers;
+use super::guard::send::{self, Answer, Checked, Sent};
+use super::rpc::{broker_id, Envelope, Reply, Request};
 use super::storage::Storage;
 use super::transport::RaftTransport;
-use super::{RaftReply, RaftRpc};
-use crate::model::BrokerId;
-
-/// Entries of one message end here, unless a single one is larger: a link carries no endless message.
-const ENTRY_BYTES_MAX: usize = 1 << 20;
+use super::RaftRpc;
 
 pub(super) struct Network {
+    pub id: NodeId,
     pub transport: Arc<dyn RaftTransport>,
     pub storage: Arc<Storage>,
-    pub quorum: Arc<Quorum>,
-    pub node: BrokerId,
+    pub followers: Arc<Followers>,
     pub heartbeat: Duration,
+    /// async-raft itself waits for ever for a vote.
     pub vote_timeout: Duration,
+}
+
+impl Network {
+    async fn call(&self, target: NodeId, message: Request) -> Result<Reply> {
+        // A node whose store has failed must not speak: what it has in memory may not be on disk.
+        self.storage.check()?;
+        let envelope = Envelope {
+            from: self.id,
+            message,
+        };
+        let voter = broker_id(target).ok_or_else(|| anyhow!("{target} is no broker's id"))?;
+        let rpc = RaftRpc(encode(&envelope)?.into());
+        let reply = self.transport.call(voter, rpc).await?;
+        Ok(decode("a voter's answer", &reply.0)?)
+    }
+
+    async fn append(
+        &self,
+        target: NodeId,
+        request: AppendEntriesRequest<LogBatch>,
+    ) -> Result<AppendEntriesResponse> {
+        let (log, applied) = (self.storage.log(), self.storage.state().applied());
+        let our_term = log.hard_state().current_term;
+        let (request, rest) = match send::check(log, applied, our_term, request) {
+            Checked::Send { request, rest } => (request, rest),
+            Checked::Over(answer) => return Ok(answer),
+        };
+        let (term, sent) = (request.term, Sent::new(&request, rest));
+        let trim_to = self.followers.smallest(term);
+        self.storage.learn_everywhere(trim_to);
+        let begin = Instant::now();
+        let message = Request::Append { request, trim_to };
+        let Reply::Appended(answer) = self.call(target, message).await? else {
+            return Err(anyhow!("voter {target} has answered something else"));
+        };
+        if answer.term == term {
+            self.followers.heard(term, target, begin);
+        }
+        match send::answer(log, &sent, answer) {
+            Answer::Pass(answer, acknowledged) => {
+                if let Some(index) = acknowledged {
+                    self.followers.acknowledged(term, target, index);
+                }
+                Ok(answer)
+            }
+            Answer::LostItsLog { wanted } => {
+                let beginning = log.beginning().index;
+                log::error!(
+                    "voter {target} needs the metadata log from entry {wanted} on, and all of it up \
+                     to {beginning} was cut because every voter had it: it has lost its copy of the \
+                     metadata, and can't take part until it has got another voter's"
+                );
+                Err(anyhow!("voter {target} has lost its log"))
+            }
+        }
+    }
+
+    async fn ask_for_vote(&self, target: NodeId, request: VoteRequest) -> Result<VoteResponse> {
+        match self.call(target, Request::Vote(request)).await? {
+            Reply::Voted(answer) => Ok(answer),
+            Reply::Appended(_) => Err(anyhow!("voter {target} has answered something else")),
+        }
+    }
 }
 
 #[async_trait]
@@ -35,39 +98,14 @@ impl RaftNetwork<LogBatch> for Network {
     async fn append_entries(
         &self,
         target: NodeId,
-        mut request: AppendEntriesRequest<LogBatch>,
+        request: AppendEntriesRequest<LogBatch>,
     ) -> Result<AppendEntriesResponse> {
-        if let Some(answer) = prepare_append(&self.storage, &mut request) {
-            return Ok(answer);
+        let answer = self.append(target, request).await;
+        if answer.is_err() {
+            // async-raft tries again at once, as fast as the network can refuse.
+            sleep(self.heartbeat).await;
         }
-        let left_out = shorten(&mut request.entries);
-        let (term, previous) = (request.term, request.prev_log_index);
-        let last = request.entries.last().map(|last| (last.index, last.term));
-        let is_heartbeat = last.is_none();
-        let mut answer = match self.call(target, RaftMessage::Append(request)).await? {
-            RaftAnswer::Append(answer) => answer,
-            RaftAnswer::Vote(_) => return Err(anyhow!("voter {target} answers something else")),
-        };
-        answer_append(&self.storage, &mut answer);
-        if answer.term == term {
-            let matched = match (answer.success, is_heartbeat) {
-                (true, false) => last.map_or(0, |(index, _)| index),
-                // async-raft begins with a place that may not agree, and the guard of the other side
-                // says no if it doesn't.
-                (true, true) => previous,
-                (false, _) => 0,
-            };
-            self.quorum.acknowledged(target, term, matched);
-        }
-        match (answer.success && left_out, last) {
-            // The others come next: from the last one on that was sent.
-            (true, Some((index, term))) => Ok(AppendEntriesResponse {
-                term: answer.term,
-                success: false,
-                conflict_opt: Some(ConflictOpt { term, index }),
-            }),
-            _ => Ok(answer),
-        }
+        answer
     }
 
     async fn install_snapshot(
@@ -75,51 +113,14 @@ impl RaftNetwork<LogBatch> for Network {
         target: NodeId,
         _: InstallSnapshotRequest,
     ) -> Result<InstallSnapshotResponse> {
+        sleep(self.heartbeat).await;
         Err(anyhow!(
-            "async-raft's snapshots are not used, and voter {target} gets none"
+            "voter {target} would get a snapshot of async-raft's, which aren't used"
         ))
     }
 
-    /// async-raft sets no limit itself.
     async fn vote(&self, target: NodeId, request: VoteRequest) -> Result<VoteResponse> {
-        let asked = self.call(target, RaftMessage::Vote(request));
-        match timeout(self.vote_timeout, asked).await?? {
-            RaftAnswer::Vote(answer) => Ok(answer),
-            RaftAnswer::Append(_) => Err(anyhow!("voter {target} answers something else")),
-        }
+        let asked = self.ask_for_vote(target, request);
+        timeout(self.vote_timeout, asked).await?
     }
-}
-
-impl Network {
-    async fn call(&self, target: NodeId, message: RaftMessage) -> Result<RaftAnswer> {
-        let voter = BrokerId(i32::try_from(target)?);
-        let envelope = Envelope {
-            from: self.node,
-            cut_up_to: self.quorum.matched_by_all(),
-            message,
-        };
-        let rpc = RaftRpc(encode(&envelope)?.into());
-        match self.transport.call(voter, rpc).await {
-            Ok(RaftReply(answer)) => Ok(decode("a voter's answer", &answer)?),
-            Err(error) => {
-                // async-raft asks again at once, and would do nothing else.
-                sleep(self.heartbeat).await;
-                Err(error.into())
-            }
-        }
-    }
-}
-
-/// Leaves out what is too much for one message; whether anything was.
-fn shorten(entries: &mut Vec<async_raft::raft::Entry<LogBatch>>) -> bool {
-    let mut bytes = 0;
-    let kept = entries.iter().take_while(|entry| {
-        let before = bytes;
-        bytes += super::codec::size(entry);
-        before == 0 || bytes <= ENTRY_BYTES_MAX
-    });
-    let kept = kept.count();
-    let left_out = kept < entries.len();
-    entries.truncate(kept);
-    left_out
 }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::codec::{LogBatch, LoggedProposal};
 use super::handle::Core;
+use super::rpc::broker_id;
 use super::{Leadership, ProposeError};
 use crate::engine::metadata::{MetadataImage, ProposalId, SessionId};
 use crate::model::BrokerId;
@@ -93,6 +94,22 @@ impl Proposer {
         if let Leadership::Follower { leader } = *self.leadership.borrow() {
             return Err(ProposeError::NotLeader { leader });
         }
+        tokio::select! {
+            answer = self.write_as_leader(&batch) => answer,
+            // async-raft would leave it without an answer until somebody else leads. Whoever asked
+            // can look for the new leader now.
+            () = self.leadership_lost() => Err(ProposeError::Unknown),
+        }
+    }
+
+    async fn leadership_lost(&self) {
+        let mut leadership = self.leadership.clone();
+        let lost = |now: &Leadership| matches!(now, Leadership::Follower { .. });
+        // An error means that Raft is being stopped.
+        let _ = leadership.wait_for(lost).await;
+    }
+
+    async fn write_as_leader(&self, batch: &LogBatch) -> Answer {
         let deadline = Instant::now() + WRITE_TIMEOUT;
         let mut attempts = 0;
         while Instant::now() < deadline {
@@ -101,7 +118,7 @@ impl Proposer {
             match timeout(ATTEMPT_TIMEOUT, self.core.client_write(request)).await {
                 Ok(Ok(_)) => return Ok(self.images.borrow().clone()),
                 Ok(Err(ClientWriteError::ForwardToLeader(_, leader))) if attempts == 1 => {
-                    let leader = leader.and_then(|id| i32::try_from(id).ok()).map(BrokerId);
+                    let leader = leader.and_then(broker_id);
                     return Err(ProposeError::NotLeader { leader });
                 }
                 Ok(Err(_)) => return Err(ProposeError::Unknown),

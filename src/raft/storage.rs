@@ -1,7 +1,8 @@
 //! What async-raft keeps its state in: log, snapshot and state machine of one node.
 //!
 //! It is asked for the membership and answers the configured voters, whatever the log says. Its
-//! snapshots are refused: we write our own ([`super::snapshot`]), and cut the log below them.
+//! snapshots are refused: we write our own ([`super::snapshot`]), and cut the log below them, but
+//! only as far as every voter has it: there is no other way to bring a voter up to date.
 //! After the first fault nothing is written any more, and [`Storage::fault`] tells the node, which
 //! has to stop: a node that can't keep its replicated state must not go on with what it has in
 //! memory.
@@ -24,7 +25,6 @@ use super::log::Log;
 use super::snapshot::Snapshots;
 use super::state::StateMachine;
 use super::RaftError;
-use crate::model::BrokerId;
 use crate::storage::meta::MetaStore;
 
 /// The tree of the metadata store that holds all of it, so that one batch can change any of it.
@@ -44,8 +44,10 @@ pub(super) struct Storage {
     snapshot_due: Notify,
     snapshot_every_bytes: u64,
     snapshot_bytes: AtomicU64,
-    /// Every voter has the entries up to here.
-    cut_up_to: Arc<AtomicU64>,
+    /// How much of the log the last snapshot covers, because some voter may need it.
+    covered_bytes: AtomicU64,
+    /// Up to here every voter has the log, as far as this node knows.
+    everywhere: AtomicU64,
 }
 
 /// What blocking tasks need of it.
@@ -69,10 +71,8 @@ impl Storage {
         let (log, applied) = Log::open(tree, snapshot.position)?;
         let state = StateMachine::new(snapshot.image, snapshot.position);
         state.apply_up_to(applied, &log)?;
-        let cut_up_to = match voters.len() {
-            1 => u64::MAX,
-            _ => 0,
-        };
+        let covered_bytes = log.bytes_up_to(snapshot.position.index);
+        let everywhere = if voters.len() == 1 { u64::MAX } else { 0 };
         let parts = Parts {
             log,
             snapshots,
@@ -85,7 +85,8 @@ impl Storage {
             snapshot_due: Notify::new(),
             snapshot_every_bytes,
             snapshot_bytes: AtomicU64::new(snapshot.bytes),
-            cut_up_to: Arc::new(AtomicU64::new(cut_up_to)),
+            covered_bytes: AtomicU64::new(covered_bytes),
+            everywhere: AtomicU64::new(everywhere),
         })
     }
 
@@ -93,22 +94,8 @@ impl Storage {
         &self.parts.state
     }
 
-    /// Every voter has the entries up to here: the next snapshot may cut the log up to there.
-    pub fn may_cut_up_to(&self, index: u64) {
-        self.cut_up_to.fetch_max(index, Ordering::Relaxed);
-    }
-
     pub fn log(&self) -> &Log {
         &self.parts.log
-    }
-
-    /// Whether a node is one of the voters.
-    pub fn check_voter(&self, node: BrokerId) -> anyhow::Result<()> {
-        let id = NodeId::try_from(node.0)?;
-        match self.voters.contains(&id) {
-            true => Ok(()),
-            false => Err(anyhow::anyhow!("broker {node} isn't a voter")),
-        }
     }
 
     /// Whether this node has never written an entry.
@@ -130,7 +117,8 @@ impl Storage {
         });
     }
 
-    fn check(&self) -> Result<(), Fault> {
+    /// Whether it still works.
+    pub fn check(&self) -> Result<(), Fault> {
         match self.fault.borrow().as_ref() {
             Some(fault) => Err(Fault(fault.clone())),
             None => Ok(()),
@@ -157,12 +145,14 @@ impl Storage {
         self.faulty(result)
     }
 
-    /// Applies what is committed, from the own log.
+    /// Applies what is committed, from this node's own log.
     pub fn apply_up_to(&self, committed: u64) -> anyhow::Result<()> {
         self.check()?;
         self.faulty(self.parts.state.apply_up_to(committed, &self.parts.log))?;
         let snapshot_bytes = self.snapshot_bytes.load(Ordering::Relaxed);
-        if self.parts.log.bytes() >= snapshot_bytes.max(self.snapshot_every_bytes) {
+        let covered_bytes = self.covered_bytes.load(Ordering::Relaxed);
+        let grown = self.parts.log.bytes().saturating_sub(covered_bytes);
+        if grown >= snapshot_bytes.max(self.snapshot_every_bytes) {
             self.snapshot_due.notify_one();
         }
         Ok(())
@@ -173,21 +163,28 @@ impl Storage {
     pub async fn write_snapshots(&self) {
         loop {
             self.snapshot_due.notified().await;
-            let cut_up_to = self.cut_up_to.load(Ordering::Relaxed);
+            let is_alone = self.voters.len() == 1;
+            let everywhere = self.everywhere.load(Ordering::Relaxed);
             let written = self.blocking(move |parts| {
                 let (image, position) = parts.state.image_and_position();
                 let bytes = parts.snapshots.write(&image, position)?;
-                match cut_up_to {
-                    u64::MAX => parts.log.cut(position)?,
-                    index => parts.log.cut_below(position.index.min(index))?,
-                }
-                Ok(bytes)
+                // With other voters the last applied entry stays: async-raft reads the entry after
+                // which it is to append.
+                let covered = position.index.saturating_sub(u64::from(!is_alone));
+                parts.log.cut(covered.min(everywhere))?;
+                Ok((bytes, parts.log.bytes_up_to(position.index)))
             });
-            match written.await {
-                Ok(bytes) => self.snapshot_bytes.store(bytes, Ordering::Relaxed),
-                Err(_) => return,
-            }
+            let Ok((bytes, covered)) = written.await else {
+                return;
+            };
+            self.snapshot_bytes.store(bytes, Ordering::Relaxed);
+            self.covered_bytes.store(covered, Ordering::Relaxed);
         }
+    }
+
+    /// Every voter has the log up to this index.
+    pub fn learn_everywhere(&self, index: u64) {
+        self.everywhere.fetch_max(index, Ordering::Relaxed);
     }
 }
 

@@ -13,7 +13,16 @@ pub trait RaftTransport: Send + Sync + 'static {
     async fn call(&self, voter: BrokerId, rpc: RaftRpc) -> Result<RaftReply, RaftTransportError>;
 }
 
-/// That of a node that is the only voter: it has nobody to ask.
+/// A voter that didn't answer. Whether it has got the request isn't known.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("voter {voter} doesn't answer: {reason}")]
+pub struct RaftTransportError {
+    pub voter: BrokerId,
+    pub reason: String,
+}
+
+/// For a single voter: there is nobody to reach.
+#[derive(Clone, Copy, Debug)]
 pub struct Alone;
 
 #[async_trait]
@@ -22,12 +31,4 @@ impl RaftTransport for Alone {
         let reason = "this node is the only voter".into();
         Err(RaftTransportError { voter, reason })
     }
-}
-
-/// A voter that didn't answer. Whether it has got the request isn't known.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("voter {voter} doesn't answer: {reason}")]
-pub struct RaftTransportError {
-    pub voter: BrokerId,
-    pub reason: String,
 }

@@ -1,133 +1,120 @@
-//! AppendEntries, before async-raft sees it.
+//! What a leader sends, on its way into async-raft.
 //!
-//! async-raft is given either a heartbeat that says nothing of the log, or entries that begin exactly
-//! where the agreeing part of the log ends. What doesn't continue the log is answered here, with a place
-//! at or below which the leader tries next.
+//! async-raft checks too little of it. On a term mismatch it answers with its own last index, which
+//! the leader takes for a match. It cuts the log after `prev` even where the entries are the same,
+//! so a message that is late or comes twice erases what was acknowledged. It takes the leader's
+//! commit index without asking whether its own log agrees with the leader's that far. So it gets to
+//! see only entries that it lacks, right after one that both have, and a commit index up to which
+//! its log is verified.
 
-use async_raft::raft::{AppendEntriesRequest, AppendEntriesResponse, ConflictOpt, Entry};
+use async_raft::raft::ConflictOpt;
 
-use crate::raft::codec::LogBatch;
-use crate::raft::handle::Core;
-use crate::raft::log::Log;
-use crate::raft::storage::Storage;
+use crate::raft::log::{Log, LogPosition};
+use crate::raft::rpc::{Append, Appended};
 
-type Request = AppendEntriesRequest<LogBatch>;
-
-/// Answers one request. Only one is at work at a time: what is checked must still hold when async-raft
-/// acts on it.
-pub(in crate::raft) async fn receive_append(
-    core: &Core,
-    storage: &Storage,
-    request: Request,
-) -> anyhow::Result<AppendEntriesResponse> {
-    let log = storage.log();
-    let (term, previous) = (request.term, request.prev_log_index);
-    let applied = storage.state().applied();
-    let entries = continuing(previous, request.entries);
-    let conflict = if !log.agrees_at(previous, request.prev_log_term) {
-        Some(conflict_below(
-            log,
-            previous,
-            request.prev_log_term,
-            applied,
-        ))
-    } else if entries.is_none() {
-        // A hole in what was sent: from the last entry that agrees on, again.
-        Some(ConflictOpt {
-            term: request.prev_log_term,
-            index: previous,
-        })
-    } else {
-        None
-    };
-    let (Some(entries), None) = (entries, &conflict) else {
-        // Nothing of this is taken; async-raft hears that there is a leader.
-        let committed = request.leader_commit.min(applied);
-        let heartbeat = heartbeat(term, request.leader_id, committed);
-        let answer = core.append_entries(heartbeat).await?;
-        return Ok(match answer.success {
-            true => AppendEntriesResponse {
-                term: answer.term,
-                success: false,
-                conflict_opt: conflict,
-            },
-            false => answer,
-        });
-    };
-    // Beyond what was just seen to agree nothing is known to be committed.
-    let verified = entries.last().map_or(previous, |last| last.index);
-    let committed = request.leader_commit.min(verified);
-    let (matched, new) = strip(log, previous, request.prev_log_term, entries);
-    let answer = if new.is_empty() {
-        let heartbeat = heartbeat(term, request.leader_id, committed);
-        core.append_entries(heartbeat).await?
-    } else {
-        core.append_entries(Request {
-            term,
-            leader_id: request.leader_id,
-            prev_log_index: matched.0,
-            prev_log_term: matched.1,
-            entries: new,
-            leader_commit: committed,
-        })
-        .await?
-    };
-    if answer.success && answer.term == term {
-        // async-raft skips entries when the leader changes, so nobody waits for it.
-        storage.apply_up_to(committed)?;
-    }
-    Ok(answer)
+/// What becomes of a message.
+#[derive(Debug)]
+pub(in crate::raft) enum Checked {
+    /// async-raft may have this. Once it has taken it, everything up to `commit` can be applied.
+    Fits { request: Append, commit: u64 },
+    /// Our log differs. async-raft gets the heartbeat, which may depose it or be refused by it; if
+    /// it is taken, the leader hears where to resume.
+    Differs { heartbeat: Append, resume: Appended },
 }
 
-fn heartbeat(term: u64, leader_id: u64, leader_commit: u64) -> Request {
-    Request {
-        term,
-        leader_id,
+/// Decides on a message. Everything up to `applied` is committed, so each leader has it as we do.
+pub(in crate::raft) fn check(log: &Log, applied: u64, mut request: Append) -> Checked {
+    let prev = LogPosition {
+        index: request.prev_log_index,
+        term: request.prev_log_term,
+    };
+    if !has(log, prev) {
+        let resume = resume_below(log, applied, prev);
+        return differs(request, applied, resume);
+    }
+    let mut entries = std::mem::take(&mut request.entries);
+    entries.retain(|entry| entry.index > prev.index);
+    let has_hole = (prev.index + 1..)
+        .zip(&entries)
+        .any(|(expected, entry)| entry.index != expected);
+    if has_hole {
+        // async-raft drops events when it is busy, and sends what is left.
+        return differs(request, applied, prev);
+    }
+    let last = prev.index + entries.len() as u64;
+    let mut verified = prev;
+    let mut known = 0;
+    for entry in &entries {
+        let position = LogPosition {
+            index: entry.index,
+            term: entry.term,
+        };
+        if !has(log, position) {
+            break;
+        }
+        verified = position;
+        known += 1;
+    }
+    entries.drain(..known);
+    // Not below what is applied: a new leader may not know yet how far its predecessor committed.
+    let commit = request.leader_commit.min(last).max(applied);
+    let request = if entries.is_empty() {
+        heartbeat(request, commit)
+    } else {
+        Append {
+            prev_log_index: verified.index,
+            prev_log_term: verified.term,
+            entries,
+            leader_commit: commit,
+            ..request
+        }
+    };
+    Checked::Fits { request, commit }
+}
+
+/// What is below the cut was committed, and so is the same everywhere.
+fn has(log: &Log, position: LogPosition) -> bool {
+    position.index < log.beginning().index || log.term(position.index) == Some(position.term)
+}
+
+/// Where the leader should go on: before the whole term that conflicts, but not below what is
+/// applied, which can't conflict.
+fn resume_below(log: &Log, applied: u64, prev: LogPosition) -> LogPosition {
+    let last = log.last().index;
+    let term = |index| log.term(index).unwrap_or(0);
+    let conflicting = (prev.index <= last).then(|| term(prev.index));
+    let mut index = last.min(prev.index.saturating_sub(1));
+    while index > applied && (term(index) > prev.term || Some(term(index)) == conflicting) {
+        index -= 1;
+    }
+    LogPosition {
+        index,
+        term: term(index),
+    }
+}
+
+fn differs(request: Append, applied: u64, resume: LogPosition) -> Checked {
+    let resume = Appended {
+        term: request.term,
+        success: false,
+        conflict_opt: Some(ConflictOpt {
+            term: resume.term,
+            index: resume.index,
+        }),
+    };
+    Checked::Differs {
+        heartbeat: heartbeat(request, applied),
+        resume,
+    }
+}
+
+/// async-raft doesn't look at `prev` if there are no entries, so it is left out.
+fn heartbeat(request: Append, commit: u64) -> Append {
+    Append {
         prev_log_index: 0,
         prev_log_term: 0,
         entries: Vec::new(),
-        leader_commit,
-    }
-}
-
-/// The entries behind the previous one; `None` if one is missing among them.
-fn continuing(previous: u64, mut entries: Vec<Entry<LogBatch>>) -> Option<Vec<Entry<LogBatch>>> {
-    entries.retain(|entry| entry.index > previous);
-    let is_whole = (previous + 1..).zip(&entries).all(|(n, e)| e.index == n);
-    is_whole.then_some(entries)
-}
-
-/// Without what is in the log already, and the last position that agrees: a message that comes late
-/// must not cut what came after it.
-fn strip(
-    log: &Log,
-    previous: u64,
-    previous_term: u64,
-    entries: Vec<Entry<LogBatch>>,
-) -> ((u64, u64), Vec<Entry<LogBatch>>) {
-    let mut matched = (previous, previous_term);
-    let mut rest = entries.into_iter().peekable();
-    while let Some(entry) = rest.next_if(|entry| log.agrees_at(entry.index, entry.term)) {
-        matched = (entry.index, entry.term);
-    }
-    (matched, rest.collect())
-}
-
-/// Where the leader may try next: below the conflicting entry and its whole term, and not below what is
-/// applied, up to which all logs agree.
-fn conflict_below(log: &Log, previous: u64, previous_term: u64, applied: u64) -> ConflictOpt {
-    let term_of = |index| log.term_at(index).unwrap_or(0);
-    let mut at = log.last().index.min(previous.saturating_sub(1));
-    while at > applied && term_of(at) > previous_term {
-        at -= 1;
-    }
-    if let Some(conflicting) = log.term_at(previous) {
-        while at > applied && term_of(at) == conflicting {
-            at -= 1;
-        }
-    }
-    ConflictOpt {
-        term: term_of(at),
-        index: at,
+        leader_commit: commit,
+        ..request
     }
 }

@@ -1,21 +1,17 @@
-//! RequestVote, before async-raft sees it.
+//! A candidate's request, on its way into async-raft.
+//!
+//! Raft compares the last term first and the index only if the terms are equal. async-raft wants
+//! both to be at least ours. With logs that end at (25, term 1) and (20, term 2), and the third
+//! voter dead, neither would ever vote for the other.
 
-use async_raft::raft::{VoteRequest, VoteResponse};
+use async_raft::raft::VoteRequest;
 
-use crate::raft::handle::Core;
-use crate::raft::storage::Storage;
+use crate::raft::log::LogPosition;
 
-/// Answers one request. A candidate whose log ends in a higher term is ahead, however short its log is:
-/// async-raft would want the index to be as high too.
-pub(in crate::raft) async fn receive_vote(
-    core: &Core,
-    storage: &Storage,
-    mut request: VoteRequest,
-) -> anyhow::Result<VoteResponse> {
-    let ours = storage.log().last();
-    let theirs = (request.last_log_term, request.last_log_index);
-    if theirs >= (ours.term, ours.index) {
+/// The same request, such that async-raft's comparison comes out as Raft's.
+pub(in crate::raft) fn check(ours: LogPosition, mut request: VoteRequest) -> VoteRequest {
+    if request.last_log_term > ours.term {
         request.last_log_index = request.last_log_index.max(ours.index);
     }
-    Ok(core.vote(request).await?)
+    request
 }

@@ -1,7 +1,5 @@
 //! Raft with one voter, on a real disk.
 
-mod several;
-
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -15,14 +13,19 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use super::codec::{encode, LogBatch, LoggedProposal};
-use super::log::{Log, LogPosition};
-use super::snapshot::Snapshots;
-use super::storage::Storage;
-use super::{Alone, Leadership, ProposeError, Raft, RaftError, RaftSettings};
 use crate::engine::metadata::{Endpoint, MetadataCommand, MetadataImage, ProposalId, SessionId};
 use crate::model::{BrokerId, Incarnation, TopicId};
+use crate::raft::codec::{encode, LogBatch, LoggedProposal};
+use crate::raft::log::{Log, LogPosition};
+use crate::raft::snapshot::Snapshots;
+use crate::raft::storage::Storage;
+use crate::raft::{Alone, Leadership, ProposeError, Raft, RaftError, RaftSettings};
 use crate::storage::meta::{MetaBatch, MetaError, MetaStore};
+
+mod chaos;
+mod cluster;
+mod guard;
+mod voters;
 
 const NODE: BrokerId = BrokerId(1);
 
@@ -369,7 +372,7 @@ async fn a_node_that_stopped_between_its_first_term_and_its_first_entry_starts()
 }
 
 #[tokio::test]
-async fn a_store_in_use_and_a_second_voter_are_refused() {
+async fn a_store_in_use_and_two_voters_are_refused() {
     let dir = TempDir::new().unwrap();
     let raft = start(dir.path()).await;
     let second = MetaStore::open(dir.path());
@@ -379,7 +382,10 @@ async fn a_store_in_use_and_a_second_voter_are_refused() {
     let store = MetaStore::open(dir.path()).unwrap();
     let two = RaftSettings::new(NODE, vec![NODE, BrokerId(2)]);
     let refused = Raft::start(two, store.clone(), Arc::new(Alone));
-    assert!(matches!(refused, Err(RaftError::VoterCount { count: 2 })));
+    assert!(matches!(
+        refused,
+        Err(RaftError::NumberOfVoters { count: 2 })
+    ));
     let other = RaftSettings::new(NODE, vec![BrokerId(2)]);
     let refused = Raft::start(other, store, Arc::new(Alone));
     assert!(matches!(refused, Err(RaftError::NotAVoter { .. })));
