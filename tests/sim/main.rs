@@ -486,7 +486,7 @@ impl World {
             return Ok(());
         };
         let proposal = leader
-            .propose_isr(LAG_MAX_MS, now)
+            .propose_isr(LAG_MAX_MS, now, |_| true)
             .or_else(|| leader.proposed().cloned());
         let Some(proposal) = proposal else {
             return Ok(());

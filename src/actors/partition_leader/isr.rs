@@ -62,7 +62,10 @@ impl PartitionLeader {
     /// Asks for another ISR if there is reason to.
     pub(super) fn propose_isr(&mut self, context: &mut Context<Self>) {
         let lag_max_ms = i64::try_from(self.isr.lag_max.as_millis()).unwrap_or(i64::MAX);
-        if let Some(proposal) = self.replica.propose_isr(lag_max_ms, Timestamp::now()) {
+        let image = self.isr.metadata.image();
+        let may_join = |id| image.is_active(id);
+        let now = Timestamp::now();
+        if let Some(proposal) = self.replica.propose_isr(lag_max_ms, now, may_join) {
             self.ask_for(proposal, context);
         }
     }

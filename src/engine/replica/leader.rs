@@ -329,8 +329,14 @@ impl<P, F: Patience> LeaderReplica<P, F> {
     }
 
     /// The ISR that is to be asked for, if it is another one than the metadata's and none was asked for
-    /// yet: without those who lag for too long, and with those who have caught up.
-    pub fn propose_isr(&mut self, lag_max_ms: i64, now: Timestamp) -> Option<IsrProposal> {
+    /// yet: without those who lag for too long, and with those who have caught up, if `may_join` them: whoever
+    /// is asked for counts from then on, and one that is about to go would hold everybody up.
+    pub fn propose_isr(
+        &mut self,
+        lag_max_ms: i64,
+        now: Timestamp,
+        may_join: impl Fn(BrokerId) -> bool,
+    ) -> Option<IsrProposal> {
         if self.proposed.is_some() {
             return None;
         }
@@ -345,7 +351,8 @@ impl<P, F: Patience> LeaderReplica<P, F> {
             match in_sync.contains(id) {
                 true => !follower.lags(self.log_end, lag_max_ms, now),
                 false => {
-                    !follower.lags(self.log_end, lag_max_ms, now)
+                    may_join(*id)
+                        && !follower.lags(self.log_end, lag_max_ms, now)
                         && follower.may_join(self.rule, self.high_watermark, self.epoch_start)
                 }
             }
