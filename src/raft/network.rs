@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout, Duration, Instant};
 
 use super::codec::{decode, encode, LogBatch};
 use super::followers::Followers;
-use super::guard::send::{self, Answer, Checked, Sent};
+use super::guard::send::{self, Answer, Checked, Ours, Sent};
 use super::rpc::{broker_id, Envelope, Reply, Request};
 use super::storage::Storage;
 use super::transport::RaftTransport;
@@ -49,9 +49,13 @@ impl Network {
         target: NodeId,
         request: AppendEntriesRequest<LogBatch>,
     ) -> Result<AppendEntriesResponse> {
-        let (log, applied) = (self.storage.log(), self.storage.state().applied());
-        let our_term = log.hard_state().current_term;
-        let (request, rest) = match send::check(log, applied, our_term, request) {
+        let ours = Ours {
+            log: self.storage.log(),
+            applied: self.storage.state().applied(),
+            term: self.storage.log().hard_state().current_term,
+            everywhere: self.storage.everywhere(),
+        };
+        let (request, rest) = match send::check(ours, request) {
             Checked::Send { request, rest } => (request, rest),
             Checked::Over(answer) => return Ok(answer),
         };
@@ -66,19 +70,21 @@ impl Network {
         if answer.term == term {
             self.followers.heard(term, target, begin);
         }
-        match send::answer(log, &sent, answer) {
+        // As it is now, and not as it was then: async-raft is about to read the entry, and by now
+        // the log may be cut further.
+        match send::answer(self.storage.everywhere(), &sent, answer) {
             Answer::Pass(answer, acknowledged) => {
                 if let Some(index) = acknowledged {
                     self.followers.acknowledged(term, target, index);
                 }
                 Ok(answer)
             }
-            Answer::LostItsLog { wanted } => {
-                let beginning = log.beginning().index;
+            Answer::LostItsLog => {
                 log::error!(
-                    "voter {target} needs the metadata log from entry {wanted} on, and all of it up \
-                     to {beginning} was cut because every voter had it: it has lost its copy of the \
-                     metadata, and can't take part until it has got another voter's"
+                    "voter {target} lacks entry {} of the metadata log, which every voter had: it \
+                     has lost its copy of the metadata, and can't take part until it has got \
+                     another voter's",
+                    sent.prev
                 );
                 Err(anyhow!("voter {target} has lost its log"))
             }

@@ -21,7 +21,7 @@ use tokio::sync::{watch, Notify};
 use tokio::task::spawn_blocking;
 
 use super::codec::{Applied, LogBatch};
-use super::log::Log;
+use super::log::{Log, LogPosition};
 use super::snapshot::Snapshots;
 use super::state::StateMachine;
 use super::RaftError;
@@ -46,7 +46,7 @@ pub(super) struct Storage {
     snapshot_bytes: AtomicU64,
     /// How much of the log the last snapshot covers, because some voter may need it.
     covered_bytes: AtomicU64,
-    /// Up to here every voter has the log, as far as this node knows.
+    /// Up to here every voter has the log, as far as this node knows. The log is cut below.
     everywhere: AtomicU64,
 }
 
@@ -72,7 +72,11 @@ impl Storage {
         let state = StateMachine::new(snapshot.image, snapshot.position);
         state.apply_up_to(applied, &log)?;
         let covered_bytes = log.bytes_up_to(snapshot.position.index);
-        let everywhere = if voters.len() == 1 { u64::MAX } else { 0 };
+        let everywhere = match log.beginning().index {
+            _ if voters.len() == 1 => u64::MAX,
+            0 => 0,
+            cut => cut + 1,
+        };
         let parts = Parts {
             log,
             snapshots,
@@ -168,10 +172,11 @@ impl Storage {
             let written = self.blocking(move |parts| {
                 let (image, position) = parts.state.image_and_position();
                 let bytes = parts.snapshots.write(&image, position)?;
-                // With other voters the last applied entry stays: async-raft reads the entry after
-                // which it is to append.
-                let covered = position.index.saturating_sub(u64::from(!is_alone));
-                parts.log.cut(covered.min(everywhere))?;
+                // With other voters one entry more stays of what is applied, and of what every
+                // voter has: async-raft reads the entry after which it appends or sends others.
+                let covered = position.index.min(everywhere);
+                let cut = covered.saturating_sub(u64::from(!is_alone));
+                parts.log.cut(cut)?;
                 Ok((bytes, parts.log.bytes_up_to(position.index)))
             });
             let Ok((bytes, covered)) = written.await else {
@@ -180,6 +185,13 @@ impl Storage {
             self.snapshot_bytes.store(bytes, Ordering::Relaxed);
             self.covered_bytes.store(covered, Ordering::Relaxed);
         }
+    }
+
+    /// Up to where every voter has the log, as far as is known here.
+    pub fn everywhere(&self) -> LogPosition {
+        let index = self.everywhere.load(Ordering::Relaxed);
+        let term = self.parts.log.term(index);
+        term.map_or(LogPosition::default(), |term| LogPosition { index, term })
     }
 
     /// Every voter has the log up to this index.

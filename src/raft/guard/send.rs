@@ -2,12 +2,13 @@
 //!
 //! A new leader believes its followers to have all of its log until they say otherwise, and may
 //! announce entries of earlier terms as committed because of that. Its streams to followers outlive
-//! its leadership. And a stream whose follower lacks what we have cut would stop the whole of
-//! async-raft.
+//! its leadership. And a stream that would need what we have cut sends nothing for ever, as fast as
+//! it can, or waits for ever for a snapshot. But we cut only what every voter has, so it can go on
+//! from there.
 
 use async_raft::raft::ConflictOpt;
 
-use crate::raft::log::Log;
+use crate::raft::log::{Log, LogPosition};
 use crate::raft::rpc::{Append, Appended, LogEntry};
 
 /// How many bytes of entries go into one message, unless one entry alone has more. A frame between
@@ -33,8 +34,24 @@ pub(in crate::raft) enum Rest {
     Later,
 }
 
-/// Decides on a message to a follower. `term` is ours.
-pub(in crate::raft) fn check(log: &Log, applied: u64, term: u64, mut request: Append) -> Checked {
+/// What a message is held against.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::raft) struct Ours<'a> {
+    pub log: &'a Log,
+    pub applied: u64,
+    pub term: u64,
+    /// Up to here every voter has our log; it isn't cut above.
+    pub everywhere: LogPosition,
+}
+
+/// Decides on a message to a follower.
+pub(in crate::raft) fn check(ours: Ours, mut request: Append) -> Checked {
+    let Ours {
+        log,
+        applied,
+        term,
+        everywhere,
+    } = ours;
     if term > request.term {
         return Checked::Over(Appended {
             term,
@@ -46,8 +63,20 @@ pub(in crate::raft) fn check(log: &Log, applied: u64, term: u64, mut request: Ap
     if log.term(request.leader_commit) != Some(request.term) {
         request.leader_commit = request.leader_commit.min(applied);
     }
+    let is_behind = request.prev_log_index < everywhere.index;
+    if is_behind {
+        request.prev_log_index = everywhere.index;
+        request.prev_log_term = everywhere.term;
+        request
+            .entries
+            .retain(|entry| entry.index > everywhere.index);
+        let next = request.entries.first().map(|entry| entry.index);
+        if next.is_some_and(|next| next > everywhere.index + 1) {
+            request.entries.clear();
+        }
+    }
     let fitting = fitting(&request.entries);
-    let rest = if fitting < request.entries.len() {
+    let rest = if is_behind || fitting < request.entries.len() {
         Rest::Later
     } else {
         Rest::Nothing
@@ -83,51 +112,62 @@ fn size(entry: &LogEntry) -> usize {
 pub(in crate::raft) enum Answer {
     /// For async-raft. If the follower has our log up to some index, that is the second value.
     Pass(Appended, Option<u64>),
-    /// It needs entries from here on, and we have cut them: it has lost what it once had.
-    LostItsLog { wanted: u64 },
+    /// It lacks what every voter had once.
+    LostItsLog,
 }
 
 /// Decides on an answer to what was sent.
-pub(in crate::raft) fn answer(log: &Log, sent: &Sent, answer: Appended) -> Answer {
+pub(in crate::raft) fn answer(everywhere: LogPosition, sent: &Sent, answer: Appended) -> Answer {
     if answer.success {
-        let answer = match sent.rest {
-            Rest::Nothing => answer,
+        return match sent.rest {
+            Rest::Nothing => Answer::Pass(answer, Some(sent.last.index)),
             // async-raft would take this for all of it. As a conflict it is the truth, and makes
             // it go on from there.
-            Rest::Later => Appended {
-                success: false,
-                conflict_opt: Some(ConflictOpt {
-                    term: sent.term,
-                    index: sent.last,
-                }),
-                ..answer
-            },
+            Rest::Later => Answer::Pass(resume(answer, sent.last), Some(sent.last.index)),
         };
-        return Answer::Pass(answer, Some(sent.last));
     }
-    match &answer.conflict_opt {
-        Some(conflict) if conflict.index < log.beginning().index => Answer::LostItsLog {
-            wanted: conflict.index + 1,
-        },
+    match answer.conflict_opt {
+        Some(ConflictOpt { index, .. }) if index < everywhere.index => {
+            if sent.prev <= everywhere.index {
+                return Answer::LostItsLog;
+            }
+            // It goes back further than it must, before a whole term.
+            Answer::Pass(resume(answer, everywhere), None)
+        }
         _ => Answer::Pass(answer, None),
+    }
+}
+
+fn resume(answer: Appended, LogPosition { index, term }: LogPosition) -> Appended {
+    Appended {
+        success: false,
+        conflict_opt: Some(ConflictOpt { term, index }),
+        ..answer
     }
 }
 
 /// What is remembered of a message until its answer comes.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::raft) struct Sent {
+    pub prev: u64,
     /// The last entry in it, or the one before it if it was empty.
-    pub last: u64,
-    pub term: u64,
+    pub last: LogPosition,
     pub rest: Rest,
 }
 
 impl Sent {
     pub fn new(request: &Append, rest: Rest) -> Sent {
-        let last = request.entries.last();
+        let prev = LogPosition {
+            index: request.prev_log_index,
+            term: request.prev_log_term,
+        };
+        let last = request.entries.last().map(|entry| LogPosition {
+            index: entry.index,
+            term: entry.term,
+        });
         Sent {
-            last: last.map_or(request.prev_log_index, |entry| entry.index),
-            term: last.map_or(request.prev_log_term, |entry| entry.term),
+            prev: prev.index,
+            last: last.unwrap_or(prev),
             rest,
         }
     }

@@ -1,5 +1,5 @@
-//! Three voters among faults at random: killed, cut off, all restarted at once, while messages are
-//! slow, lost and repeated and everybody writes.
+//! Three voters, and five in each fifth round, among faults at random: killed, cut off, all restarted
+//! at once, while messages are slow, lost and repeated and everybody writes.
 //!
 //! `KLAMM_ROUNDS=50 cargo test raft::tests::chaos` runs more; `KLAMM_SEED=17` repeats a round's
 //! faults, though not its moments.
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout, Instant};
 use uuid::Uuid;
 
-use super::cluster::{three_voters, Cluster, Dice, Weather};
+use super::cluster::{voters, Cluster, Dice, Weather};
 use super::create;
 use crate::engine::metadata::{MetadataCommand, MetadataImage};
 use crate::model::{BrokerId, Incarnation, TopicId};
@@ -26,7 +26,7 @@ const WRITE_PATIENCE: Duration = Duration::from_millis(1_500);
 /// Each writer registers a broker of its own, again and again.
 const BROKERS_FROM: i32 = 100;
 
-fn number_of(name: &str) -> Option<u64> {
+pub(super) fn number_of(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
@@ -53,7 +53,7 @@ struct Written {
 async fn round(seed: u64) -> String {
     let settings = RaftSettings {
         snapshot_every_bytes: 20_000,
-        ..three_voters()
+        ..voters(if seed.is_multiple_of(5) { 5 } else { 3 })
     };
     let cluster = Arc::new(Cluster::started(settings, seed).await);
     cluster.leader().await;

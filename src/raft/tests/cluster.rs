@@ -2,11 +2,12 @@
 //! voter is killed by taking its store as it is on disk at that moment.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use tempfile::TempDir;
 use tokio::runtime;
 use tokio::sync::oneshot;
@@ -52,9 +53,17 @@ pub(super) struct Weather {
     pub repeated: u64,
 }
 
+/// One life of a voter.
+#[derive(Clone)]
+struct Life {
+    raft: Raft,
+    /// Cleared when it is killed: from then on nobody hears it, though it may take a while to end.
+    is_alive: Arc<AtomicBool>,
+}
+
 /// The network between the voters.
 pub(super) struct Net {
-    nodes: Mutex<BTreeMap<BrokerId, Raft>>,
+    nodes: Mutex<BTreeMap<BrokerId, Life>>,
     /// From the first to the second nothing gets through.
     cuts: Mutex<BTreeSet<(BrokerId, BrokerId)>>,
     weather: Mutex<Weather>,
@@ -69,6 +78,10 @@ impl Net {
     }
 
     pub fn node(&self, id: BrokerId) -> Option<Raft> {
+        self.life(id).map(|life| life.raft)
+    }
+
+    fn life(&self, id: BrokerId) -> Option<Life> {
         self.nodes.lock().unwrap().get(&id).cloned()
     }
 
@@ -85,7 +98,10 @@ impl Net {
         if !self.is_open(from, to) || self.dice.percent(lost) {
             return None;
         }
-        let answer = self.node(to)?.handle(rpc.clone()).await.ok();
+        let life = self.life(to)?;
+        let answer = life.raft.handle(rpc.clone()).await.ok();
+        // What it may have done after it was killed isn't in what was copied.
+        let answer = answer.filter(|_| life.is_alive.load(Ordering::SeqCst));
         if self.dice.percent(repeated) {
             sleep(Duration::from_millis(self.dice.below(800))).await;
             if self.is_open(from, to) {
@@ -101,6 +117,7 @@ impl Net {
 /// One voter's end of it.
 struct Wire {
     id: BrokerId,
+    is_alive: Arc<AtomicBool>,
     net: Arc<Net>,
 }
 
@@ -108,6 +125,13 @@ struct Wire {
 impl RaftTransport for Wire {
     async fn call(&self, voter: BrokerId, rpc: RaftRpc) -> Result<RaftReply, RaftTransportError> {
         self.net.messages.fetch_add(1, Ordering::Relaxed);
+        let failed = |reason: &str| RaftTransportError {
+            voter,
+            reason: reason.into(),
+        };
+        if !self.is_alive.load(Ordering::SeqCst) {
+            return Err(failed("the sender is dead"));
+        }
         let (answer, answered) = oneshot::channel();
         let (net, from) = (self.net.clone(), self.id);
         // What is on the way arrives, even if who sent it has given up or died.
@@ -116,10 +140,6 @@ impl RaftTransport for Wire {
                 let _ = answer.send(reply);
             }
         });
-        let failed = |reason: &str| RaftTransportError {
-            voter,
-            reason: reason.into(),
-        };
         match timeout(CALL_TIMEOUT, answered).await {
             Ok(reply) => reply.map_err(|_| failed("lost")),
             Err(_) => Err(failed("no answer in time")),
@@ -187,8 +207,10 @@ impl Cluster {
             node: id,
             ..self.settings.clone()
         };
+        let is_alive = Arc::new(AtomicBool::new(true));
         let wire = Arc::new(Wire {
             id,
+            is_alive: is_alive.clone(),
             net: self.net.clone(),
         });
         let started = spawn_blocking(move || {
@@ -206,7 +228,8 @@ impl Cluster {
                     oracle.sees(id, &image);
                 }
             }));
-        self.net.nodes.lock().unwrap().insert(id, raft);
+        let life = Life { raft, is_alive };
+        self.net.nodes.lock().unwrap().insert(id, life);
     }
 
     pub async fn start_all(&self) {
@@ -220,9 +243,10 @@ impl Cluster {
     /// Ends a voter without warning. The next start finds what was on disk when nobody heard it
     /// any more.
     pub async fn kill(&self, id: BrokerId) {
-        let Some(raft) = self.net.nodes.lock().unwrap().remove(&id) else {
+        let Some(Life { raft, is_alive }) = self.net.nodes.lock().unwrap().remove(&id) else {
             return;
         };
+        is_alive.store(false, Ordering::SeqCst);
         let dir = self.dir(id);
         // It is still being written, which is harder than a crash.
         let copied = spawn_blocking(move || copy(&dir)).await.unwrap();
@@ -257,8 +281,8 @@ impl Cluster {
     pub fn leaders(&self) -> Vec<BrokerId> {
         let nodes = self.net.nodes.lock().unwrap();
         let mut leaders: Vec<(u64, BrokerId)> = Vec::new();
-        for (id, raft) in nodes.iter() {
-            if let Leadership::Leader { term } = *raft.leadership().borrow() {
+        for (id, life) in nodes.iter() {
+            if let Leadership::Leader { term } = *life.raft.leadership().borrow() {
                 leaders.push((term, *id));
             }
         }
@@ -282,10 +306,10 @@ impl Cluster {
     }
 
     async fn any_leadership_changes(&self) {
-        let nodes: Vec<Raft> = self.net.nodes.lock().unwrap().values().cloned().collect();
-        let leads = nodes.into_iter().map(|raft| {
+        let nodes: Vec<Life> = self.net.nodes.lock().unwrap().values().cloned().collect();
+        let leads = nodes.into_iter().map(|life| {
             Box::pin(async move {
-                let mut leadership = raft.leadership();
+                let mut leadership = life.raft.leadership();
                 let leads = |now: &Leadership| matches!(now, Leadership::Leader { .. });
                 if leadership.wait_for(leads).await.is_err() {
                     std::future::pending::<()>().await;
@@ -327,7 +351,7 @@ impl Cluster {
             let there = images.wait_for(|now| now.version() >= image.version());
             let there = timeout(PATIENCE, there).await;
             let now = there
-                .unwrap_or_else(|_| panic!("{id} doesn't catch up"))
+                .unwrap_or_else(|_| panic!("{id} doesn't catch up: {:#?}", self.describe()))
                 .unwrap()
                 .clone();
             self.oracle.sees(id, &now);
@@ -336,10 +360,22 @@ impl Cluster {
         image
     }
 
+    /// What each voter says of itself.
+    fn describe(&self) -> Vec<String> {
+        let nodes = self.net.nodes.lock().unwrap();
+        let describe = |(id, life): (&BrokerId, &Life)| {
+            let (leadership, image) = (life.raft.leadership(), life.raft.image());
+            let fault = life.raft.fault().now_or_never();
+            let (leadership, version) = (*leadership.borrow(), image.borrow().version());
+            format!("{id}: {leadership:?}, version {version}, fault {fault:?}")
+        };
+        nodes.iter().map(describe).collect()
+    }
+
     pub async fn stop(&self) {
         let nodes = std::mem::take(&mut *self.net.nodes.lock().unwrap());
-        for raft in nodes.into_values() {
-            raft.shutdown().await;
+        for life in nodes.into_values() {
+            life.raft.shutdown().await;
         }
         for observer in self.observers.lock().unwrap().drain(..) {
             observer.abort();
@@ -386,18 +422,10 @@ impl Oracle {
 }
 
 pub(super) fn three_voters() -> RaftSettings {
-    let voters: Vec<BrokerId> = (1..=3).map(BrokerId).collect();
-    RaftSettings {
-        heartbeat: Duration::from_millis(100),
-        election_timeout_min: Duration::from_millis(300),
-        election_timeout_max: Duration::from_millis(600),
-        ..RaftSettings::new(voters[0], voters)
-    }
+    voters(3)
 }
 
-/// How long it takes until somebody acknowledges a proposal.
-pub(super) async fn until_written(cluster: &Cluster, number: u128) -> Duration {
-    let begin = Instant::now();
-    cluster.write(vec![create(number)]).await;
-    begin.elapsed()
+pub(super) fn voters(count: i32) -> RaftSettings {
+    let voters: Vec<BrokerId> = (1..=count).map(BrokerId).collect();
+    RaftSettings::new(voters[0], voters)
 }

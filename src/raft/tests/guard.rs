@@ -4,7 +4,7 @@ use async_raft::raft::{AppendEntriesResponse, ConflictOpt, Entry, EntryPayload, 
 use tempfile::TempDir;
 
 use crate::raft::guard::receive::{self, Checked};
-use crate::raft::guard::send::{self, Answer, Rest, Sent};
+use crate::raft::guard::send::{self, Answer, Ours, Rest, Sent};
 use crate::raft::guard::vote;
 use crate::raft::log::{Log, LogPosition};
 use crate::raft::rpc::{Append, Appended, LogEntry};
@@ -169,8 +169,18 @@ fn entries_below_the_cut_count_as_present() {
     assert_eq!(fits(at_the_cut), ((5, 2), vec![6], 4));
 }
 
-fn send(log: &Log, applied: u64, term: u64, request: Append) -> (Append, Rest) {
-    match send::check(log, applied, term, request) {
+/// Ours, where nobody is known to have anything.
+fn ours(log: &Log, term: u64) -> Ours<'_> {
+    Ours {
+        log,
+        applied: 2,
+        term,
+        everywhere: LogPosition::default(),
+    }
+}
+
+fn send(ours: Ours, request: Append) -> (Append, Rest) {
+    match send::check(ours, request) {
         send::Checked::Send { request, rest } => (request, rest),
         send::Checked::Over(answer) => panic!("it isn't over: {answer:?}"),
     }
@@ -178,19 +188,19 @@ fn send(log: &Log, applied: u64, term: u64, request: Append) -> (Append, Rest) {
 
 #[test]
 fn a_leader_announces_only_entries_of_its_own_term_as_committed() {
-    let ours = log(&[1, 1, 2, 2, 5, 5]);
-    let (earlier, _) = send(&ours.log, 2, 5, append((6, 5), &[], 4));
+    let kept = log(&[1, 1, 2, 2, 5, 5]);
+    let (earlier, _) = send(ours(&kept.log, 5), append((6, 5), &[], 4));
     assert_eq!(earlier.leader_commit, 2);
-    let (own, _) = send(&ours.log, 2, 5, append((6, 5), &[], 5));
+    let (own, _) = send(ours(&kept.log, 5), append((6, 5), &[], 5));
     assert_eq!(own.leader_commit, 5);
-    let (unknown, _) = send(&ours.log, 2, 5, append((6, 5), &[], 8));
+    let (unknown, _) = send(ours(&kept.log, 5), append((6, 5), &[], 8));
     assert_eq!(unknown.leader_commit, 2);
 }
 
 #[test]
 fn a_stream_of_a_term_that_is_over_ends() {
-    let ours = log(&[1, 1, 2]);
-    match send::check(&ours.log, 2, 6, append((3, 2), &[5], 3)) {
+    let kept = log(&[1, 1, 2]);
+    match send::check(ours(&kept.log, 6), append((3, 2), &[5], 3)) {
         send::Checked::Over(answer) => assert_eq!((answer.term, answer.success), (6, false)),
         send::Checked::Send { .. } => panic!("it is over"),
     }
@@ -198,7 +208,7 @@ fn a_stream_of_a_term_that_is_over_ends() {
 
 #[test]
 fn what_is_too_much_for_one_message_goes_in_several() {
-    let ours = log(&[1]);
+    let kept = log(&[1]);
     let large = |index| {
         let name = "x".repeat(600 << 10);
         let set = crate::engine::metadata::MetadataCommand::SetTopicConfigs {
@@ -212,11 +222,11 @@ fn what_is_too_much_for_one_message_goes_in_several() {
         entries: (2..=4).map(large).collect(),
         ..append((1, 1), &[], 1)
     };
-    let (request, rest) = send(&ours.log, 1, 5, request);
+    let (request, rest) = send(ours(&kept.log, 5), request);
     assert_eq!((request.entries.len(), rest), (1, Rest::Later));
     let sent = Sent::new(&request, rest);
     // async-raft must not take the success for the whole.
-    match send::answer(&ours.log, &sent, success()) {
+    match send::answer(LogPosition::default(), &sent, success()) {
         Answer::Pass(answer, Some(2)) => {
             let conflict = answer.conflict_opt.expect("a place to go on");
             assert_eq!(
@@ -226,9 +236,13 @@ fn what_is_too_much_for_one_message_goes_in_several() {
         }
         other => panic!("{other:?}"),
     }
-    let (request, rest) = send(&ours.log, 1, 5, append((1, 1), &[5, 5], 1));
+    let (request, rest) = send(ours(&kept.log, 5), append((1, 1), &[5, 5], 1));
     assert_eq!((request.entries.len(), rest), (2, Rest::Nothing));
-    let answered = send::answer(&ours.log, &Sent::new(&request, rest), success());
+    let answered = send::answer(
+        LogPosition::default(),
+        &Sent::new(&request, rest),
+        success(),
+    );
     assert!(matches!(answered, Answer::Pass(answer, Some(3)) if answer.success));
 }
 
@@ -241,22 +255,50 @@ fn success() -> Appended {
 }
 
 #[test]
-fn a_follower_that_needs_what_is_cut_is_told_apart() {
-    let ours = log(&[1, 1, 2, 2]);
-    ours.log.cut(2).unwrap();
-    let sent = Sent {
-        last: 4,
-        term: 2,
-        rest: Rest::Nothing,
+fn a_stream_that_needs_what_is_cut_goes_on_from_what_every_voter_has() {
+    let kept = log(&[1, 1, 2, 2, 5]);
+    kept.log.cut(2).unwrap();
+    let everywhere = LogPosition { index: 3, term: 2 };
+    let ours = Ours {
+        everywhere,
+        ..ours(&kept.log, 5)
     };
+    // The entries from 2 on are asked for, and what there is begins later.
+    let mut request = append((1, 1), &[1, 2, 2, 5], 3);
+    request.entries.drain(..3);
+    let (request, rest) = send(ours, request);
+    assert_eq!(passed(&request), ((3, 2), vec![], 2));
+    assert_eq!(rest, Rest::Later);
+    let (request, rest) = send(ours, append((1, 1), &[1, 2, 2, 5], 5));
+    assert_eq!(passed(&request), ((3, 2), vec![4, 5], 5));
+    match send::answer(everywhere, &Sent::new(&request, rest), success()) {
+        Answer::Pass(answer, Some(5)) => assert_eq!(answer.conflict_opt.unwrap().index, 5),
+        other => panic!("{other:?}"),
+    }
+    // At what every voter has, and above, nothing changes.
+    let (request, rest) = send(ours, append((3, 2), &[2], 3));
+    assert_eq!((passed(&request).0, rest), ((3, 2), Rest::Nothing));
+}
+
+#[test]
+fn a_follower_that_goes_back_too_far_is_told_apart_from_one_that_lost_its_log() {
+    let everywhere = LogPosition { index: 3, term: 2 };
+    let sent = |prev, term| Sent::new(&append((prev, term), &[], 3), Rest::Nothing);
     let conflict = |index| AppendEntriesResponse {
         success: false,
         conflict_opt: Some(ConflictOpt { term: 0, index }),
         ..success()
     };
-    let lost = send::answer(&ours.log, &sent, conflict(1));
-    assert!(matches!(lost, Answer::LostItsLog { wanted: 2 }), "{lost:?}");
-    let behind = send::answer(&ours.log, &sent, conflict(2));
+    match send::answer(everywhere, &sent(5, 5), conflict(0)) {
+        Answer::Pass(answer, None) => {
+            let conflict = answer.conflict_opt.unwrap();
+            assert_eq!((conflict.index, conflict.term), (3, 2));
+        }
+        other => panic!("{other:?}"),
+    }
+    let lost = send::answer(everywhere, &sent(3, 2), conflict(2));
+    assert!(matches!(lost, Answer::LostItsLog), "{lost:?}");
+    let behind = send::answer(everywhere, &sent(5, 5), conflict(4));
     assert!(matches!(behind, Answer::Pass(_, None)), "{behind:?}");
 }
 

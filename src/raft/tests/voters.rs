@@ -7,7 +7,8 @@ use async_raft::RaftStorage;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::cluster::{three_voters, until_written, Cluster, PATIENCE};
+use super::chaos::number_of;
+use super::cluster::{three_voters, Cluster, PATIENCE};
 use super::{create, entry};
 use crate::model::{BrokerId, TopicId};
 use crate::raft::storage::Storage;
@@ -238,11 +239,12 @@ async fn what_is_no_message_of_a_voter_is_refused() {
     assert!(matches!(stopped, Err(RaftError::Stopped)), "{stopped:?}");
 }
 
-/// `cargo test --release raft::tests::voters::measure -- --ignored --nocapture`
+/// `KLAMM_ROUNDS=60 cargo test --release raft::tests::voters::measure -- --ignored --nocapture`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it measures"]
 async fn measure_the_time_from_the_leaders_end_to_the_next_write() {
     let millis = Duration::from_millis;
+    let rounds = number_of("KLAMM_ROUNDS").unwrap_or(20);
     for (heartbeat, min, max) in [(100, 300, 600), (75, 250, 500), (50, 200, 400)] {
         let settings = RaftSettings {
             heartbeat: millis(heartbeat),
@@ -252,18 +254,23 @@ async fn measure_the_time_from_the_leaders_end_to_the_next_write() {
         };
         let cluster = Cluster::started(settings, 9).await;
         let mut taken = Vec::new();
-        for round in 0..20 {
+        for round in 0..rounds {
             cluster.converge().await;
             let leader = cluster.leader().await;
+            let begin = Instant::now();
             cluster.kill(leader).await;
-            taken.push(until_written(&cluster, round).await);
+            cluster.write(vec![create(round.into())]).await;
+            taken.push(begin.elapsed());
             cluster.start(leader).await;
         }
         cluster.stop().await;
         taken.sort_unstable();
-        let (median, ninety, longest) = (taken[10], taken[18], taken[19]);
+        let at = |percent: usize| taken[(taken.len() - 1) * percent / 100];
         println!(
-            "{heartbeat} / {min}-{max}: median {median:?}, p90 {ninety:?}, longest {longest:?}"
+            "{heartbeat} / {min}-{max} ms: median {:?}, p90 {:?}, longest {:?}",
+            at(50),
+            at(90),
+            at(100)
         );
     }
 }
