@@ -1,5 +1,6 @@
 //! CreatePartitions: raise a topic's number of partitions.
 
+use super::create_topics::await_leaders;
 use super::{change_each, outcome, ApiContext};
 use crate::engine::metadata::change::{Change, Decided, Intent};
 use crate::engine::metadata::create_partitions::MorePartitions;
@@ -11,8 +12,11 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
     let intent = Intent::from_flag(request.validate_only);
     let names: Vec<String> = request.topics.iter().map(|t| t.name.clone()).collect();
     let topics: Vec<_> = request.topics.into_iter().map(more_partitions).collect();
-    let decided = change_each(context, intent, Change::CreatePartitions(topics));
-    let results = names.into_iter().zip(decided.await);
+    let decided = change_each(context, intent, Change::CreatePartitions(topics)).await;
+    if intent == Intent::Apply {
+        await_leaders(context, &decided, request.timeout_ms).await;
+    }
+    let results = names.into_iter().zip(decided);
     Response {
         results: results
             .map(|(name, decided)| result(name, decided))

@@ -69,24 +69,28 @@ fn new_topic(topic: CreatableTopic) -> NewTopic {
 }
 
 /// Waits until the new partitions that are led here can be written to.
-async fn await_leaders(context: &ApiContext, decided: &[Decided], timeout_ms: i32) {
+pub async fn await_leaders(context: &ApiContext, decided: &[Decided], timeout_ms: i32) {
+    let image = context.image();
     let mut ready = Vec::new();
     for command in decided.iter().flatten().flatten() {
-        if let MetadataCommand::CreateTopic {
-            name,
-            id,
-            partitions,
-            ..
-        } = command
-        {
-            let led_here = (0..).zip(partitions);
-            let led_here = led_here.filter(|(_, replicas)| replicas.first() == Some(&context.node));
-            ready.extend(
-                led_here.map(|(partition, _)| {
-                    context.partitions.settled(*id, name.as_str(), partition)
-                }),
-            );
-        }
+        let (id, first, partitions) = match command {
+            MetadataCommand::CreateTopic { id, partitions, .. } => (id, 0, partitions),
+            MetadataCommand::AddPartitions {
+                id,
+                first,
+                partitions,
+            } => (id, *first, partitions),
+            _ => continue,
+        };
+        let Some(topic) = image.topic(*id) else {
+            continue;
+        };
+        let led_here = (first..).zip(partitions);
+        let led_here = led_here.filter(|(_, replicas)| replicas.first() == Some(&context.node));
+        ready.extend(led_here.map(|(partition, _)| {
+            let name = topic.name.as_str();
+            context.partitions.settled(*id, name, partition)
+        }));
     }
     // Who can't wait longer is answered all the same: the topics are created.
     let _ = tokio::time::timeout(patience(timeout_ms), join_all(ready)).await;

@@ -152,7 +152,10 @@ impl Guardian {
         let opens = self.opens.clone();
         let guardian = context.address();
         actix_rt::spawn(async move {
-            tokio::time::sleep(opening.after).await;
+            // Even no time at all would be a tick of the timer.
+            if !opening.after.is_zero() {
+                tokio::time::sleep(opening.after).await;
+            }
             let lease = Lease::new(handle.lease_log().await);
             let Ok(_turn) = opens.acquire().await else {
                 return;
