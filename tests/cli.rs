@@ -598,7 +598,7 @@ fn the_cluster_and_its_actors_can_be_seen() {
     let broker = Broker::start(dir.path());
     broker.stdout(&["topic", "create", "seen"]);
     let status = broker.json(&["cluster", "status", "--output", "json"]);
-    assert_eq!(status["brokers"][0]["process"]["id"], broker.process.id());
+    assert_eq!(status["brokers"][0]["process_id"], broker.process.id());
     assert_eq!(status["partitions"], 1);
     assert_eq!(status["leaderless_partitions"], 0);
 

@@ -46,15 +46,10 @@ struct ShownBroker {
     replicas: usize,
     in_sync: usize,
     leads: usize,
-    /// Only of the broker that was asked.
-    process: Option<ShownProcess>,
-}
-
-#[derive(Debug, Serialize)]
-struct ShownProcess {
-    id: u32,
-    uptime_ms: i64,
-    version: String,
+    /// These three only of the broker that was asked.
+    process_id: Option<u32>,
+    uptime_ms: Option<i64>,
+    version: Option<String>,
 }
 
 pub fn run(command: Command) -> Result<(), CliError> {
@@ -75,6 +70,7 @@ async fn status(args: Status) -> Result<(), CliError> {
             .into_iter()
             .map(|broker| {
                 let id = broker.broker_id;
+                let is_asked = broker.process_id != 0;
                 let count = |is: &dyn Fn(&PartitionMetadata) -> bool| {
                     partitions.iter().filter(|partition| is(partition)).count()
                 };
@@ -87,11 +83,9 @@ async fn status(args: Status) -> Result<(), CliError> {
                     replicas: count(&|partition| partition.replicas.contains(&id)),
                     in_sync: count(&|partition| partition.in_sync.contains(&id)),
                     leads: count(&|partition| partition.leader == Some(id)),
-                    process: (broker.process_id != 0).then_some(ShownProcess {
-                        id: broker.process_id,
-                        uptime_ms: broker.uptime_ms,
-                        version: broker.software_version,
-                    }),
+                    process_id: is_asked.then_some(broker.process_id),
+                    uptime_ms: is_asked.then_some(broker.uptime_ms),
+                    version: is_asked.then_some(broker.software_version),
                 }
             })
             .collect(),
@@ -123,10 +117,7 @@ fn text(shown: &Shown) -> String {
         ],
         shown.brokers.iter().map(|broker| {
             let is_controller = broker.id == shown.controller;
-            let process = broker.process.as_ref();
-            let of_process = |tell: &dyn Fn(&ShownProcess) -> String| {
-                process.map_or_else(|| "-".to_owned(), tell)
-            };
+            let or_dash = |told: Option<String>| told.unwrap_or_else(|| "-".to_owned());
             vec![
                 broker.id.to_string(),
                 format!("{}:{}", broker.host, broker.port),
@@ -135,9 +126,9 @@ fn text(shown: &Shown) -> String {
                 broker.replicas.to_string(),
                 broker.in_sync.to_string(),
                 broker.leads.to_string(),
-                of_process(&|process| process.id.to_string()),
-                of_process(&|process| age(process.uptime_ms)),
-                of_process(&|process| process.version.clone()),
+                or_dash(broker.process_id.map(|id| id.to_string())),
+                or_dash(broker.uptime_ms.map(age)),
+                or_dash(broker.version.clone()),
                 if is_controller { "controller" } else { "" }.to_owned(),
             ]
         }),
