@@ -29,9 +29,13 @@ bench *ARGS:
 compare-kafka:
     benches/compare-kafka.sh
 
-# The tests that break actors, in a build that can
-chaos:
+# All tests again, in a build that can break actors by name
+chaos-actors:
     cargo test --features chaos
+
+# Three real nodes and whatever can befall them, for so many minutes; a seed repeats the faults
+chaos MINUTES='60' SEED='1':
+    KLAMM_CHAOS_SECONDS=$(({{MINUTES}} * 60)) KLAMM_SEED={{SEED}} cargo test --features chaos --test chaos -- --nocapture
 
 # The README's first steps, on free ports and a temporary directory
 smoke:

@@ -18,6 +18,12 @@ impl Seed {
         Seed(seed)
     }
 
+    /// A certain one.
+    #[allow(dead_code)]
+    pub fn new(seed: u64) -> Seed {
+        Seed(seed)
+    }
+
     pub fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

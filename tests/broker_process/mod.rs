@@ -71,10 +71,25 @@ impl Broker {
 
     /// Ends it in good order, and returns when it has ended.
     pub fn terminate(&mut self) {
-        let pid = self.process.id().to_string();
-        let told = Command::new("kill").args(["-TERM", &pid]).status();
-        assert!(told.expect("there is a command kill").success());
+        self.signal("TERM");
         self.process.wait().expect("it is a child");
+    }
+
+    /// Sends a signal by its name, as `STOP` or `CONT`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        let told = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(told.expect("there is a command kill").success());
+    }
+
+    /// Whether it runs, or at least hasn't ended by itself.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
+    }
+
+    /// Where it keeps its data.
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
     }
 
     /// The directories of the partitions with this number, one for each topic.

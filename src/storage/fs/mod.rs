@@ -13,6 +13,8 @@ mod faulty;
 #[cfg(any(test, feature = "chaos"))]
 mod random;
 mod real;
+#[cfg(feature = "chaos")]
+mod synced_mark;
 
 use std::fmt;
 use std::io::{self, IoSlice};

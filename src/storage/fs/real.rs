@@ -20,7 +20,22 @@ const SLICES_A_WRITE_MAX: usize = 1024;
 pub struct RealFs;
 
 #[derive(Debug)]
-struct RealFile(fs::File);
+pub(super) struct RealFile(fs::File);
+
+#[cfg(feature = "chaos")]
+impl RealFile {
+    pub fn as_fd(&self) -> &fs::File {
+        &self.0
+    }
+}
+
+/// What the callers get: the file, which in a build for chaos tests notes how far it was synced.
+fn handed_out(file: fs::File) -> io::Result<Arc<dyn File>> {
+    let file = RealFile(file);
+    #[cfg(feature = "chaos")]
+    let file = super::synced_mark::MarkedFile::new(file)?;
+    Ok(Arc::new(file))
+}
 
 /// A lock by `flock`, which the kernel drops with the file.
 #[derive(Debug)]
@@ -105,8 +120,7 @@ impl File for RealFile {
 
 impl FileSystem for RealFs {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(Arc::new(RealFile(file)))
+        handed_out(fs::OpenOptions::new().read(true).write(true).open(path)?)
     }
 
     fn open_read_only(&self, path: &Path) -> io::Result<Arc<dyn File>> {
@@ -116,7 +130,7 @@ impl FileSystem for RealFs {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let mut options = fs::OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
-        Ok(Arc::new(RealFile(options.open(path)?)))
+        handed_out(options.open(path)?)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
