@@ -29,6 +29,14 @@ bench *ARGS:
 compare-kafka:
     benches/compare-kafka.sh
 
+# The same with three nodes each
+compare-kafka-cluster:
+    KLAMM_COMPARE_NODES=3 benches/compare-kafka.sh
+
+# How long writers wait when a node goes
+failover ROUNDS='20':
+    cargo bench --bench failover -- {{ROUNDS}}
+
 # All tests again, in a build that can break actors by name
 chaos-actors:
     cargo test --features chaos

@@ -8,8 +8,9 @@
 #   KLAMM_COMPARE_SCALE=0.1 KLAMM_COMPARE_ROUNDS=1 benches/compare-kafka.sh      about two minutes
 #
 # It needs Java 17 and Maven, which brings Kafka to the target directory, and what the tests need.
-# Kafka has its scripts' JVM options and the defaults of its config, in KRaft mode with one node.
+# Kafka has its scripts' JVM options and the defaults of its config, in KRaft mode.
 #
+#   KLAMM_COMPARE_NODES    1, or 3 for a cluster, whose topics have three replicas, of which two must be in sync
 #   KLAMM_COMPARE_SCALE    a factor for the counts of records
 #   KLAMM_COMPARE_ROUNDS   how often each broker is started and loaded; a cell is the rounds' median
 #   KLAMM_COMPARE_SYSTEMS  which of: klamm kafka klamm-os kafka-flush
@@ -20,7 +21,10 @@ cd "$(dirname "$0")/.."
 
 scale=${KLAMM_COMPARE_SCALE:-1}
 rounds=${KLAMM_COMPARE_ROUNDS:-3}
-systems=${KLAMM_COMPARE_SYSTEMS:-klamm kafka klamm-os kafka-flush}
+nodes=${KLAMM_COMPARE_NODES:-1}
+# A cluster's variants would have to share two cores between four systems' rounds.
+[ "$nodes" = 1 ] && all_systems='klamm kafka klamm-os kafka-flush' || all_systems='klamm kafka'
+systems=${KLAMM_COMPARE_SYSTEMS:-$all_systems}
 dir=${KLAMM_COMPARE_DIR:-$target/compare-kafka}
 
 # Bytes that a row of batched records writes, and reads back.
@@ -64,8 +68,9 @@ load=$(cargo bench --bench kafka_load --no-run 2>&1 | sed -n 's/.*Executable.*(\
 }
 mkdir -p "$dir"
 work=$(mktemp -d "$dir/run.XXXXXX")
-broker=
-trap 'stop $broker; rm -rf "$work"' EXIT
+# The nodes' processes.
+brokers=()
+trap 'stop "${brokers[@]}"; rm -rf "$work"' EXIT
 
 say() {
     echo "compare-kafka: $*" >&2
@@ -95,13 +100,20 @@ free_port() {
     first_port=$((first_port + 1))
 }
 
-# The broker's CPU time in ticks.
+# The CPU time of all nodes in ticks.
 cpu_ticks() {
-    sed 's/.*) //' "/proc/$broker/stat" | awk '{ print $12 + $13 }'
+    local broker
+    for broker in "${brokers[@]}"; do
+        sed 's/.*) //' "/proc/$broker/stat"
+    done | awk '{ ticks += $12 + $13 } END { print ticks }'
 }
 
+# Of the node that has most.
 memory_mib() {
-    awk -v name="$1:" '$1 == name { printf "%.0f\n", $2 / 1024 }' "/proc/$broker/status"
+    local broker
+    for broker in "${brokers[@]}"; do
+        awk -v name="$1:" '$1 == name { printf "%.0f\n", $2 / 1024 }' "/proc/$broker/status"
+    done | sort -n | tail -1
 }
 
 # with_cpu LABEL RECORDS COMMAND…: the command's output and how many cores it has used itself, and a row
@@ -140,55 +152,83 @@ touch_memory() {
     java "-Xms${mib}m" "-Xmx${mib}m" -XX:+AlwaysPreTouch -version >>"$work/generators.log" 2>&1
 }
 
-# start_broker: sets broker and address, and says how long it took until it answered.
-start_broker() {
-    local home=$work/$system begin
-    mkdir -p "$home"
-    free_port
-    address=127.0.0.1:$port
+# start_brokers: sets brokers and address, and says how long it took until all answered.
+start_brokers() {
+    local home=$work/$system begin number all peers=() clients=()
+    for number in $(seq "$nodes"); do
+        mkdir -p "$home/$number"
+        free_port
+        clients+=("127.0.0.1:$port")
+        free_port
+        peers+=("$number@127.0.0.1:$port")
+    done
+    all=$(IFS=,; echo "${peers[*]}")
     case $system in
-    kafka*) prepare_kafka "$home" ;;
+    kafka*) for number in $(seq "$nodes"); do prepare_kafka; done ;;
     esac
     begin=$(now_ms)
-    case $system in
-    kafka*)
-        java "${broker_heap[@]}" "${jvm_options[@]}" -cp "$kafka_lib/*" kafka.Kafka \
-            "$home/server.properties" >"$home/log" 2>&1 &
-        ;;
-    *)
-        KLAMM__LISTENERS__NATIVE__BIND=127.0.0.1:0 KLAMM__LISTENERS__KAFKA__BIND=$address \
-            KLAMM__NODE__DATA_DIR="$home/data" KLAMM__LOG__FLUSH=$flush "$klamm" server >"$home/log" 2>&1 &
-        ;;
-    esac
-    broker=$!
-    librdkafka ready || {
-        cat "$home/log" >&2
-        return 1
-    }
+    for number in $(seq "$nodes"); do
+        case $system in
+        kafka*) start_kafka ;;
+        *) start_klamm_node ;;
+        esac
+        brokers+=($!)
+    done
+    for number in $(seq "$nodes"); do
+        address=${clients[number - 1]}
+        librdkafka ready || {
+            cat "$home/$number/log" >&2
+            return 1
+        }
+    done
+    address=$(IFS=,; echo "${clients[*]}")
     row 'start with no data, ms' $(($(now_ms) - begin))
 }
 
+# How many replicas must be in sync.
+in_sync() {
+    echo $(((nodes + 1) / 2))
+}
+
+start_kafka() {
+    java "${broker_heap[@]}" "${jvm_options[@]}" -cp "$kafka_lib/*" kafka.Kafka \
+        "$home/$number/server.properties" >"$home/$number/log" 2>&1 &
+}
+
+start_klamm_node() {
+    local cluster=()
+    [ "$nodes" = 1 ] || cluster=(KLAMM__CLUSTER__NODES="$all"
+        KLAMM__CLUSTER__SECRET='a secret of this comparison, and of no cluster'
+        KLAMM__LISTENERS__PEER__BIND="${peers[number - 1]#*@}")
+    env "${cluster[@]}" KLAMM__NODE__ID="$number" KLAMM__LISTENERS__NATIVE__BIND=127.0.0.1:0 \
+        KLAMM__LISTENERS__KAFKA__BIND="${clients[number - 1]}" KLAMM__NODE__DATA_DIR="$home/$number/data" \
+        KLAMM__LOG__FLUSH="$flush" KLAMM__TOPICS__DEFAULT_REPLICATION_FACTOR="$nodes" \
+        KLAMM__TOPICS__MIN_INSYNC_REPLICAS="$(in_sync)" "$klamm" server >"$home/$number/log" 2>&1 &
+}
+
 prepare_kafka() {
-    free_port
-    cat >"$1/server.properties" <<P
+    local client=${clients[number - 1]} directory=$home/$number
+    cat >"$directory/server.properties" <<P
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:$port
-listeners=PLAINTEXT://$address,CONTROLLER://127.0.0.1:$port
-advertised.listeners=PLAINTEXT://$address
+node.id=$number
+controller.quorum.voters=$all
+listeners=PLAINTEXT://$client,CONTROLLER://${peers[number - 1]#*@}
+advertised.listeners=PLAINTEXT://$client
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-log.dirs=$1/data
-offsets.topic.replication.factor=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+log.dirs=$directory/data
+default.replication.factor=$nodes
+min.insync.replicas=$(in_sync)
+offsets.topic.replication.factor=$nodes
+transaction.state.log.replication.factor=$nodes
+transaction.state.log.min.isr=$(in_sync)
+share.coordinator.state.topic.replication.factor=$nodes
+share.coordinator.state.topic.min.isr=$(in_sync)
 group.initial.rebalance.delay.ms=0
 P
-    java -cp "$kafka_lib/*" kafka.tools.StorageTool format -t "$cluster_id" -c "$1/server.properties" \
-        >"$1/format.log" 2>&1 || {
-        cat "$1/format.log" >&2
+    java -cp "$kafka_lib/*" kafka.tools.StorageTool format -t "$cluster_id" -c "$directory/server.properties" \
+        >"$directory/format.log" 2>&1 || {
+        cat "$directory/format.log" >&2
         return 1
     }
 }
@@ -209,7 +249,7 @@ batched() {
         librdkafka consume --topic "lib-$size" --records "$records" --set "$consumer_setting"
     row "consume $name, librdkafka: records/s" "$(value records_s <<<"$measured")"
     row "consume $name, librdkafka: cores that the generator had" "$generator_cores"
-    [ "$is_variant" = 0 ] || return 0
+    [ "$with_java" = 1 ] || return 0
 
     create_topic "java-$size" "$partitions"
     with_cpu "produce $name, Java: CPU s per million" "$records" \
@@ -245,7 +285,7 @@ fixed_rates() {
     row '10,000/s of 1 KiB, librdkafka: records/s' "$(value records_s <<<"$measured")"
     row '10,000/s of 1 KiB, librdkafka: p50, ms' "$(value p50_ms <<<"$measured")"
     row '10,000/s of 1 KiB, librdkafka: p99, ms' "$(value p99_ms <<<"$measured")"
-    [ "$is_variant" = 0 ] || return 0
+    [ "$with_java" = 1 ] || return 0
 
     with_cpu '10,000/s of 1 KiB, Java: CPU s per million' "$records" \
         java_tool ProducerPerformance --bootstrap-server "$address" --topic rate --num-records "$records" \
@@ -253,6 +293,25 @@ fixed_rates() {
     # The last line is the one without the warm-up, in whole milliseconds.
     row '10,000/s of 1 KiB, Java: p50, ms' "$(sed -n 's/.* \([0-9.]*\) ms 50th.*/\1/p' <<<"$measured" | tail -1)"
     row '10,000/s of 1 KiB, Java: p99, ms' "$(sed -n 's/.* \([0-9.]*\) ms 99th.*/\1/p' <<<"$measured" | tail -1)"
+}
+
+# What nodes that share the cores can be asked for.
+cluster_rates() {
+    local records
+    create_topic one-record 1
+    records=$(scaled 20000)
+    with_cpu '100 B, each its own request, as many as go, librdkafka: CPU s per million' "$records" \
+        librdkafka produce --topic one-record --records "$records" --size 100 \
+        --set linger.ms=0 --set batch.num.messages=1
+    row '100 B, each its own request, as many as go, librdkafka: records/s' "$(value records_s <<<"$measured")"
+
+    create_topic rate "$partitions"
+    records=$(scaled $((2000 * seconds)))
+    with_cpu '2,000/s of 1 KiB, librdkafka: CPU s per million' "$records" \
+        librdkafka produce --topic rate --records "$records" --size 1024 --rate 2000 --set linger.ms=0
+    row '2,000/s of 1 KiB, librdkafka: records/s' "$(value records_s <<<"$measured")"
+    row '2,000/s of 1 KiB, librdkafka: p50, ms' "$(value p50_ms <<<"$measured")"
+    row '2,000/s of 1 KiB, librdkafka: p99, ms' "$(value p99_ms <<<"$measured")"
 }
 
 end_to_end() {
@@ -264,7 +323,7 @@ end_to_end() {
         --set linger.ms=0
     row 'end to end, one at a time, librdkafka: mean, ms' "$(value mean_ms <<<"$measured")"
     row 'end to end, one at a time, librdkafka: p99, ms' "$(value p99_ms <<<"$measured")"
-    [ "$is_variant" = 0 ] || return 0
+    [ "$with_java" = 1 ] || return 0
 
     create_topic java-end-to-end 1
     # Its last act is to commit an offset: without groups that fails after this time, and it has measured.
@@ -278,7 +337,7 @@ end_to_end() {
 
 # One start of one system under all loads.
 run_system() {
-    local is_variant=0 flush=synced topic_configs=() bytes=$row_bytes seconds=$rate_seconds has_groups=1
+    local is_variant=0 with_java=1 flush=synced topic_configs=() bytes=$row_bytes seconds=$rate_seconds has_groups=1
     case $system in
     klamm-os) is_variant=1 flush=os ;;
     kafka-flush) is_variant=1 topic_configs=(--config flush.messages=1) ;;
@@ -286,10 +345,12 @@ run_system() {
     if [ $is_variant = 1 ]; then
         bytes=$variant_row_bytes
         seconds=$variant_rate_seconds
+        with_java=0
     fi
+    [ "$nodes" = 1 ] || with_java=0
     say "round $round of $rounds: $system"
     touch_memory
-    start_broker
+    start_brokers
     sleep "$idle_seconds"
     row 'memory idle (RSS), MiB' "$(memory_mib VmRSS)"
     # ConsumerPerformance joins a group, for which a broker needs JoinGroup.
@@ -298,12 +359,15 @@ run_system() {
     batched 100 '100 B'
     batched 1024 '1 KiB'
     batched 16384 '16 KiB'
-    fixed_rates
+    case $nodes in
+    1) fixed_rates ;;
+    *) cluster_rates ;;
+    esac
     end_to_end
     row 'memory after the loads (RSS), MiB' "$(memory_mib VmRSS)"
     row 'memory at most (RSS), MiB' "$(memory_mib VmHWM)"
-    stop "$broker"
-    broker=
+    stop "${brokers[@]}"
+    brokers=()
     rm -rf "${work:?}/$system"
 }
 
@@ -369,7 +433,7 @@ done
 disk after >>"$work/disk"
 
 cat <<T
-Apache Kafka $kafka_version (KRaft, one node, ${broker_heap[*]}, its defaults) and Klamm $(git describe --always --dirty 2>/dev/null || true), on
+Apache Kafka $kafka_version (KRaft, nodes: $nodes, ${broker_heap[*]}, its defaults) and Klamm $(git describe --always --dirty 2>/dev/null || true), on
 $(nproc) cores of $(uname -sm) with $(awk '/^MemTotal/ { printf "%.0f GiB", $2 / 1048576 }' /proc/meminfo), $(date -u +%F); the load runs on the same cores. acks=all,
 $partitions partitions where records are batched, one otherwise. **Klamm syncs before it acknowledges; Kafka at its
 defaults does not**, and \`flush.messages=1\` makes it. The variants write less. Medians of the

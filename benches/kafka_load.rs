@@ -194,7 +194,8 @@ fn create(
     configs: &[String],
 ) -> Result<(), Failure> {
     let admin: AdminClient<DefaultClientContext> = target.client()?.create()?;
-    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    // As many replicas as the broker makes by default.
+    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
     for config in configs {
         let (name, value) = name_and_value(config)?;
         new = new.set(name, value);

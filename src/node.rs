@@ -259,6 +259,7 @@ impl Node {
             images: raft.image(),
             partitions,
             controller,
+            peers: links.as_ref().map(|links| links.peers.clone()),
             producer_ids: ProducerIds::default(),
             fetch_sessions: Arc::default(),
             log_dir: LogDir::new(wards.file_system.clone(), &config.node.data_dir),

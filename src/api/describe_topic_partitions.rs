@@ -6,6 +6,7 @@ use super::authorized_operations::TOPIC_OPERATIONS;
 use super::metadata::{describe, unknown_name};
 use super::ApiContext;
 use crate::engine::metadata::MetadataImage;
+use crate::model::BrokerId;
 use crate::protocol::describe_topic_partitions::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
     Request, Response,
@@ -16,7 +17,7 @@ use crate::protocol::metadata::MetadataResponsePartition;
 const PARTITIONS_MAX: usize = 2000;
 
 pub fn answer(context: &ApiContext, request: Request) -> Response {
-    let image = context.image();
+    let (image, lost) = (context.image(), context.just_lost());
     let mut left = usize::try_from(request.response_partition_limit)
         .unwrap_or(0)
         .clamp(1, PARTITIONS_MAX);
@@ -30,7 +31,7 @@ pub fn answer(context: &ApiContext, request: Request) -> Response {
             response.next_cursor = Some(cursor(name, from));
             break;
         }
-        let topic = topic(&image, name, from, left);
+        let topic = topic(&image, &lost, name, from, left);
         left -= topic.partitions.len();
         let next = from + topic.partitions.len();
         let all = image.topic_by_name(name).map_or(0, |t| t.partitions.len());
@@ -64,6 +65,7 @@ fn cursor(topic_name: &str, partition: usize) -> Cursor {
 
 fn topic(
     image: &MetadataImage,
+    lost: &BTreeSet<BrokerId>,
     name: &str,
     from: usize,
     partitions_max: usize,
@@ -75,7 +77,7 @@ fn topic(
             ..Default::default()
         };
     };
-    let described = describe(image, known);
+    let described = describe(image, lost, known);
     let partitions = described.partitions.into_iter();
     DescribeTopicPartitionsResponseTopic {
         error_code: described.error_code,

@@ -33,7 +33,7 @@ mod metadata;
 mod offset_for_leader_epoch;
 pub mod produce;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -46,6 +46,7 @@ use crate::actors::controller::ControllerHandle;
 use crate::actors::log_dir::LogDir;
 use crate::actors::partition_handle::PartitionHandle;
 use crate::actors::partitions::Partitions;
+use crate::actors::peer::Peers;
 use crate::actors::vitals::Registry;
 use crate::engine::metadata::change::{Change, Decided, Intent};
 use crate::engine::metadata::{BrokerDefaults, MetadataImage};
@@ -95,6 +96,8 @@ pub struct Shared {
     pub images: watch::Receiver<Arc<MetadataImage>>,
     pub partitions: Partitions,
     pub controller: ControllerHandle,
+    /// `None` on a node that is alone.
+    pub peers: Option<Peers>,
     pub producer_ids: ProducerIds,
     pub fetch_sessions: Arc<FetchSessions>,
     pub log_dir: LogDir,
@@ -116,6 +119,13 @@ impl ApiContext {
     /// The metadata as of now.
     fn image(&self) -> Arc<MetadataImage> {
         self.images.borrow().clone()
+    }
+
+    /// The brokers that this node has just lost sight of, whatever the metadata say of them yet.
+    fn just_lost(&self) -> BTreeSet<BrokerId> {
+        let peers = self.peers.iter().flat_map(Peers::all);
+        let lost = peers.filter(|peer| peer.is_just_lost());
+        lost.map(|peer| peer.node()).collect()
     }
 
     /// The topic that an id means, if the name that may stand beside it agrees. `None` without an

@@ -4,7 +4,7 @@
 //! their order, nothing that was not sent is there, and nothing is there more often than it was
 //! sent (once, for an idempotent writer). This is pure, so that each violation can be planted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 /// What the writer was told.
@@ -12,6 +12,9 @@ use std::fmt;
 pub enum Outcome {
     /// Acknowledged by all in-sync replicas, at this offset.
     Acknowledged(i64),
+    /// Acknowledged, and its offset wasn't told: librdkafka takes the acknowledgement of a later batch for
+    /// that of the earlier ones, whose answers were lost.
+    AcknowledgedSomewhere,
     /// No answer, or one that leaves it open. The record may be in the log.
     Unknown,
 }
@@ -38,6 +41,7 @@ pub enum Copies {
 pub enum Violation {
     Lost {
         value: String,
+        /// -1 if nobody was told it.
         offset: i64,
     },
     Changed {
@@ -74,7 +78,13 @@ impl fmt::Display for Violation {
 pub fn check(sent: &[Sent], read: &[(i64, Vec<u8>)], copies: Copies) -> Result<(), Violation> {
     check_offsets(read)?;
     let by_offset: HashMap<i64, &[u8]> = read.iter().map(|(at, v)| (*at, &v[..])).collect();
+    let values: HashSet<&[u8]> = read.iter().map(|(_, v)| &v[..]).collect();
     for record in sent {
+        let is_missing = !values.contains(&record.value[..]);
+        if record.outcome == Outcome::AcknowledgedSomewhere && is_missing {
+            let (value, offset) = (text(&record.value), -1);
+            return Err(Violation::Lost { value, offset });
+        }
         if let Outcome::Acknowledged(offset) = record.outcome {
             match by_offset.get(&offset) {
                 None => {
@@ -210,6 +220,15 @@ mod tests {
         );
         let gap = checked(&[(0, "a0"), (2, "a1")], Copies::AsOftenAsSent).unwrap_err();
         assert_eq!(gap, Violation::Gap { after: 0, next: 2 });
+    }
+
+    #[test]
+    fn a_record_that_was_acknowledged_somewhere_is_there() {
+        let told = [sent(0, "a0", 1, Outcome::AcknowledgedSomewhere)];
+        let there = [(0, b"a0".to_vec())];
+        assert_eq!(check(&told, &there, Copies::One), Ok(()));
+        let lost = check(&told, &[], Copies::One).unwrap_err();
+        assert!(matches!(lost, Violation::Lost { offset: -1, .. }), "{lost}");
     }
 
     #[test]

@@ -145,7 +145,8 @@ enum Producer {
     Librdkafka(FutureProducer),
 }
 
-/// A record's offset, once that is known; `None` leaves it open.
+/// A record's offset, once that is known, or a negative number if it is acknowledged without; `None` leaves
+/// it open.
 type Delivery = Pin<Box<dyn Future<Output = Option<i64>> + Send>>;
 
 impl Producer {
@@ -205,7 +206,10 @@ impl WriterLog {
             return;
         };
         if let Some(offset) = delivery.await {
-            self.sent[number].outcome = Outcome::Acknowledged(offset);
+            self.sent[number].outcome = match offset {
+                0.. => Outcome::Acknowledged(offset),
+                _ => Outcome::AcknowledgedSomewhere,
+            };
             self.told.times.lock().unwrap().push(Instant::now());
             self.told.acknowledged.fetch_add(1, SeqCst);
         }

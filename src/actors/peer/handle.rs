@@ -14,7 +14,7 @@ use super::connection::accept_all;
 use super::hub::{Hub, Links};
 use super::services::Services;
 use super::session::PushError;
-use super::state::LinkState;
+use super::state::{Down, LinkState};
 use super::PeerSettings;
 use crate::actors::vitals::Registry;
 use crate::model::{BrokerId, ClusterId};
@@ -128,6 +128,9 @@ impl Peers {
     }
 }
 
+/// How long a node whose link is down may be believed to be there by others: some elections long.
+const JUST_LOST: Duration = Duration::from_secs(3);
+
 /// The way to one other node.
 #[derive(Clone)]
 pub struct PeerHandle {
@@ -170,6 +173,21 @@ impl PeerHandle {
         if let Some(session) = self.links.data.session() {
             session.room().await;
         }
+    }
+
+    /// Whether a link to the node was lost a moment ago and isn't there again: it may have ended, and the
+    /// active controller may not have said so yet.
+    pub fn is_just_lost(&self) -> bool {
+        let is_just_lost = |state: LinkState| match state {
+            LinkState::Up { .. }
+            | LinkState::Down {
+                lost: Down::New, ..
+            } => false,
+            LinkState::Down { since, .. } => since.elapsed() < JUST_LOST,
+        };
+        let (control, data) = (self.control(), self.data());
+        let states = [*control.borrow(), *data.borrow()];
+        states.into_iter().any(is_just_lost)
     }
 
     /// Bytes that wait to be sent over the data link.
