@@ -130,8 +130,8 @@ struct RaftService(Raft);
 
 #[async_trait]
 impl PeerService for RaftService {
-    async fn call(&self, _: PeerIdentity, body: Bytes) -> Result<Segments, CallError> {
-        let answer = self.0.handle(RaftRpc(body)).await;
+    async fn call(&self, from: PeerIdentity, body: Bytes) -> Result<Segments, CallError> {
+        let answer = self.0.handle(from.node, RaftRpc(body)).await;
         let failed = |error| CallError::new(CallErrorCode::Failed, format!("{error}"));
         Ok(answer.map_err(failed)?.0.into())
     }

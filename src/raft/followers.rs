@@ -60,9 +60,14 @@ impl Followers {
         }
     }
 
-    /// Whether one of them may lack some of our log.
-    pub fn lag(&self, term: u64, last: u64) -> bool {
-        !self.inner().followers.is_empty() && self.smallest(term) < last
+    /// Whether one of those that were heard since then may lack some of our log. Whoever isn't heard gets
+    /// nothing anyway.
+    pub fn lag(&self, term: u64, last: u64, since: Instant) -> bool {
+        let inner = self.inner();
+        let lags = |follower: &&Follower| {
+            follower.heard >= Some(since) && follower.acknowledged < Some(last)
+        };
+        inner.term == term && inner.followers.values().any(|follower| lags(&follower))
     }
 
     /// Whether a majority of all voters, of which we are one, has followed us since then.
@@ -97,5 +102,31 @@ impl Followers {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn who_isnt_heard_doesnt_lag() {
+        let followers = Followers::new([2, 3]);
+        let began = Instant::now();
+        let later = began + Duration::from_secs(5);
+        assert!(!followers.lag(1, 10, began), "nobody was heard");
+        followers.heard(1, 2, began);
+        followers.heard(1, 3, began);
+        assert!(followers.lag(1, 10, began));
+        followers.acknowledged(1, 2, 10);
+        assert!(followers.lag(1, 10, began), "3 lacks all");
+        assert!(!followers.lag(1, 10, later), "3 is gone");
+        followers.heard(1, 3, later);
+        assert!(followers.lag(1, 10, later), "3 is there again");
+        followers.acknowledged(1, 3, 10);
+        assert!(!followers.lag(1, 10, later));
+        assert!(!followers.lag(2, 11, later), "of another term");
     }
 }

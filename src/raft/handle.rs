@@ -24,6 +24,7 @@ use super::storage::Storage;
 use super::transport::RaftTransport;
 use super::{Leadership, ProposeError, RaftError, RaftSettings};
 use crate::engine::metadata::{MetadataCommand, MetadataImage};
+use crate::model::BrokerId;
 use crate::storage::meta::MetaStore;
 
 pub(super) type Core = async_raft::Raft<LogBatch, Applied, Network, Storage>;
@@ -172,11 +173,12 @@ impl Raft {
         }
     }
 
-    /// Answers what another voter sends: on Raft's own thread, one after the other. Errs if it can't
-    /// be read, or isn't from a voter, or if Raft is stopped or can't keep up.
-    pub async fn handle(&self, rpc: RaftRpc) -> Result<RaftReply, RaftError> {
+    /// Answers what another voter sends: on Raft's own thread, one after the other. `from` is the node
+    /// that has proved to be at the other end. Errs if the message can't be read, or isn't from a voter or
+    /// not from that node, or if Raft is stopped or can't keep up.
+    pub async fn handle(&self, from: BrokerId, rpc: RaftRpc) -> Result<RaftReply, RaftError> {
         let (answer, answered) = oneshot::channel();
-        let sent = self.asked.try_send(Asked { rpc, answer });
+        let sent = self.asked.try_send(Asked { from, rpc, answer });
         sent.map_err(|error| match error {
             TrySendError::Full(_) => RaftError::Busy,
             TrySendError::Closed(_) => RaftError::Stopped,

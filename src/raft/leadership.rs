@@ -23,6 +23,8 @@ use super::Leadership;
 const BARRIER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often entries are brought to followers that may lack some.
 const REPAIR_INTERVAL: Duration = Duration::from_millis(300);
+/// Who wasn't heard for so long gets nothing.
+const HEARD_LATELY: Duration = Duration::from_secs(2);
 
 /// What the announcements go by.
 pub(super) struct Announcer {
@@ -109,7 +111,10 @@ pub(super) async fn repair(core: &Core, followers: &Followers, storage: &Storage
             let now = metrics.borrow();
             (now.state, now.current_term)
         };
-        if state == State::Leader && followers.lag(term, storage.log().last().index) {
+        let now = Instant::now();
+        let since = now.checked_sub(HEARD_LATELY).unwrap_or(now);
+        let last = storage.log().last().index;
+        if state == State::Leader && followers.lag(term, last, since) {
             let write = write_nothing(core);
             // It goes on by itself; this only keeps them from piling up.
             let _ = timeout(REPAIR_INTERVAL, write).await;

@@ -10,15 +10,18 @@ use tokio::sync::{mpsc, oneshot};
 use super::codec::{decode, encode};
 use super::guard::{receive, vote};
 use super::handle::Core;
-use super::rpc::{Append, Appended, Envelope, Reply, Request};
+use super::rpc::{node_id, Append, Appended, Envelope, Reply, Request};
 use super::storage::Storage;
 use super::{RaftError, RaftReply, RaftRpc};
+use crate::model::BrokerId;
 
 /// How many messages of others wait at most. Each voter has one or two on the way.
 pub(super) const ASKED_MAX: usize = 64;
 
 /// A message on its way in.
 pub(super) struct Asked {
+    /// Who has proved to be at the other end.
+    pub from: BrokerId,
     pub rpc: RaftRpc,
     pub answer: oneshot::Sender<Result<RaftReply, RaftError>>,
 }
@@ -34,23 +37,24 @@ pub(super) struct Server {
 impl Server {
     /// Runs until all who could ask are gone.
     pub async fn run(mut self) {
-        while let Some(Asked { rpc, answer }) = self.asked.recv().await {
+        while let Some(Asked { from, rpc, answer }) = self.asked.recv().await {
             if answer.is_closed() {
                 // Who asked has given up meanwhile, and asks again.
                 continue;
             }
-            let answered = self.answer(&rpc).await;
+            let answered = self.answer(from, &rpc).await;
             let encoded = answered.and_then(|reply| encode(&reply));
             // It may give up at any time.
             let _ = answer.send(encoded.map(|bytes| RaftReply(bytes.into())));
         }
     }
 
-    async fn answer(&self, rpc: &RaftRpc) -> Result<Reply, RaftError> {
+    async fn answer(&self, sender: BrokerId, rpc: &RaftRpc) -> Result<Reply, RaftError> {
         let Envelope { from, message } = decode("a voter's message", &rpc.0)
             .map_err(|error| RaftError::BadMessage(error.to_string()))?;
-        if !self.others.contains(&from) || message.sender() != from {
-            let what = format!("{from} isn't another voter, or speaks for one");
+        let is_itself = node_id(sender)? == from && message.sender() == from;
+        if !self.others.contains(&from) || !is_itself {
+            let what = format!("node {sender} isn't another voter, or speaks for one");
             return Err(RaftError::BadMessage(what));
         }
         self.storage.check().map_err(|_| RaftError::Stopped)?;

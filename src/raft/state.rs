@@ -4,13 +4,17 @@
 //! applied is taken for nothing but a position, up to which everything is committed: the entries
 //! themselves come from this node's own log, in order, each once, under one lock. The image lives
 //! in memory; a restart builds it from the snapshot and the log.
+//!
+//! async-raft swallows a panic in here and goes on behind what it left half done. So a panic is caught, and is
+//! a fault like a damaged log: the node stops, and what is half done is neither published nor kept.
 
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_raft::raft::EntryPayload;
 use tokio::sync::watch;
 
-use super::codec::decode;
+use super::codec::{decode, LogBatch};
 use super::log::{Log, LogPosition};
 use super::RaftError;
 use crate::engine::metadata::{MetadataImage, Proposal};
@@ -19,6 +23,17 @@ use crate::engine::metadata::{MetadataImage, Proposal};
 struct Inner {
     image: MetadataImage,
     applied: LogPosition,
+    /// An entry was replayed by half.
+    is_broken: bool,
+}
+
+impl Inner {
+    fn check(&self) -> Result<(), RaftError> {
+        match self.is_broken {
+            true => Err(RaftError::Damaged("the image is half changed".into())),
+            false => Ok(()),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -32,7 +47,11 @@ impl StateMachine {
     pub fn new(image: MetadataImage, applied: LogPosition) -> StateMachine {
         let (published, _) = watch::channel(Arc::new(image.clone()));
         StateMachine {
-            inner: Mutex::new(Inner { image, applied }),
+            inner: Mutex::new(Inner {
+                image,
+                applied,
+                is_broken: false,
+            }),
             published,
         }
     }
@@ -48,32 +67,30 @@ impl StateMachine {
     }
 
     /// The image and the position that it stands for.
-    pub fn image_and_position(&self) -> (MetadataImage, LogPosition) {
+    pub fn image_and_position(&self) -> Result<(MetadataImage, LogPosition), RaftError> {
         let inner = self.inner();
-        (inner.image.clone(), inner.applied)
+        inner.check()?;
+        Ok((inner.image.clone(), inner.applied))
     }
 
     /// Applies everything up to an entry that is committed. Nothing happens if it is applied
     /// already.
     pub fn apply_up_to(&self, committed: u64, log: &Log) -> Result<(), RaftError> {
         let mut inner = self.inner();
+        inner.check()?;
         let before = inner.image.version();
         while inner.applied.index < committed {
             let entry = log.entry(inner.applied.index + 1)?;
-            if let EntryPayload::Normal(normal) = entry.payload {
-                for logged in normal.data.proposals {
-                    let commands = decode("a metadata command", &logged.commands)?;
-                    let proposal = Proposal {
-                        id: logged.id,
-                        commands,
-                    };
-                    inner.image.replay_proposal(&proposal);
-                }
-            }
-            inner.applied = LogPosition {
+            let applied = LogPosition {
                 index: entry.index,
                 term: entry.term,
             };
+            if let EntryPayload::Normal(normal) = entry.payload {
+                let replayed = replay(&mut inner.image, &normal.data, applied);
+                inner.is_broken = replayed.is_err();
+                replayed?;
+            }
+            inner.applied = applied;
         }
         if inner.image.version() != before {
             self.published.send_replace(Arc::new(inner.image.clone()));
@@ -83,5 +100,49 @@ impl StateMachine {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Changes the image by an entry. After an error it is rubbish.
+fn replay(
+    image: &mut MetadataImage,
+    batch: &LogBatch,
+    entry: LogPosition,
+) -> Result<(), RaftError> {
+    caught(entry, || {
+        for logged in &batch.proposals {
+            let commands = decode("a metadata command", &logged.commands)?;
+            let proposal = Proposal {
+                id: logged.id,
+                commands,
+            };
+            image.replay_proposal(&proposal);
+        }
+        Ok(())
+    })
+}
+
+fn caught(
+    entry: LogPosition,
+    replay: impl FnOnce() -> Result<(), RaftError>,
+) -> Result<(), RaftError> {
+    let panicked = |_| {
+        let what = format!("entry {} can't be applied: it panics", entry.index);
+        Err(RaftError::Damaged(what))
+    };
+    catch_unwind(AssertUnwindSafe(replay)).unwrap_or_else(panicked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_fault() {
+        let entry = LogPosition { index: 7, term: 1 };
+        assert!(caught(entry, || Ok(())).is_ok());
+        let panicked = caught(entry, || panic!("of the test"));
+        let error = panicked.unwrap_err().to_string();
+        assert!(error.contains("entry 7 can't be applied"), "{error}");
     }
 }

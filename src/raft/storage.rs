@@ -170,7 +170,7 @@ impl Storage {
             let is_alone = self.voters.len() == 1;
             let everywhere = self.everywhere.load(Ordering::Relaxed);
             let written = self.blocking(move |parts| {
-                let (image, position) = parts.state.image_and_position();
+                let (image, position) = parts.state.image_and_position()?;
                 let bytes = parts.snapshots.write(&image, position)?;
                 // With other voters one entry more stays of what is applied, and of what every
                 // voter has: async-raft reads the entry after which it appends or sends others.

@@ -101,6 +101,9 @@ fn presence(state: LinkState) -> Presence {
         | LinkState::Down {
             lost: Down::Left, ..
         } => Presence::Gone,
-        LinkState::Down { .. } => Presence::Silent,
+        LinkState::Down {
+            lost: Down::Silent, ..
+        } => Presence::Silent,
+        LinkState::Down { .. } => Presence::Unlinked,
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A broker is there as long as the link to it is up: it is heard on it several times in a session. One
 //! whose process has ended refuses to be dialed, and is fenced at once; one that hangs or is cut off is
-//! silent, and is fenced when its session is over. A broker that is there and registered is unfenced.
+//! silent, and is fenced when its session is over, which the link counts: it is down once nothing was heard
+//! for that long. A broker that is there and registered is unfenced.
 //!
 //! A controller that has just become active gives each broker a whole session before it fences it for
 //! its silence: it may not have dialed it yet.
@@ -23,8 +24,11 @@ pub enum Presence {
     Here(Incarnation),
     /// Nobody listens where it was, or it has said that it goes.
     Gone,
-    /// Neither: it doesn't answer, or wasn't reached yet.
+    /// Nothing was heard of it for a whole session.
     Silent,
+    /// It isn't linked, and wasn't silent for a whole session yet: the link was lost in another way, or it
+    /// wasn't reached yet.
+    Unlinked,
 }
 
 /// Who is there, as the active controller sees it.
@@ -95,7 +99,8 @@ impl Sessions {
         };
         let deadlines = image.brokers().filter(waits).filter_map(|broker| {
             let silent_since = match self.brokers.get(&broker.id) {
-                Some(session) if session.presence == Presence::Silent => session.since,
+                Some(session) if session.presence == Presence::Silent => self.silent_from(session),
+                Some(session) if session.presence == Presence::Unlinked => session.since,
                 Some(_) => return None,
                 None => self.active_since,
             };
@@ -123,10 +128,17 @@ impl Sessions {
                 presence: Presence::Gone,
                 ..
             }) => return Some(Verdict::Gone),
-            Some(session) => session.since.max(self.active_since),
+            Some(session) if session.presence == Presence::Silent => self.silent_from(&session),
+            Some(session) => session.since,
             None => self.active_since,
         };
+        let silent_since = silent_since.max(self.active_since);
         (now - silent_since >= self.session_ms).then_some(Verdict::Gone)
+    }
+
+    /// It was heard last a session before it was noted to be silent.
+    fn silent_from(&self, session: &Session) -> Timestamp {
+        Timestamp(session.since.0 - self.session_ms)
     }
 }
 

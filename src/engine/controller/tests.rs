@@ -68,10 +68,22 @@ fn silence_fences_after_a_session_and_a_new_controller_gives_everyone_one() {
     sessions.note(BrokerId(3), Presence::Here(life(1)), Timestamp(6_001));
     assert!(sessions.due(&image, Timestamp(60_000)).is_empty());
     assert_eq!(sessions.next_deadline(&image), None);
-    sessions.note(BrokerId(2), Presence::Silent, Timestamp(60_000));
-    sessions.note(BrokerId(2), Presence::Silent, Timestamp(60_900));
+    sessions.note(BrokerId(2), Presence::Unlinked, Timestamp(60_000));
+    sessions.note(BrokerId(2), Presence::Unlinked, Timestamp(60_900));
     assert!(sessions.due(&image, Timestamp(60_999)).is_empty());
     assert_eq!(told(&sessions.due(&image, Timestamp(61_000))), ["fence 2"]);
+}
+
+#[test]
+fn a_link_that_was_silent_for_a_session_is_the_end_of_it() {
+    let image = image([BrokerState::Unfenced; 3]);
+    let mut sessions = Sessions::new(BrokerId(1), SESSION_MS, Timestamp(0));
+    for broker in [2, 3] {
+        let here = Presence::Here(life(1));
+        sessions.note(BrokerId(broker), here, Timestamp(10));
+    }
+    sessions.note(BrokerId(2), Presence::Silent, Timestamp(5_000));
+    assert_eq!(told(&sessions.due(&image, Timestamp(5_000))), ["fence 2"]);
 }
 
 #[test]

@@ -99,13 +99,13 @@ impl Net {
             return None;
         }
         let life = self.life(to)?;
-        let answer = life.raft.handle(rpc.clone()).await.ok();
+        let answer = life.raft.handle(from, rpc.clone()).await.ok();
         // What it may have done after it was killed isn't in what was copied.
         let answer = answer.filter(|_| life.is_alive.load(Ordering::SeqCst));
         if self.dice.percent(repeated) {
             sleep(Duration::from_millis(self.dice.below(800))).await;
             if self.is_open(from, to) {
-                let _ = self.node(to)?.handle(rpc).await;
+                let _ = self.node(to)?.handle(from, rpc).await;
             }
         }
         self.delay().await;

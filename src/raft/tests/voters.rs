@@ -221,21 +221,26 @@ async fn what_is_no_message_of_a_voter_is_refused() {
         Bytes::from(crate::raft::codec::encode(&envelope).unwrap())
     };
     let messages = [
-        Bytes::from_static(b""),
-        Bytes::from_static(b"\x82\xa4from\x02\xa7message\xdf\xff\xff\xff\xff"),
-        forged(1, 1),
-        forged(9, 9),
-        forged(2, 3),
+        (2, Bytes::from_static(b"")),
+        (
+            2,
+            Bytes::from_static(b"\x82\xa4from\x02\xa7message\xdf\xff\xff\xff\xff"),
+        ),
+        (1, forged(1, 1)),
+        (9, forged(9, 9)),
+        (2, forged(2, 3)),
+        // Another node than the one at the other end of the link.
+        (3, forged(2, 2)),
     ];
-    for message in messages {
-        let refused = raft.handle(RaftRpc(message.clone())).await;
+    for (from, message) in messages {
+        let refused = raft.handle(BrokerId(from), RaftRpc(message.clone())).await;
         assert!(
             matches!(refused, Err(RaftError::BadMessage(_))),
             "{message:?}: {refused:?}"
         );
     }
     cluster.stop().await;
-    let stopped = raft.handle(RaftRpc(forged(2, 2))).await;
+    let stopped = raft.handle(BrokerId(2), RaftRpc(forged(2, 2))).await;
     assert!(matches!(stopped, Err(RaftError::Stopped)), "{stopped:?}");
 }
 
