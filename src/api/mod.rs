@@ -32,6 +32,7 @@ mod list_offsets;
 mod metadata;
 mod offset_for_leader_epoch;
 pub mod produce;
+mod readmit_voter;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Deref;
@@ -315,6 +316,7 @@ async fn answer_without_records(context: &ApiContext, request: Request) -> Respo
         Request::DescribeTopicPartitions(request) => {
             describe_topic_partitions::answer(context, request).into()
         }
+        Request::ReadmitVoter(request) => readmit_voter::answer(context, request).await.into(),
         Request::FindCoordinator(request) => find_coordinator::answer(request).into(),
         Request::OffsetForLeaderEpoch(request) => offset_for_leader_epoch::answer(context, request)
             .await

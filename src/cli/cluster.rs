@@ -1,16 +1,30 @@
-//! `klamm cluster status`: which brokers there are, and how the partitions are.
+//! `klamm cluster`: which brokers there are, how the partitions are, and a voter that comes back without its
+//! metadata.
 
 use serde::Serialize;
 
 use super::connect::{block_on, Bootstrap};
 use super::error::CliError;
-use super::output::{age, table, Column, Output};
+use super::output::{age, print, table, Column, Output};
 use crate::client::PartitionMetadata;
+use crate::model::BrokerId;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Show the brokers, and how many partitions lack a leader or a replica
     Status(Status),
+    /// Let a voter whose copy of the metadata is lost for good take part with its new one
+    Readmit(Readmit),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Readmit {
+    /// The voter's number
+    voter: i32,
+    /// The new copy's id, as the voter says it in its log
+    directory: String,
+    #[command(flatten)]
+    bootstrap: Bootstrap,
 }
 
 #[derive(Debug, clap::Args)]
@@ -53,8 +67,17 @@ struct ShownBroker {
 }
 
 pub fn run(command: Command) -> Result<(), CliError> {
-    let Command::Status(args) = command;
-    block_on(status(args))
+    match command {
+        Command::Status(args) => block_on(status(args)),
+        Command::Readmit(args) => block_on(readmit(args)),
+    }
+}
+
+async fn readmit(args: Readmit) -> Result<(), CliError> {
+    let admin = args.bootstrap.connect().await?.admin();
+    let voter = BrokerId(args.voter);
+    admin.readmit_voter(voter, &args.directory).await?;
+    print(&format!("voter {voter} takes part with {}", args.directory))
 }
 
 async fn status(args: Status) -> Result<(), CliError> {

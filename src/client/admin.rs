@@ -12,7 +12,7 @@ use crate::protocol::incremental_alter_configs::AlterConfigOp;
 use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 use crate::protocol::{
     create_partitions, create_topics, delete_records, delete_topics, describe_actors,
-    describe_cluster, describe_configs, incremental_alter_configs, list_offsets,
+    describe_cluster, describe_configs, incremental_alter_configs, list_offsets, readmit_voter,
 };
 
 /// How long the controller may take to carry out a change.
@@ -371,6 +371,26 @@ impl Admin {
             }
         };
         Ok(response.actors)
+    }
+
+    /// Lets a voter that has lost its copy of the metadata for good take part with the new one of this id,
+    /// which the voter's log tells. Errs while the voter's broker is there.
+    pub async fn readmit_voter(&self, voter: BrokerId, directory: &str) -> Result<(), ClientError> {
+        let request = readmit_voter::Request {
+            voter,
+            directory: directory.to_string(),
+        };
+        let answered = self.client.call_any::<readmit_voter::Api>(&request);
+        let response = answered.await?;
+        match response.error_code {
+            ErrorCode::None => Ok(()),
+            code => Err(ClientError::Refused {
+                address: format!("voter {voter}"),
+                api: "ReadmitVoter",
+                code,
+                message: response.error_message.unwrap_or_default(),
+            }),
+        }
     }
 
     /// Breaks an actor by name: `fault` is `stop`, `panic` or `stall`.

@@ -40,6 +40,24 @@ impl fmt::Display for ClusterId {
     }
 }
 
+/// One copy of the metadata on one voter's disk: drawn when it is made, so that a voter which has lost its
+/// disk can be told from itself (KIP-853).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DirectoryId(pub Uuid);
+
+impl DirectoryId {
+    pub fn random() -> Self {
+        DirectoryId(Uuid::new_v4())
+    }
+}
+
+impl fmt::Display for DirectoryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// One life of a broker on one data directory: drawn at each start, so that two starts of the
 /// same broker can be told apart (KIP-631 calls it the incarnation id).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

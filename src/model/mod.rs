@@ -10,7 +10,8 @@ mod refusal;
 
 pub use error_code::ErrorCode;
 pub use ids::{
-    BrokerId, ClusterId, Incarnation, LeaderEpoch, PartitionEpoch, PartitionId, TopicId, TopicName,
+    BrokerId, ClusterId, DirectoryId, Incarnation, LeaderEpoch, PartitionEpoch, PartitionId,
+    TopicId, TopicName,
 };
 pub use offset::{Offset, Timestamp};
 pub use refusal::{cut_message, Refusal, ERROR_MESSAGE_BYTES_MAX};

@@ -38,6 +38,7 @@ pub mod list_offsets;
 pub mod metadata;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod readmit_voter;
 
 #[cfg(feature = "chaos")]
 pub mod inject_fault;

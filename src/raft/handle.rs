@@ -14,13 +14,15 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::codec::{encode, Applied, LogBatch};
+use super::directory::Directory;
 use super::followers::Followers;
+use super::forming::Forming;
 use super::leadership::{self, Announcer};
-use super::network::Network;
+use super::network::{Network, Speaker};
 use super::proposer::{Answer, Proposer, Waiting, PROPOSAL_BYTES_MAX, WAITING_MAX};
 use super::rpc::{node_id, voters, Append};
 use super::server::{Asked, Server, ASKED_MAX};
-use super::storage::Storage;
+use super::storage::{Storage, TREE};
 use super::transport::RaftTransport;
 use super::{Leadership, ProposeError, RaftError, RaftSettings};
 use crate::engine::metadata::{MetadataCommand, MetadataImage};
@@ -74,13 +76,19 @@ impl Raft {
         let others = voters.iter().copied().filter(|voter| *voter != id);
         let others: HashSet<NodeId> = others.collect();
         let config = Arc::new(core_config(&settings)?);
+        let directory = Arc::new(Directory::open(store.tree(TREE)?, &voters)?);
         let storage = Storage::open(&store, voters, settings.snapshot_every_bytes)?;
         drop(store);
         let storage = Arc::new(storage);
         let followers = Arc::new(Followers::new(others.iter().copied()));
-        let network = Network {
+        let speaker = Arc::new(Speaker {
             id,
+            directory: directory.clone(),
             transport,
+            storage: storage.clone(),
+        });
+        let network = Network {
+            speaker: speaker.clone(),
             storage: storage.clone(),
             followers: followers.clone(),
             heartbeat: settings.heartbeat,
@@ -106,7 +114,9 @@ impl Raft {
             others,
             settings,
             config,
+            speaker,
             network,
+            directory,
             storage,
             followers,
             waiting,
@@ -203,7 +213,9 @@ struct Running {
     others: HashSet<NodeId>,
     settings: RaftSettings,
     config: Arc<Config>,
+    speaker: Arc<Speaker>,
     network: Network,
+    directory: Arc<Directory>,
     storage: Arc<Storage>,
     followers: Arc<Followers>,
     waiting: mpsc::Receiver<Waiting>,
@@ -230,6 +242,30 @@ impl Running {
     }
 
     async fn run(mut self) {
+        let told_to_stop = {
+            let mut stopping = self.stopping.clone();
+            async move {
+                // An error means that the last handle is gone.
+                let _ = stopping.wait_for(|stop| *stop == Stop::Now).await;
+            }
+        };
+        tokio::pin!(told_to_stop);
+        if !self.directory.has_joined() {
+            let forming = Forming {
+                speaker: &self.speaker,
+                others: &self.others,
+                directory: &self.directory,
+                storage: &self.storage,
+                patience: self.settings.election_timeout_min,
+                heartbeat: self.settings.heartbeat,
+            };
+            tokio::select! {
+                () = &mut told_to_stop => return,
+                joined = forming.run(&mut self.questions) => if let Err(error) = joined {
+                    return self.storage.report(&error.to_string());
+                },
+            }
+        }
         let network = Arc::new(self.network);
         let core = Core::new(self.id, self.config, network, self.storage.clone());
         begin(&core, self.id, &self.others, &self.storage).await;
@@ -243,6 +279,8 @@ impl Running {
         let server = Server {
             core: core.clone(),
             storage: self.storage.clone(),
+            directory: self.directory,
+            leadership: self.announced.subscribe(),
             others: self.others,
             asked: self.questions,
         };
@@ -254,12 +292,8 @@ impl Running {
             heartbeat: self.settings.heartbeat,
             announced: self.announced,
         };
-        let told_to_stop = async {
-            // An error means that the last handle is gone.
-            let _ = self.stopping.wait_for(|stop| *stop == Stop::Now).await;
-        };
         tokio::select! {
-            () = told_to_stop => {}
+            () = &mut told_to_stop => {}
             () = proposer.run() => {}
             () = server.run() => {}
             () = announcer.run() => self.storage.report("async-raft has stopped by itself"),

@@ -61,6 +61,12 @@ pub(super) struct Log {
     inner: Mutex<Inner>,
 }
 
+/// Whether the store of a log was ever written to by one who took part.
+pub(super) fn has_entries_or_votes(tree: &MetaTree) -> Result<bool, RaftError> {
+    let first = tree.scan_prefix(&[PREFIX_ENTRY]).next().transpose()?;
+    Ok(first.is_some() || tree.get(KEY_HARD_STATE)?.is_some())
+}
+
 impl Log {
     /// Reads and checks the log, which reaches up to a snapshot's position at least. The second
     /// value is the index that was applied, at least, when the node stopped.
@@ -217,6 +223,25 @@ impl Log {
         inner.bytes += bytes_of(added.values());
         inner.entries.append(&mut added);
         Ok(())
+    }
+
+    /// Begins an empty log in the middle: with what comes after a cut that another voter has made. Blocks
+    /// until it is on disk.
+    pub fn begin_at(
+        &self,
+        cut: LogPosition,
+        entries: &[Entry<LogBatch>],
+        hard_state: &HardState,
+    ) -> Result<(), RaftError> {
+        if self.last() != LogPosition::default() {
+            return Err(RaftError::Damaged("the log isn't empty".into()));
+        }
+        let mut batch = MetaBatch::default();
+        batch.put(KEY_CUT, encode(&cut)?);
+        self.tree.apply(batch)?;
+        self.inner().cut = cut;
+        self.append(entries, cut.index)?;
+        self.save_hard_state(hard_state)
     }
 
     /// Removes the entries from an index on. Blocks until it is on disk.

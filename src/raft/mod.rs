@@ -18,6 +18,8 @@
 //! | `network` | what goes to other voters |
 //! | `server` | what they ask |
 //! | `rpc` | how both are written |
+//! | `directory` | which copies of the metadata the voters have |
+//! | `forming` | how a new copy begins to take part |
 //! | `guard` | what is put right in messages, in both directions |
 //! | `followers` | what a leader knows of the others |
 //! | `transport` | how messages get there; somebody else provides it |
@@ -32,7 +34,9 @@ use crate::model::BrokerId;
 use crate::storage::meta::MetaError;
 
 mod codec;
+mod directory;
 mod followers;
+mod forming;
 mod guard;
 mod handle;
 mod leadership;
@@ -103,6 +107,14 @@ pub enum RaftError {
     NumberOfVoters { count: usize },
     #[error("a voter's id is 0 or above, and not {0}")]
     BadVoterId(BrokerId),
+    #[error(
+        "the metadata here were begun with the voters {stored}, and the config names {configured}: the voters \
+         of a cluster stay the same while it lives"
+    )]
+    OtherVoters { stored: String, configured: String },
+    /// This voter's copy of the metadata is new, and hasn't joined yet.
+    #[error("this voter hasn't joined yet")]
+    Forming,
     #[error("the settings of Raft: {0}")]
     BadSettings(String),
     #[error("a message that isn't one between voters: {0}")]

@@ -13,16 +13,49 @@ use async_raft::{NodeId, RaftNetwork};
 use tokio::time::{sleep, timeout, Duration, Instant};
 
 use super::codec::{decode, encode, LogBatch};
+use super::directory::Directory;
 use super::followers::Followers;
 use super::guard::send::{self, Answer, Checked, Ours, Sent};
-use super::rpc::{broker_id, Envelope, Reply, Request};
+use super::rpc::{broker_id, Answered, Envelope, Reply, Request};
 use super::storage::Storage;
 use super::transport::RaftTransport;
 use super::RaftRpc;
 
-pub(super) struct Network {
+/// How this voter speaks to others: in its own name, of its own copy, and to the copies that it knows.
+pub(super) struct Speaker {
     pub id: NodeId,
+    pub directory: Arc<Directory>,
     pub transport: Arc<dyn RaftTransport>,
+    pub storage: Arc<Storage>,
+}
+
+impl Speaker {
+    pub async fn call(&self, target: NodeId, message: Request) -> Result<Reply> {
+        // A node whose store has failed must not speak: what it has in memory may not be on disk.
+        self.storage.check()?;
+        let envelope = Envelope {
+            from: self.id,
+            directory: self.directory.id(),
+            message,
+        };
+        let voter = broker_id(target).ok_or_else(|| anyhow!("{target} is no broker's id"))?;
+        let rpc = RaftRpc(encode(&envelope)?.into());
+        let reply = self.transport.call(voter, rpc).await?;
+        let answered: Answered = decode("a voter's answer", &reply.0)?;
+        let readmitted = self.storage.readmitted(target);
+        let is_known = (self.directory).recognises(target, answered.directory, readmitted)?;
+        match answered.reply {
+            _ if !is_known => Err(anyhow!("voter {target} has another copy of the metadata")),
+            Reply::Stranger => Err(anyhow!(
+                "voter {target} knows another copy of this voter's metadata"
+            )),
+            reply => Ok(reply),
+        }
+    }
+}
+
+pub(super) struct Network {
+    pub speaker: Arc<Speaker>,
     pub storage: Arc<Storage>,
     pub followers: Arc<Followers>,
     pub heartbeat: Duration,
@@ -31,19 +64,6 @@ pub(super) struct Network {
 }
 
 impl Network {
-    async fn call(&self, target: NodeId, message: Request) -> Result<Reply> {
-        // A node whose store has failed must not speak: what it has in memory may not be on disk.
-        self.storage.check()?;
-        let envelope = Envelope {
-            from: self.id,
-            message,
-        };
-        let voter = broker_id(target).ok_or_else(|| anyhow!("{target} is no broker's id"))?;
-        let rpc = RaftRpc(encode(&envelope)?.into());
-        let reply = self.transport.call(voter, rpc).await?;
-        Ok(decode("a voter's answer", &reply.0)?)
-    }
-
     async fn append(
         &self,
         target: NodeId,
@@ -64,7 +84,7 @@ impl Network {
         self.storage.learn_everywhere(trim_to);
         let begin = Instant::now();
         let message = Request::Append { request, trim_to };
-        let Reply::Appended(answer) = self.call(target, message).await? else {
+        let Reply::Appended(answer) = self.speaker.call(target, message).await? else {
             return Err(anyhow!("voter {target} has answered something else"));
         };
         if answer.term == term {
@@ -92,9 +112,9 @@ impl Network {
     }
 
     async fn ask_for_vote(&self, target: NodeId, request: VoteRequest) -> Result<VoteResponse> {
-        match self.call(target, Request::Vote(request)).await? {
+        match self.speaker.call(target, Request::Vote(request)).await? {
             Reply::Voted(answer) => Ok(answer),
-            Reply::Appended(_) => Err(anyhow!("voter {target} has answered something else")),
+            _ => Err(anyhow!("voter {target} has answered something else")),
         }
     }
 }

@@ -4,11 +4,12 @@ use async_raft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, Entry, VoteRequest, VoteResponse,
 };
 use async_raft::NodeId;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::codec::LogBatch;
 use super::{RaftError, RaftSettings};
-use crate::model::BrokerId;
+use crate::model::{BrokerId, DirectoryId};
 
 pub(super) type Append = AppendEntriesRequest<LogBatch>;
 pub(super) type Appended = AppendEntriesResponse;
@@ -18,6 +19,8 @@ pub(super) type LogEntry = Entry<LogBatch>;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Envelope {
     pub from: NodeId,
+    /// The copy of the metadata that it has.
+    pub directory: DirectoryId,
     pub message: Request,
 }
 
@@ -29,22 +32,57 @@ pub(super) enum Request {
         trim_to: u64,
     },
     Vote(VoteRequest),
+    /// A new copy asks whether it is known.
+    Greet,
+    /// A new copy wants the leader's state, from this byte on.
+    Copy {
+        offset: u64,
+    },
 }
 
 impl Request {
-    /// On whose behalf it is; async-raft believes it.
-    pub fn sender(&self) -> NodeId {
+    /// On whose behalf it is, if it says that; async-raft believes it.
+    pub fn sender(&self) -> Option<NodeId> {
         match self {
-            Request::Append { request, .. } => request.leader_id,
-            Request::Vote(request) => request.candidate_id,
+            Request::Append { request, .. } => Some(request.leader_id),
+            Request::Vote(request) => Some(request.candidate_id),
+            Request::Greet | Request::Copy { .. } => None,
         }
     }
+}
+
+/// An answer, and the copy of the metadata that whoever gives it has.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Answered {
+    pub directory: DirectoryId,
+    pub reply: Reply,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
     Appended(Appended),
     Voted(VoteResponse),
+    Greeted(Greeted),
+    /// A part of the leader's state, and how many bytes there are in all.
+    Copied {
+        total: u64,
+        chunk: Bytes,
+    },
+    /// It doesn't lead, or can't say what it has just now.
+    NotNow,
+    /// The voter is known with another copy of the metadata.
+    Stranger,
+}
+
+/// What a voter says to a new copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Greeted {
+    /// It knows no other copy of that voter.
+    pub is_recognised: bool,
+    /// Whether it has entries itself: then the cluster is there already.
+    pub has_entries: bool,
+    /// The latest that it knows.
+    pub term: u64,
 }
 
 pub(super) fn node_id(broker: BrokerId) -> Result<NodeId, RaftError> {

@@ -66,6 +66,14 @@ impl StateMachine {
         self.inner().applied.index
     }
 
+    /// Takes another voter's image.
+    pub fn install(&self, image: MetadataImage, applied: LogPosition) {
+        let mut inner = self.inner();
+        inner.image = image;
+        inner.applied = applied;
+        self.published.send_replace(Arc::new(inner.image.clone()));
+    }
+
     /// The image and the position that it stands for.
     pub fn image_and_position(&self) -> Result<(MetadataImage, LogPosition), RaftError> {
         let inner = self.inner();

@@ -21,14 +21,17 @@ use tokio::sync::{watch, Notify};
 use tokio::task::spawn_blocking;
 
 use super::codec::{Applied, LogBatch};
+use super::forming::StateCopy;
 use super::log::{Log, LogPosition};
+use super::rpc::broker_id;
 use super::snapshot::Snapshots;
 use super::state::StateMachine;
 use super::RaftError;
+use crate::model::DirectoryId;
 use crate::storage::meta::MetaStore;
 
 /// The tree of the metadata store that holds all of it, so that one batch can change any of it.
-const TREE: &str = "raft";
+pub(super) const TREE: &str = "raft";
 
 /// Stops async-raft, which honours just this type of error when it applies.
 #[derive(Debug, Error)]
@@ -72,10 +75,9 @@ impl Storage {
         let state = StateMachine::new(snapshot.image, snapshot.position);
         state.apply_up_to(applied, &log)?;
         let covered_bytes = log.bytes_up_to(snapshot.position.index);
-        let everywhere = match log.beginning().index {
-            _ if voters.len() == 1 => u64::MAX,
-            0 => 0,
-            cut => cut + 1,
+        let everywhere = match voters.len() {
+            1 => u64::MAX,
+            _ => everywhere_after(log.beginning()),
         };
         let parts = Parts {
             log,
@@ -185,6 +187,59 @@ impl Storage {
             self.snapshot_bytes.store(bytes, Ordering::Relaxed);
             self.covered_bytes.store(covered, Ordering::Relaxed);
         }
+    }
+
+    /// What a new copy of another voter takes over.
+    pub async fn copy(&self) -> anyhow::Result<StateCopy> {
+        self.blocking(|parts| loop {
+            let (image, position) = parts.state.image_and_position()?;
+            let beginning = parts.log.beginning();
+            let entries = parts.log.entries(beginning.index + 1, position.index + 1)?;
+            // None if the log was cut meanwhile.
+            let is_whole = position.index <= beginning.index || !entries.is_empty();
+            if is_whole && parts.log.beginning() == beginning {
+                return Ok(StateCopy {
+                    image,
+                    position,
+                    beginning,
+                    entries,
+                });
+            }
+        })
+        .await
+    }
+
+    /// Takes over the leader's state into an empty store, as a voter that has given its vote in `term` to
+    /// itself: so it gives it to nobody else up to then.
+    pub async fn install(&self, copy: StateCopy, term: u64, node: NodeId) -> Result<(), RaftError> {
+        let beginning = copy.beginning;
+        let installed = self.blocking(move |parts| {
+            let last = copy.entries.last().map(|entry| entry.index);
+            if last.unwrap_or(beginning.index) != copy.position.index {
+                return Err(RaftError::Damaged("a copy without its last entries".into()));
+            }
+            let hard_state = HardState {
+                current_term: term.max(copy.position.term),
+                voted_for: Some(node),
+            };
+            parts.log.begin_at(beginning, &copy.entries, &hard_state)?;
+            let bytes = parts.snapshots.write(&copy.image, copy.position)?;
+            parts.state.install(copy.image, copy.position);
+            Ok((bytes, parts.log.bytes_up_to(copy.position.index)))
+        });
+        let (bytes, covered) = installed
+            .await
+            .map_err(|error| RaftError::Damaged(error.to_string()))?;
+        self.snapshot_bytes.store(bytes, Ordering::Relaxed);
+        self.covered_bytes.store(covered, Ordering::Relaxed);
+        self.learn_everywhere(everywhere_after(beginning));
+        Ok(())
+    }
+
+    /// The copy that a voter was readmitted with, if any.
+    pub fn readmitted(&self, voter: NodeId) -> Option<DirectoryId> {
+        let voter = broker_id(voter)?;
+        self.parts.state.images().borrow().readmitted(voter)
     }
 
     /// Up to where every voter has the log, as far as is known here.
@@ -302,6 +357,14 @@ impl RaftStorage<LogBatch, Applied> for Storage {
         &self,
     ) -> anyhow::Result<Option<CurrentSnapshotData<Self::Snapshot>>> {
         Ok(None)
+    }
+}
+
+/// A log is cut one entry below what every voter has.
+fn everywhere_after(cut: LogPosition) -> u64 {
+    match cut.index {
+        0 => 0,
+        cut => cut + 1,
     }
 }
 

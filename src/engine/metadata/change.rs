@@ -17,9 +17,10 @@ use super::delete_topics::{delete_topics, TopicRef};
 use super::elect_leaders::elect_preferred_leader;
 use super::fence_broker::{begin_controlled_shutdown, fence_broker, unfence_broker};
 use super::producer_ids::allocate_producer_ids;
+use super::readmit_voter::readmit_voter;
 use super::register_broker::{register_broker, BrokerRegistration};
 use super::{BrokerDefaults, BrokerEpoch, MetadataCommand, MetadataImage, MetadataLimits, Refusal};
-use crate::model::{BrokerId, LeaderEpoch, PartitionId};
+use crate::model::{BrokerId, DirectoryId, LeaderEpoch, PartitionId};
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +62,11 @@ pub enum Change {
     AllocateProducerIds {
         broker: BrokerId,
         broker_epoch: BrokerEpoch,
+    },
+    /// See [`readmit_voter`].
+    ReadmitVoter {
+        voter: BrokerId,
+        directory: DirectoryId,
     },
     /// See [`change_leader`].
     ChangeLeader {
@@ -114,6 +120,7 @@ impl Change {
             | Change::AlterPartition { .. }
             | Change::ElectPreferredLeader { .. }
             | Change::AllocateProducerIds { .. }
+            | Change::ReadmitVoter { .. }
             | Change::ChangeLeader { .. } => 1,
         }
     }
@@ -165,6 +172,9 @@ impl Change {
                 broker,
                 broker_epoch,
             } => vec![allocate_producer_ids(image, *broker, *broker_epoch)],
+            Change::ReadmitVoter { voter, directory } => {
+                vec![readmit_voter(image, *voter, *directory)]
+            }
             Change::ChangeLeader {
                 partition,
                 leader,

@@ -16,6 +16,7 @@
 //! |---|---|
 //! | 1 | everything that isn't named below |
 //! | 2 | [`BrokerState`], `ChangeBrokerState`, `ChangePartitions`, `SetMetadataVersion`; partition epochs rise |
+//! | 3 | `ReadmitVoter` |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,11 +24,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{BrokerEpoch, BrokerState, Endpoint};
 use crate::model::{
-    BrokerId, ClusterId, Incarnation, LeaderEpoch, PartitionEpoch, PartitionId, TopicId, TopicName,
+    BrokerId, ClusterId, DirectoryId, Incarnation, LeaderEpoch, PartitionEpoch, PartitionId,
+    TopicId, TopicName,
 };
 
 /// The latest metadata version that this build knows.
-pub const METADATA_VERSION: u16 = 2;
+pub const METADATA_VERSION: u16 = 3;
 /// From which version on brokers are fenced and partitions have epochs.
 pub(super) const VERSION_OF_FENCING: u16 = 2;
 
@@ -96,6 +98,11 @@ pub enum MetadataCommand {
     ChangePartitions {
         topic: TopicId,
         changes: Vec<PartitionChange>,
+    },
+    /// A voter has lost its copy of the metadata for good, and takes part with this one from now on.
+    ReadmitVoter {
+        voter: BrokerId,
+        directory: DirectoryId,
     },
     /// The whole cluster speaks this version from now on. Without effect if it does already.
     SetMetadataVersion {

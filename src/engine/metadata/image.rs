@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::command::VERSION_OF_FENCING;
 use super::{ProposalId, METADATA_VERSION};
 use crate::model::{
-    BrokerId, ClusterId, Incarnation, LeaderEpoch, PartitionEpoch, PartitionId, TopicId, TopicName,
+    BrokerId, ClusterId, DirectoryId, Incarnation, LeaderEpoch, PartitionEpoch, PartitionId,
+    TopicId, TopicName,
 };
 
 /// Where a broker can be reached on one of its listeners.
@@ -167,6 +168,7 @@ pub struct MetadataImage {
     pub(super) deleted_topics: Arc<VecDeque<TopicId>>,
     /// The last proposal of each proposer; see [`super::Proposal`].
     pub(super) last_proposals: Arc<BTreeMap<BrokerId, ProposalId>>,
+    pub(super) readmitted: Arc<BTreeMap<BrokerId, DirectoryId>>,
 }
 
 impl Default for MetadataImage {
@@ -272,6 +274,11 @@ impl MetadataImage {
         })
     }
 
+    /// The copy of the metadata that a voter was readmitted with; `None` if it never was.
+    pub fn readmitted(&self, voter: BrokerId) -> Option<DirectoryId> {
+        self.readmitted.get(&voter).copied()
+    }
+
     /// The first producer id that no broker has yet.
     pub fn next_producer_id(&self) -> i64 {
         self.next_producer_id
@@ -291,6 +298,8 @@ struct StoredImage {
     last_proposals: Arc<BTreeMap<BrokerId, ProposalId>>,
     #[serde(default)]
     deleted_topics: Arc<VecDeque<TopicId>>,
+    #[serde(default)]
+    readmitted: Arc<BTreeMap<BrokerId, DirectoryId>>,
 }
 
 impl Default for StoredImage {
@@ -304,6 +313,7 @@ impl Default for StoredImage {
             next_producer_id: 0,
             last_proposals: Arc::default(),
             deleted_topics: Arc::default(),
+            readmitted: Arc::default(),
         }
     }
 }
@@ -322,6 +332,7 @@ impl From<StoredImage> for MetadataImage {
             next_producer_id: stored.next_producer_id,
             last_proposals: stored.last_proposals,
             deleted_topics: stored.deleted_topics,
+            readmitted: stored.readmitted,
         }
     }
 }
@@ -337,6 +348,7 @@ impl From<MetadataImage> for StoredImage {
             next_producer_id: image.next_producer_id,
             last_proposals: image.last_proposals,
             deleted_topics: image.deleted_topics,
+            readmitted: image.readmitted,
         }
     }
 }

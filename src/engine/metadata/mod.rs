@@ -32,6 +32,7 @@ mod limits;
 mod placement;
 pub mod producer_ids;
 mod proposal;
+pub mod readmit_voter;
 pub mod register_broker;
 mod replay;
 mod sweep;

@@ -63,6 +63,9 @@ impl MetadataImage {
                 self.change_broker_state(*id, *epoch, *state);
             }
             C::ChangePartitions { topic, changes } => self.change_partitions(*topic, changes),
+            C::ReadmitVoter { voter, directory } => {
+                Arc::make_mut(&mut self.readmitted).insert(*voter, *directory);
+            }
             C::SetMetadataVersion { version } => {
                 self.metadata_version = self.metadata_version.max(*version);
             }

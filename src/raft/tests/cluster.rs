@@ -193,6 +193,10 @@ impl Cluster {
         self.dirs.lock().unwrap()[&id].path().to_path_buf()
     }
 
+    pub fn replace_dir(&self, id: BrokerId, dir: TempDir) {
+        self.dirs.lock().unwrap().insert(id, dir);
+    }
+
     pub fn running(&self) -> Vec<BrokerId> {
         self.net.nodes.lock().unwrap().keys().copied().collect()
     }

@@ -26,6 +26,7 @@ mod chaos;
 mod cluster;
 mod guard;
 mod voters;
+mod wiped;
 
 const NODE: BrokerId = BrokerId(1);
 

@@ -216,6 +216,7 @@ async fn what_is_no_message_of_a_voter_is_refused() {
         let vote = async_raft::raft::VoteRequest::new(99, candidate, 99, 99);
         let envelope = crate::raft::rpc::Envelope {
             from,
+            directory: crate::model::DirectoryId::random(),
             message: crate::raft::rpc::Request::Vote(vote),
         };
         Bytes::from(crate::raft::codec::encode(&envelope).unwrap())

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::*;
-use crate::model::{LeaderEpoch, PartitionId};
+use crate::model::{DirectoryId, LeaderEpoch, PartitionId};
 
 fn every_command() -> Vec<(&'static str, MetadataCommand)> {
     use MetadataCommand as C;
@@ -51,6 +51,13 @@ fn every_command() -> Vec<(&'static str, MetadataCommand)> {
                 broker: BrokerId(1),
                 broker_epoch: BrokerEpoch(5),
                 up_to: 1_000,
+            },
+        ),
+        (
+            "ReadmitVoter",
+            C::ReadmitVoter {
+                voter: BrokerId(2),
+                directory: DirectoryId(uuid::Uuid::from_u128(7)),
             },
         ),
     ]
