@@ -69,6 +69,20 @@ impl Broker {
         self.process = spawn(&self.directory, &self.settings);
     }
 
+    /// The same, with what it says in this file.
+    pub fn restart_logging(&mut self) -> PathBuf {
+        let path = self.directory.path().join("log");
+        let log = std::fs::File::create(&path).expect("a file can be made");
+        let mut command = command(&self.directory, &self.settings);
+        self.process = command.stderr(log).spawn().expect("the broker starts");
+        path
+    }
+
+    /// Takes away all its data, while it doesn't run.
+    pub fn wipe(&mut self) {
+        std::fs::remove_dir_all(self.data_dir()).expect("it has data");
+    }
+
     /// Ends it in good order, and returns when it has ended.
     pub fn terminate(&mut self) {
         self.signal("TERM");
@@ -147,11 +161,16 @@ pub fn free_address() -> String {
 }
 
 fn spawn(directory: &tempfile::TempDir, settings: &[(String, String)]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_klamm"))
+    let mut command = command(directory, settings);
+    command.spawn().expect("the broker starts")
+}
+
+fn command(directory: &tempfile::TempDir, settings: &[(String, String)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_klamm"));
+    command
         .arg("server")
         .current_dir(directory.path())
         .envs(settings.iter().map(|(key, value)| (key, value)))
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("the broker starts")
+        .stdin(Stdio::null());
+    command
 }

@@ -125,3 +125,52 @@ async fn without_a_majority_nothing_is_acknowledged_and_reads_go_on() {
     let read = cluster.read_all(&client, "orders").await;
     check(&sent, &read, Copies::One).unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_has_lost_its_disk_comes_back_when_it_is_readmitted() {
+    let mut cluster = Cluster::start();
+    let client = cluster.client().await;
+    cluster.create(&client, "orders").await;
+    let writers = Writers::start(&cluster, "orders", 2).await;
+    writers.await_more(RECORDS_BETWEEN).await;
+    let victim = cluster.leader(&client, "orders").await;
+    cluster.node(victim).kill();
+    cluster.node(victim).wipe();
+    let log = cluster.node(victim).restart_logging();
+    let copy = said_copy(&log, victim).await;
+    writers.await_more(RECORDS_BETWEEN).await;
+    client.admin().readmit_voter(victim, &copy).await.unwrap();
+    cluster.node(victim).wait();
+    cluster.await_in_sync(&client, "orders").await;
+    writers.await_more(RECORDS_BETWEEN).await;
+    // It counts again: the others are enough only together with it.
+    let other = (1..=3).map(BrokerId).find(|id| *id != victim).unwrap();
+    cluster.node(other).kill();
+    writers.await_more(RECORDS_BETWEEN).await;
+    cluster.node(other).restart();
+    cluster.node(other).wait();
+    cluster.await_in_sync(&client, "orders").await;
+    let sent = writers.stop().await;
+    let read = cluster.read_all(&client, "orders").await;
+    check(&sent, &read, Copies::One).unwrap();
+    let logs: Vec<Vec<u8>> = (1..=3).map(|id| cluster.log(BrokerId(id))).collect();
+    assert!(
+        logs[0] == logs[1] && logs[1] == logs[2],
+        "the replicas differ"
+    );
+}
+
+/// The id of a new copy of the metadata, out of what its node says.
+async fn said_copy(log: &std::path::Path, node: BrokerId) -> String {
+    let begun = Instant::now();
+    let command = format!("klamm cluster readmit {node} ");
+    loop {
+        let said = std::fs::read_to_string(log).unwrap();
+        if let Some((_, rest)) = said.split_once(&command) {
+            // A UUID in text.
+            return rest.chars().take(36).collect();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{said}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
