@@ -117,7 +117,7 @@ async fn strike(
         cluster.node(victim).restart();
         cluster.node(victim).wait();
     }
-    cluster.await_in_sync(client).await;
+    cluster.await_in_sync().await;
     for partition in led {
         for (library, gaps) in gaps.iter_mut().enumerate() {
             gaps.push(writers.longest_gap_since(2 * partition + library, begun));

@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{sleep, sleep_until, Instant};
+use tokio::time::{sleep, sleep_until, timeout, Instant};
 
 use super::connection::{Connection, Purpose};
 use super::metadata::{BrokerAddress, Cache, TopicMetadata};
@@ -16,6 +16,10 @@ use crate::protocol::{metadata, Api};
 
 /// A topic that was just made may not be known to every broker yet: so long is it asked for again.
 const TOPIC_PROPAGATION: Duration = Duration::from_millis(500);
+/// How long one of several brokers gets for an answer before the next one is asked too, at first.
+const FIRST_PATIENCE: Duration = Duration::from_secs(1);
+/// How much more it gets each time that nobody has answered.
+const PATIENCE_GROWTH: u32 = 4;
 
 /// Longer than anybody waits, and yet no overflow when it is added to a point in time: so long at
 /// most does any time of a config last.
@@ -265,7 +269,8 @@ impl Client {
         }
     }
 
-    /// Asks any broker that can be reached: the known ones first, then the bootstrap addresses.
+    /// Asks any broker that can be reached: the known ones first, then the bootstrap addresses. One that
+    /// doesn't answer soon is passed over, and asked again with more patience if nobody answers.
     pub(super) async fn call_any<A: Api>(
         &self,
         request: &A::Request,
@@ -284,15 +289,25 @@ impl Client {
             }
         }
         let mut failure = None;
-        for address in &addresses {
-            let answer = match self.connection(address, Purpose::Control).await {
-                Ok(connection) => connection.call::<A>(request, Duration::ZERO).await,
-                Err(error) => Err(error),
-            };
-            match answer {
-                Err(error) if error.is_retriable() => failure = Some(error),
-                answer => return answer,
+        let mut patience = match addresses.len() {
+            1 => FOREVER,
+            _ => FIRST_PATIENCE,
+        };
+        loop {
+            let mut are_late = false;
+            for address in &addresses {
+                let asked = self.ask::<A>(address, request);
+                match timeout(patience, asked).await {
+                    Ok(Err(error)) if error.is_retriable() => failure = Some(error),
+                    Ok(answer) => return answer,
+                    Err(_) => are_late = true,
+                }
             }
+            if !are_late {
+                break;
+            }
+            // No longer than one of them alone is waited for: that ends with an error of its own.
+            patience = (patience * PATIENCE_GROWTH).min(FOREVER);
         }
         match (addresses.len(), failure) {
             (1, Some(failure)) => Err(failure),
@@ -301,6 +316,15 @@ impl Client {
                 reason: failure.map_or_else(|| "none is known".into(), |error| error.to_string()),
             }),
         }
+    }
+
+    async fn ask<A: Api>(
+        &self,
+        address: &str,
+        request: &A::Request,
+    ) -> Result<A::Response, ClientError> {
+        let connection = self.connection(address, Purpose::Control).await?;
+        connection.call::<A>(request, Duration::ZERO).await
     }
 
     /// Asks the controller, or any broker while none is known.
@@ -427,7 +451,8 @@ impl Client {
     }
 }
 
-fn leader_in(topic: &TopicMetadata, partition: i32) -> Result<BrokerId, ClientError> {
+/// The broker that leads a partition; errs if there is none.
+pub(super) fn leader_in(topic: &TopicMetadata, partition: i32) -> Result<BrokerId, ClientError> {
     let failed = |code| ClientError::Partition {
         topic: topic.name.to_string(),
         partition,

@@ -5,7 +5,10 @@ use std::env;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use klamm::client::{Client, ClientConfig, ConsumerConfig, NewTopic, StartAt, TopicMetadata};
+use klamm::client::{
+    Client, ClientConfig, ClientError, ConsumerConfig, NewTopic, PartitionMetadata, StartAt,
+    TopicMetadata,
+};
 use klamm::model::BrokerId;
 use klamm::protocol::list_offsets::LATEST_TIMESTAMP;
 
@@ -103,12 +106,7 @@ impl Cluster {
     }
 
     pub async fn client(&self) -> Client {
-        let config = ClientConfig {
-            retry_backoff: Duration::from_millis(10),
-            retry_backoff_max: Duration::from_millis(100),
-            ..ClientConfig::from(&self.bootstrap()[..])
-        };
-        Client::connect(config).await.unwrap()
+        connect(&self.bootstrap()).await.unwrap()
     }
 
     /// The topic of all writers, once all nodes can have a replica.
@@ -148,19 +146,28 @@ impl Cluster {
         described.controller_id
     }
 
-    /// Until all replicas of all partitions are.
-    pub async fn await_in_sync(&self, client: &Client) {
+    /// Until all replicas of all partitions are, and every node knows it: one that was away for a while
+    /// believes for a moment what was so before.
+    pub async fn await_in_sync(&self) {
         let begun = Instant::now();
         loop {
-            let topic = self.topic(client).await;
-            let is_in_sync = |topic: &TopicMetadata| {
-                let mut partitions = topic.partitions.iter();
-                partitions.all(|partition| partition.in_sync.len() == NODES.len())
+            let mut told = Vec::new();
+            for id in NODES {
+                let client = connect(&self.nodes[&id].address).await;
+                told.push(match &client {
+                    Ok(client) => self.topic(client).await.map(|topic| topic.partitions),
+                    Err(_) => None,
+                });
+            }
+            let is_in_sync = |partitions: &Vec<PartitionMetadata>| {
+                let mut in_sync = partitions.iter().map(|partition| partition.in_sync.len());
+                in_sync.all(|count| count == NODES.len())
             };
-            if topic.as_ref().is_some_and(is_in_sync) {
+            let agree = told.iter().all(|partitions| *partitions == told[0]);
+            if agree && told[0].as_ref().is_some_and(is_in_sync) {
                 return;
             }
-            assert!(begun.elapsed() < WAIT_MAX, "not in sync: {topic:?}");
+            assert!(begun.elapsed() < WAIT_MAX, "not in sync: {told:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -168,6 +175,8 @@ impl Cluster {
     /// All records of a partition, each with its offset.
     pub async fn read_all(&self, client: &Client, partition: i32) -> Vec<(i64, Vec<u8>)> {
         let admin = client.admin();
+        // Who leads may have changed since this client has asked last.
+        admin.list_topics().await.unwrap();
         let end = admin.list_offset(TOPIC, partition, LATEST_TIMESTAMP).await;
         let end = end.unwrap();
         let mut consumer = client.consumer(ConsumerConfig::default());
@@ -214,6 +223,15 @@ impl Cluster {
             );
         }
     }
+}
+
+async fn connect(bootstrap: &str) -> Result<Client, ClientError> {
+    let config = ClientConfig {
+        retry_backoff: Duration::from_millis(10),
+        retry_backoff_max: Duration::from_millis(100),
+        ..ClientConfig::from(bootstrap)
+    };
+    Client::connect(config).await
 }
 
 /// A log's segments, one behind the other. Where they part is each replica's own affair.

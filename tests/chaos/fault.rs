@@ -168,7 +168,7 @@ impl Fault {
                     cluster.node(id).terminate();
                     start(cluster, &[id]);
                     // Else two may be away at once.
-                    cluster.await_in_sync(client).await;
+                    cluster.await_in_sync().await;
                 }
             }
             Fault::CutOff(victim, cut, lasts) => {

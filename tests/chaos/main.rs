@@ -76,7 +76,7 @@ async fn whatever_befalls_the_nodes_nothing_acknowledged_is_lost_and_all_heals()
     }
 
     let sent = writers.stop().await;
-    cluster.await_in_sync(&client).await;
+    cluster.await_in_sync().await;
     let seen = readers.stop().await;
     let (slowest, after) = healed.iter().max_by_key(|(time, _)| *time).unwrap();
     println!(

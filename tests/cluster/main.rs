@@ -43,7 +43,7 @@ async fn what_is_acknowledged_survives_the_kill_of_any_node_and_writers_go_on() 
         gaps.push((victim.0, writers.longest_gap_since(killed)));
         cluster.node(victim).restart();
         cluster.node(victim).wait();
-        cluster.await_in_sync(&client, "orders").await;
+        cluster.await_in_sync("orders").await;
     }
     println!("killed, and the longest gap between two acknowledgements after it: {gaps:?}");
     let sent = writers.stop().await;
@@ -72,7 +72,7 @@ async fn a_rolling_restart_costs_no_write_and_all_nodes_may_stop_at_once() {
         gaps.push(writers.longest_gap_since(told));
         cluster.node(BrokerId(id)).restart();
         cluster.node(BrokerId(id)).wait();
-        cluster.await_in_sync(&client, "orders").await;
+        cluster.await_in_sync("orders").await;
     }
     println!("the longest gap between two acknowledgements in each restart: {gaps:?}");
     let sent = writers.stop().await;
@@ -86,7 +86,29 @@ async fn a_rolling_restart_costs_no_write_and_all_nodes_may_stop_at_once() {
         cluster.node(BrokerId(id)).wait();
     }
     let client = cluster.client().await;
-    cluster.await_in_sync(&client, "orders").await;
+    cluster.await_in_sync("orders").await;
+    let read = cluster.read_all(&client, "orders").await;
+    check(&sent, &read, Copies::One).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_go_on_while_the_leader_hangs_with_their_connections_open() {
+    let mut cluster = Cluster::start();
+    let client = cluster.client().await;
+    cluster.create(&client, "orders").await;
+    let writers = Writers::start(&cluster, "orders", 2).await;
+    for _ in 0..2 {
+        writers.await_more(RECORDS_BETWEEN).await;
+        let leader = cluster.leader(&client, "orders").await;
+        let stopped = Instant::now();
+        cluster.node(leader).signal("STOP");
+        writers.await_more(RECORDS_BETWEEN).await;
+        let gap = writers.longest_gap_since(stopped);
+        println!("{leader} hangs, and the longest gap after that is {gap:?}");
+        cluster.node(leader).signal("CONT");
+        cluster.await_in_sync("orders").await;
+    }
+    let sent = writers.stop().await;
     let read = cluster.read_all(&client, "orders").await;
     check(&sent, &read, Copies::One).unwrap();
 }
@@ -141,7 +163,7 @@ async fn a_node_that_has_lost_its_disk_comes_back_when_it_is_readmitted() {
     writers.await_more(RECORDS_BETWEEN).await;
     client.admin().readmit_voter(victim, &copy).await.unwrap();
     cluster.node(victim).wait();
-    cluster.await_in_sync(&client, "orders").await;
+    cluster.await_in_sync("orders").await;
     writers.await_more(RECORDS_BETWEEN).await;
     // It counts again: the others are enough only together with it.
     let other = (1..=3).map(BrokerId).find(|id| *id != victim).unwrap();
@@ -149,7 +171,7 @@ async fn a_node_that_has_lost_its_disk_comes_back_when_it_is_readmitted() {
     writers.await_more(RECORDS_BETWEEN).await;
     cluster.node(other).restart();
     cluster.node(other).wait();
-    cluster.await_in_sync(&client, "orders").await;
+    cluster.await_in_sync("orders").await;
     let sent = writers.stop().await;
     let read = cluster.read_all(&client, "orders").await;
     check(&sent, &read, Copies::One).unwrap();

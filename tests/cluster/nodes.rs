@@ -83,24 +83,34 @@ impl Cluster {
         found.partitions[0].leader.unwrap()
     }
 
-    /// Until all three replicas are.
-    pub async fn await_in_sync(&self, client: &Client, topic: &str) {
+    /// Until all three replicas are, and every node knows it: one that was away for a while believes for a
+    /// moment what was so before.
+    pub async fn await_in_sync(&self, topic: &str) {
         let begun = Instant::now();
         loop {
-            let topics = client.admin().list_topics().await.unwrap_or_default();
-            let found = topics.iter().find(|known| &*known.name == topic);
-            if found.is_some_and(|topic| topic.partitions[0].in_sync.len() == 3) {
+            let mut told = Vec::new();
+            for node in &self.nodes {
+                let admin = connect(&node.address).await.admin();
+                let topics = admin.list_topics().await.unwrap_or_default();
+                let found = topics.into_iter().find(|known| &*known.name == topic);
+                told.push(found.map(|topic| topic.partitions[0].clone()));
+            }
+            let agree = told.iter().all(|partition| *partition == told[0]);
+            let in_sync = told[0].as_ref().map_or(0, |first| first.in_sync.len());
+            if agree && in_sync == self.nodes.len() {
                 return;
             }
-            assert!(begun.elapsed() < WAIT_MAX, "not in sync: {found:?}");
+            assert!(begun.elapsed() < WAIT_MAX, "not in sync: {told:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
     /// All records, each with its offset.
     pub async fn read_all(&self, client: &Client, topic: &str) -> Vec<(i64, Vec<u8>)> {
-        let end = client.admin().list_offset(topic, 0, LATEST_TIMESTAMP).await;
-        let end = end.unwrap();
+        let admin = client.admin();
+        // Who leads may have changed since this client has asked last.
+        admin.list_topics().await.unwrap();
+        let end = admin.list_offset(topic, 0, LATEST_TIMESTAMP).await.unwrap();
         let mut consumer = client.consumer(ConsumerConfig::default());
         consumer.assign(topic, 0, StartAt::Beginning).await.unwrap();
         let mut read = Vec::new();

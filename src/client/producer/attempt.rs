@@ -11,7 +11,7 @@ use super::{Acks, Shared};
 use crate::client::cluster::is_stale_metadata;
 use crate::client::connection::{Call, Purpose};
 use crate::client::ClientError;
-use crate::model::ErrorCode;
+use crate::model::{BrokerId, ErrorCode};
 use crate::protocol::{produce, Records};
 use crate::record::BatchHeader;
 
@@ -23,6 +23,8 @@ pub(super) struct Sent {
     pub opened_at: Instant,
     pub reserved: usize,
     pub call: Option<Call<produce::Api>>,
+    /// Which broker the last attempt was sent to, and when.
+    pub asked: Option<(BrokerId, Instant)>,
     /// An attempt may have appended it, although no answer said so.
     pub in_doubt: bool,
     /// It was appended; its turn to be settled comes.
@@ -40,6 +42,7 @@ impl Sent {
             opened_at: batch.opened_at,
             reserved: batch.reserved,
             call: None,
+            asked: None,
             in_doubt: false,
             appended: None,
             failure: None,
@@ -109,12 +112,12 @@ pub(super) enum Metadata {
     Stale,
 }
 
-/// Sends a batch to the partition's leader; `None` if no answer comes.
+/// Sends a batch to the partition's leader, which it returns; no call if no answer comes.
 pub(super) async fn transmit(
     shared: &Shared,
     partition: &Partition,
     batch: &Bytes,
-) -> Result<Option<Call<produce::Api>>, ClientError> {
+) -> Result<(BrokerId, Option<Call<produce::Api>>), ClientError> {
     let config = &shared.config;
     let leader = shared
         .client
@@ -136,13 +139,13 @@ pub(super) async fn transmit(
     };
     if config.acks == Acks::None {
         connection.tell::<produce::Api>(&request).await?;
-        return Ok(None);
+        return Ok((leader, None));
     }
     let timeout = config.replication_timeout;
     connection
         .begin::<produce::Api>(&request, timeout)
         .await
-        .map(Some)
+        .map(|call| (leader, Some(call)))
 }
 
 /// Reads the answer for the one partition of a request.

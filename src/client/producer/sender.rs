@@ -7,6 +7,9 @@
 //! it was the producer's first), and then sends all that are not delivered again, the same bytes in the same order. A batch that had been appended after
 //! all is recognised and answered with its offset.
 //!
+//! A leader that hangs doesn't answer and keeps its connections. So when an answer is late, the sender looks
+//! whether another broker leads by now, and if so, sends to that one what wasn't answered.
+//!
 //! A batch that is given up leaves a gap behind which the broker would refuse everything. The
 //! partition then goes on under a new identity: at once, if the broker has certainly appended
 //! neither it nor what was sent behind it; else those behind fail with it, since whether they were
@@ -25,10 +28,14 @@ use super::attempt::{outcome, transmit, Failure, Metadata, Sent};
 use super::buffer::{Batch, Partition, Take};
 use super::record::{Appended, BatchOutcome};
 use super::{Acks, Identity, Shared};
+use crate::client::cluster::leader_in;
 use crate::client::{ClientError, ProduceError};
-use crate::model::ErrorCode;
+use crate::model::{BrokerId, ErrorCode};
 use crate::protocol::produce;
 use crate::record::{restamp, ProducerStamp};
+
+/// After which an answer is late enough to look whether somebody else leads.
+const LATE: Duration = Duration::from_millis(500);
 
 pub(super) struct Sender {
     shared: Arc<Shared>,
@@ -89,8 +96,11 @@ impl Sender {
             let has_room = self.sent.len() < window;
             let partition = self.partition.clone();
             let ripe = maybe(ripe_at.map(sleep_until));
+            let asked = self.sent.front().and_then(|first| first.asked);
+            let overtaken = overtaken(self.shared.clone(), self.partition.clone(), asked);
             tokio::select! {
                 answer = self.first_answer() => self.settle(answer).await,
+                () = overtaken => self.abandon().await,
                 () = ripe => {}
                 () = partition.changed.notified(), if has_room => {}
             }
@@ -232,8 +242,9 @@ impl Sender {
         };
         let transmitted = transmit(&self.shared, &self.partition, &sent.bytes);
         match timeout_at(sent.opened_at + timeout, transmitted).await {
-            Ok(Ok(call)) => {
+            Ok(Ok((leader, call))) => {
                 sent.failure = None;
+                sent.asked = Some((leader, Instant::now()));
                 if call.is_none() {
                     sent.appended = Some(Appended::UNKNOWN);
                 }
@@ -279,6 +290,17 @@ impl Sender {
             Some(_) => self.resolve_appended(),
             None => self.recover().await,
         }
+    }
+
+    /// Whoever was asked doesn't lead any more and doesn't answer: asks the one who does.
+    async fn abandon(&mut self) {
+        for sent in self.sent.iter_mut().filter(|sent| sent.call.is_some()) {
+            sent.note(Err(Failure::Retry {
+                error: "the leader doesn't answer, and leads no more".into(),
+                metadata: Metadata::Fresh,
+            }));
+        }
+        self.recover().await;
     }
 
     /// After a batch has failed: waits for what becomes of the others, and sends all that are not
@@ -487,6 +509,30 @@ impl Sender {
         }
         sent.receipt.resolve(outcome);
         self.shared.room.add_permits(sent.reserved);
+    }
+}
+
+/// Returns when an answer is late, and another broker leads the partition than the one that was asked for it;
+/// never, if nobody was asked. What is asked again has to be recognised as such, so no batch without a
+/// sequence is.
+async fn overtaken(
+    shared: Arc<Shared>,
+    partition: Arc<Partition>,
+    asked: Option<(BrokerId, Instant)>,
+) {
+    let Some((asked, since)) = asked.filter(|_| shared.config.is_idempotent()) else {
+        return std::future::pending().await;
+    };
+    let mut look_at = since + LATE;
+    loop {
+        sleep_until(look_at).await;
+        // If nobody can say it, the answer may still come.
+        let known = shared.client.topic_since(&partition.topic, look_at).await;
+        let leader = known.and_then(|topic| leader_in(&topic, partition.index));
+        if leader.is_ok_and(|leader| leader != asked) {
+            return;
+        }
+        look_at = Instant::now() + LATE;
     }
 }
 
