@@ -191,6 +191,7 @@ impl Node {
     pub async fn start(config: Config) -> Result<Node, NodeError> {
         let file_system = Arc::new(RealFs);
         let mut data_dir = DataDir::open(file_system.clone(), &config.node.data_dir)?;
+        data_dir.check_node(config.node.id)?;
         let incarnation = Incarnation::random();
         let registry = Registry::default();
         let arbiters = start_arbiters(config.actors.arbiters);

@@ -162,6 +162,20 @@ impl DataDir {
         self.identity.as_ref()
     }
 
+    /// Refuses to be the data of another node than the one whose it is.
+    pub fn check_node(&self, node_id: BrokerId) -> Result<(), DataDirError> {
+        match &self.identity {
+            Some(mine) if mine.node_id != node_id => Err(DataDirError::Identity {
+                file: self.path.join(IDENTITY_FILE),
+                reason: format!(
+                    "this is the data of node {} of cluster {}, and node {node_id} was started",
+                    mine.node_id, mine.cluster_id
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes the directory that of `identity`; refused where it is somebody else's.
     pub fn claim(&mut self, identity: &Identity) -> Result<(), DataDirError> {
         let file = self.path.join(IDENTITY_FILE);
