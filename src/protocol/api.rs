@@ -224,7 +224,7 @@ apis! {
     DescribeCluster = 60, describe_cluster, message_pack 0..=0, kafka 0..=2, advertised from 0, flexible from 0;
     DescribeTopicPartitions = 75, describe_topic_partitions, message_pack 0..=0, kafka 0..=0, advertised from 0, flexible from 0;
     DescribeActors = 1000, describe_actors, message_pack 0..=0;
-    ReadmitVoter = 1002, readmit_voter, message_pack 0..=0;
     #[cfg(feature = "chaos")]
     InjectFault = 1001, inject_fault, message_pack 0..=0;
+    ReadmitVoter = 1002, readmit_voter, message_pack 0..=0;
 }
