@@ -204,6 +204,20 @@ impl FromStr for PartitionId {
     }
 }
 
+/// One partition by its topic's name, as people name it. Its display is `<topic>-<index>`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TopicPartition {
+    pub topic: TopicName,
+    /// From 0, as Kafka counts them.
+    pub partition: i32,
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
+
 /// How often a partition has changed its leader, which fences what earlier leaders still send
 /// (KIP-101). Stamped into each record batch.
 #[derive(

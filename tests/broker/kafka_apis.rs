@@ -9,7 +9,8 @@ use klamm::protocol::find_coordinator::{KEY_GROUP, KEY_TRANSACTION};
 use klamm::protocol::offset_for_leader_epoch::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use klamm::protocol::{
     alter_configs, describe_cluster, describe_configs, describe_log_dirs,
-    describe_topic_partitions, fetch, find_coordinator, metadata, offset_for_leader_epoch, produce,
+    describe_topic_partitions, elect_leaders, fetch, find_coordinator, metadata,
+    offset_for_leader_epoch, produce,
 };
 
 use crate::batches::batch;
@@ -303,4 +304,68 @@ fn who_asks_what_may_be_done_is_told_everything() {
     };
     let cluster = wire.call::<describe_cluster::Api>(&controllers);
     assert_eq!(cluster.error_code, ErrorCode::MismatchedEndpointType);
+}
+
+#[test]
+fn elections_are_answered_for_each_partition_as_kafka_does_in_each_version() {
+    let broker = Home::new().start();
+    let mut wire = broker.connect_kafka();
+    wire.create_topic("t", 2, &[]);
+    let request = |election_type, topics: Option<&[(&str, &[i32])]>| elect_leaders::Request {
+        election_type,
+        topic_partitions: topics.map(|topics| {
+            let topics = topics.iter();
+            let topics = topics.map(|(topic, partitions)| elect_leaders::TopicPartitions {
+                topic: (*topic).into(),
+                partitions: partitions.to_vec(),
+            });
+            topics.collect()
+        }),
+        timeout_ms: 1_000,
+    };
+    type Told = Vec<(String, i32, ErrorCode)>;
+    let told = |response: &elect_leaders::Response| -> Told {
+        let topics = response.replica_election_results.iter();
+        let told = topics.flat_map(|topic| {
+            let of = |p: &elect_leaders::PartitionResult| {
+                (topic.topic.clone(), p.partition_id, p.error_code)
+            };
+            topic.partition_result.iter().map(of)
+        });
+        told.collect()
+    };
+    let unknown = ErrorCode::UnknownTopicOrPartition;
+    let asked: &[(&str, &[i32])] = &[("t", &[0, 1, 2]), ("u", &[0]), ("no topic", &[0])];
+    for version in 0..=2 {
+        for election in [
+            elect_leaders::ELECTION_PREFERRED,
+            elect_leaders::ELECTION_UNCLEAN,
+        ] {
+            let request = request(election, Some(asked));
+            let response = ask::<elect_leaders::Api>(&mut wire, version, &request);
+            assert_eq!(response.error_code, ErrorCode::None);
+            let expected: Told = vec![
+                ("t".into(), 0, ErrorCode::ElectionNotNeeded),
+                ("t".into(), 1, ErrorCode::ElectionNotNeeded),
+                ("t".into(), 2, unknown),
+                ("u".into(), 0, unknown),
+                ("no topic".into(), 0, unknown),
+            ];
+            assert_eq!(told(&response), expected, "version {version}");
+        }
+        let all = ask::<elect_leaders::Api>(&mut wire, version, &request(0, None));
+        assert_eq!(told(&all), []);
+    }
+    let strange = ask::<elect_leaders::Api>(&mut wire, 2, &request(7, Some(&[("t", &[0])])));
+    assert_eq!(strange.error_code, ErrorCode::InvalidRequest);
+    assert_eq!(
+        told(&strange),
+        [("t".to_owned(), 0, ErrorCode::InvalidRequest)]
+    );
+    let many = vec![0; 100_001];
+    let many = ask::<elect_leaders::Api>(&mut wire, 2, &request(0, Some(&[("t", &many)])));
+    assert_eq!(
+        (many.error_code, told(&many)),
+        (ErrorCode::InvalidRequest, vec![])
+    );
 }
