@@ -42,11 +42,16 @@ impl fmt::Display for ClusterId {
 
 /// One copy of the metadata on one voter's disk: drawn when it is made, so that a voter which has lost its
 /// disk can be told from itself (KIP-853).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct DirectoryId(pub Uuid);
 
 impl DirectoryId {
+    /// "Not known", as Kafka writes it.
+    pub const NONE: DirectoryId = DirectoryId(Uuid::nil());
+
     pub fn random() -> Self {
         DirectoryId(Uuid::new_v4())
     }

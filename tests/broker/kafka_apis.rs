@@ -1,6 +1,6 @@
 //! The APIs that Kafka's tools and clients ask for beside the usual ones, on the Kafka listener.
 
-use klamm::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, TopicId};
+use klamm::model::{BrokerId, DirectoryId, ErrorCode, LeaderEpoch, Offset, TopicId};
 use klamm::protocol::alter_configs::{AlterConfigsResource, AlterableConfig};
 use klamm::protocol::describe_configs::{DescribeConfigsResource, RESOURCE_TOPIC};
 use klamm::protocol::describe_log_dirs::DescribableLogDirTopic;
@@ -8,7 +8,7 @@ use klamm::protocol::describe_topic_partitions::TopicRequest;
 use klamm::protocol::find_coordinator::{KEY_GROUP, KEY_TRANSACTION};
 use klamm::protocol::offset_for_leader_epoch::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use klamm::protocol::{
-    alter_configs, describe_cluster, describe_configs, describe_log_dirs,
+    alter_configs, describe_cluster, describe_configs, describe_log_dirs, describe_quorum,
     describe_topic_partitions, elect_leaders, fetch, find_coordinator, metadata,
     offset_for_leader_epoch, produce,
 };
@@ -368,4 +368,67 @@ fn elections_are_answered_for_each_partition_as_kafka_does_in_each_version() {
         (many.error_code, told(&many)),
         (ErrorCode::InvalidRequest, vec![])
     );
+}
+
+#[test]
+fn the_quorum_of_the_metadata_is_described_and_no_other_in_each_version() {
+    let broker = Home::new().start();
+    let mut wire = broker.connect_kafka();
+    let request = |topic: &str, partitions: &[i32]| {
+        let partitions = partitions.iter().copied();
+        let partitions =
+            partitions.map(|partition_index| describe_quorum::PartitionData { partition_index });
+        describe_quorum::Request {
+            topics: vec![describe_quorum::TopicData {
+                topic_name: topic.into(),
+                partitions: partitions.collect(),
+            }],
+        }
+    };
+    let metadata = request(describe_quorum::METADATA_TOPIC, &[0]);
+    for version in 0..=2 {
+        let response = ask::<describe_quorum::Api>(&mut wire, version, &metadata);
+        assert_eq!(response.error_code, ErrorCode::None);
+        let quorum = &response.topics[0].partitions[0];
+        assert_eq!(
+            (quorum.error_code, quorum.leader_id),
+            (ErrorCode::None, BrokerId(1))
+        );
+        assert!(
+            quorum.leader_epoch > 0 && quorum.high_watermark > 0,
+            "{quorum:?}"
+        );
+        let [voter] = &quorum.current_voters[..] else {
+            panic!("{quorum:?}");
+        };
+        assert_eq!(voter.replica_id, BrokerId(1));
+        assert!(voter.log_end_offset >= quorum.high_watermark);
+        assert_eq!(voter.last_caught_up_timestamp.0 > 0, version >= 1);
+        assert_eq!(
+            voter.replica_directory_id != DirectoryId::NONE,
+            version >= 2
+        );
+        let listeners = response.nodes.iter().flat_map(|node| &node.listeners);
+        let ports: Vec<u16> = listeners.map(|listener| listener.port).collect();
+        assert_eq!(
+            ports,
+            if version >= 2 {
+                vec![broker.kafka.port()]
+            } else {
+                vec![]
+            }
+        );
+    }
+    let others = [
+        request("t", &[0]),
+        request(describe_quorum::METADATA_TOPIC, &[1]),
+        request(describe_quorum::METADATA_TOPIC, &[0, 1]),
+    ];
+    for other in others {
+        let response = ask::<describe_quorum::Api>(&mut wire, 2, &other);
+        let partitions = response.topics[0].partitions.iter();
+        let codes: Vec<ErrorCode> = partitions.map(|p| p.error_code).collect();
+        let asked = other.topics[0].partitions.len();
+        assert_eq!(codes, vec![ErrorCode::UnknownTopicOrPartition; asked]);
+    }
 }

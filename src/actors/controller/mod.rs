@@ -9,6 +9,7 @@
 //! has proposed may still be on its way, so it waits for a barrier before its first decision.
 
 mod handle;
+mod quorum;
 mod remote;
 mod sessions;
 
@@ -25,7 +26,10 @@ use crate::engine::metadata::change::{Change, ChangeSettings, Decided, Intent};
 use crate::model::{ErrorCode, Refusal};
 use crate::raft::{Leadership, ProposeError, Raft};
 
+/// What is told of the voters.
+pub use crate::raft::{Quorum, Voter};
 pub use handle::ControllerHandle;
+pub use quorum::QuorumService;
 pub use remote::ChangeService;
 pub use sessions::keep_sessions;
 
