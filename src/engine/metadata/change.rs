@@ -18,6 +18,7 @@ use super::elect_leaders::{elect_leader, ElectionType};
 use super::fence_broker::{begin_controlled_shutdown, fence_broker, unfence_broker};
 use super::producer_ids::allocate_producer_ids;
 use super::readmit_voter::readmit_voter;
+use super::reassign::{reassign_partition, Reassignment, ReplicationFactor};
 use super::register_broker::{register_broker, BrokerRegistration};
 use super::{BrokerDefaults, BrokerEpoch, MetadataCommand, MetadataImage, MetadataLimits, Refusal};
 use crate::model::{BrokerId, DirectoryId, LeaderEpoch, PartitionId, TopicPartition};
@@ -58,6 +59,11 @@ pub enum Change {
     ElectLeaders {
         election: ElectionType,
         partitions: Vec<TopicPartition>,
+    },
+    /// See [`reassign_partition`].
+    ReassignPartitions {
+        factor: ReplicationFactor,
+        partitions: Vec<Reassignment>,
     },
     /// A block of ids for a broker's producers.
     AllocateProducerIds {
@@ -115,6 +121,7 @@ impl Change {
             Change::ReplaceTopicConfigs(topics) => topics.len(),
             Change::AlterTopicConfigs(topics) => topics.len(),
             Change::ElectLeaders { partitions, .. } => partitions.len(),
+            Change::ReassignPartitions { partitions, .. } => partitions.len(),
             Change::RegisterBroker(_)
             | Change::FenceBroker { .. }
             | Change::UnfenceBroker { .. }
@@ -172,6 +179,10 @@ impl Change {
             } => {
                 let elect = |name| elect_leader(image, *election, name, defaults);
                 partitions.iter().map(elect).collect()
+            }
+            Change::ReassignPartitions { factor, partitions } => {
+                let reassign = |asked| reassign_partition(image, asked, *factor, defaults);
+                partitions.iter().map(reassign).collect()
             }
             Change::AllocateProducerIds {
                 broker,
