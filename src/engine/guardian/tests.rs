@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::*;
-use crate::engine::metadata::MetadataCommand;
+use crate::engine::metadata::{MetadataCommand, PartitionChange};
 
 const NODE: BrokerId = BrokerId(1);
+const LIFE: Incarnation = Incarnation(Uuid::from_u128(7));
 
 struct Script {
     image: MetadataImage,
@@ -21,7 +22,7 @@ impl Script {
     fn new() -> Script {
         Script {
             image: MetadataImage::default(),
-            guardian: Guardianship::new(NODE, BrokerDefaults::default()),
+            guardian: Guardianship::new(NODE, LIFE, BrokerDefaults::default()),
             found: BTreeMap::new(),
         }
     }
@@ -49,6 +50,18 @@ impl Script {
                     leader: BrokerId(leader.parse().unwrap()),
                     leader_epoch: LeaderEpoch(epoch.parse().unwrap()),
                 })
+            }
+            ["registered"] => self.change(MetadataCommand::RegisterBroker {
+                id: NODE,
+                incarnation: LIFE,
+                endpoints: Vec::new(),
+                rack: None,
+                state: Default::default(),
+            }),
+            ["replicas", partition, replicas] => self.move_to(partition_id(partition), replicas),
+            ["settled", partition] => {
+                let effect = self.guardian.settled(partition_id(partition));
+                Vec::from_iter(effect)
             }
             ["there", "is", partition, ref what @ ..] => {
                 let found = found(what);
@@ -94,6 +107,24 @@ impl Script {
     fn change(&mut self, command: MetadataCommand) -> Vec<Effect> {
         self.image.replay(&command);
         self.reconcile()
+    }
+
+    /// The first of them leads.
+    fn move_to(&mut self, id: PartitionId, replicas: &str) -> Vec<Effect> {
+        let replicas = replicas.split(',').map(|id| BrokerId(id.parse().unwrap()));
+        let replicas: Vec<BrokerId> = replicas.collect();
+        let change = PartitionChange {
+            partition: id.partition,
+            seen: self.image.partition(id).unwrap().partition_epoch,
+            leader: replicas.first().copied(),
+            isr: Some(replicas.clone()),
+            replicas: Some(replicas),
+            ..PartitionChange::default()
+        };
+        self.change(MetadataCommand::ChangePartitions {
+            topic: id.topic_id,
+            changes: vec![change],
+        })
     }
 
     fn reconcile(&mut self) -> Vec<Effect> {
