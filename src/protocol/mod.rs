@@ -19,6 +19,7 @@ pub mod scan;
 mod sink;
 
 pub mod alter_configs;
+pub mod alter_partition_reassignments;
 pub mod api_versions;
 pub mod create_partitions;
 pub mod create_topics;
@@ -37,6 +38,7 @@ pub mod incremental_alter_configs;
 pub mod init_producer_id;
 pub mod leader;
 pub mod list_offsets;
+pub mod list_partition_reassignments;
 pub mod metadata;
 pub mod offset_for_leader_epoch;
 pub mod produce;
