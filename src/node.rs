@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::connection::Budget;
-use crate::actors::controller::{keep_sessions, ChangeService, ControllerHandle};
+use crate::actors::controller::{keep_sessions, ChangeService, ControllerHandle, QuorumService};
 use crate::actors::guardian::{GuardianHandle, PartitionSettings, Ward, Wards};
 use crate::actors::log_dir::LogDir;
 use crate::actors::log_keeper::KeepSettings;
@@ -216,6 +216,8 @@ impl Node {
             links.peers.join(cluster_id.clone());
             let service = Arc::new(ChangeService::new(controller.clone(), raft.image()));
             links.services.serve(Kind::CONTROLLER, service);
+            let service = Arc::new(QuorumService(raft.clone()));
+            links.services.serve(Kind::QUORUM, service);
         }
         actix_rt::spawn(keep_sessions(
             config.node.id,

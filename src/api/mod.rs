@@ -20,7 +20,9 @@ mod describe_actors;
 mod describe_cluster;
 mod describe_configs;
 mod describe_log_dirs;
+mod describe_quorum;
 mod describe_topic_partitions;
+mod elect_leaders;
 mod fetch;
 mod fetch_sessions;
 mod find_coordinator;
@@ -316,6 +318,8 @@ async fn answer_without_records(context: &ApiContext, request: Request) -> Respo
         Request::DescribeTopicPartitions(request) => {
             describe_topic_partitions::answer(context, request).into()
         }
+        Request::DescribeQuorum(request) => describe_quorum::answer(context, request).await.into(),
+        Request::ElectLeaders(request) => elect_leaders::answer(context, request).await.into(),
         Request::ReadmitVoter(request) => readmit_voter::answer(context, request).await.into(),
         Request::FindCoordinator(request) => find_coordinator::answer(request).into(),
         Request::OffsetForLeaderEpoch(request) => offset_for_leader_epoch::answer(context, request)

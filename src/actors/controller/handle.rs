@@ -13,7 +13,7 @@ use super::remote::change_there;
 use super::{Ask, Close, Controller, Work, MAILBOX_CAPACITY};
 use crate::actors::guardian::LifeLine;
 use crate::actors::handle::{Handle, Unavailable};
-use crate::actors::peer::Peers;
+use crate::actors::peer::{PeerHandle, Peers};
 use crate::actors::vitals::{Gauges, Kind, Registration, Registry, Vitals};
 use crate::engine::metadata::change::{Change, ChangeSettings, Decided, Intent};
 use crate::engine::metadata::MetadataImage;
@@ -31,6 +31,7 @@ const CATCH_UP: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct ControllerHandle {
     node: BrokerId,
+    raft: Raft,
     controller: Handle<Controller>,
     leadership: watch::Receiver<Leadership>,
     images: watch::Receiver<Arc<MetadataImage>>,
@@ -65,6 +66,7 @@ impl ControllerHandle {
         let vitals = Vitals::new(Kind::Controller, "controller".into(), gauges);
         ControllerHandle {
             node,
+            raft: raft.clone(),
             _registration: Arc::new(registry.register(vitals.clone())),
             controller: Handle::new(vitals, MAILBOX_CAPACITY),
             leadership: raft.leadership(),
@@ -161,8 +163,7 @@ impl ControllerHandle {
         intent: Intent,
         deadline: Instant,
     ) -> Result<Vec<Decided>, Failed> {
-        let peer = self.peers.as_ref().and_then(|peers| peers.peer(broker));
-        let peer = peer.ok_or(Failed::NotActive)?;
+        let peer = self.peer(broker).ok_or(Failed::NotActive)?;
         let patience = deadline.saturating_duration_since(Instant::now());
         let (decided, version) = change_there(&peer, change, intent, patience).await?;
         let mut images = self.images.clone();
@@ -178,8 +179,16 @@ impl ControllerHandle {
         Ok(decided)
     }
 
+    pub(super) fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    pub(super) fn peer(&self, broker: BrokerId) -> Option<PeerHandle> {
+        self.peers.as_ref()?.peer(broker)
+    }
+
     /// Who is the active controller, as soon as somebody is.
-    async fn active(&self, deadline: Instant) -> Result<Active, Refusal> {
+    pub(super) async fn active(&self, deadline: Instant) -> Result<Active, Refusal> {
         let mut leadership = self.leadership.clone();
         let known = leadership.wait_for(|now| *now != Leadership::Follower { leader: None });
         match timeout_at(deadline, known)
@@ -218,7 +227,7 @@ impl ControllerHandle {
 }
 
 /// Where the active controller is.
-enum Active {
+pub(super) enum Active {
     Here,
     There(BrokerId),
 }

@@ -10,6 +10,7 @@
 //! still be on its way, so it waits for a barrier before its first decision.
 
 mod handle;
+mod quorum;
 mod remote;
 mod sessions;
 
@@ -30,7 +31,10 @@ use crate::model::{ErrorCode, Refusal};
 use crate::raft::{Leadership, ProposeError, Raft};
 use handle::Failed;
 
+/// What is told of the voters.
+pub use crate::raft::{Quorum, Voter};
 pub use handle::ControllerHandle;
+pub use quorum::QuorumService;
 pub use remote::ChangeService;
 pub use sessions::keep_sessions;
 

@@ -5,6 +5,7 @@
 //! until it has nothing left to do. The first one changes the broker's state, so whatever is decided
 //! in between counts with that.
 
+use super::election::Loss;
 use super::sweep::{Sweep, CHANGES_PER_PROPOSAL_MAX};
 use super::{
     BrokerDefaults, BrokerEpoch, BrokerState, MetadataCommand, MetadataImage, Partition, Refusal,
@@ -102,7 +103,12 @@ pub(super) fn take_away(
     kept: HasKept,
     defaults: &BrokerDefaults,
 ) -> Vec<MetadataCommand> {
-    let has_lost = (kept != HasKept::Everything).then_some(broker);
+    let loss = match kept {
+        HasKept::Everything => None,
+        HasKept::Something => Some(Loss::Some),
+        HasKept::Nothing => Some(Loss::All),
+    };
+    let has_lost = loss.map(|loss| (broker, loss));
     let sweep = Sweep {
         image,
         defaults,

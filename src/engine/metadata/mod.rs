@@ -34,6 +34,7 @@ mod placement;
 pub mod producer_ids;
 mod proposal;
 pub mod readmit_voter;
+pub mod reassign;
 pub mod register_broker;
 mod replay;
 mod sweep;

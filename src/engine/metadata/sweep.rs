@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::election::{settle, Election, Terms};
+use super::election::{settle, Election, Loss, Terms};
 use super::{
     BrokerDefaults, MetadataCommand, MetadataImage, Partition, PartitionChange, Topic, TopicConfig,
 };
@@ -21,8 +21,8 @@ pub(super) struct Sweep<'a> {
     pub defaults: &'a BrokerDefaults,
     /// Which brokers may lead, as of after the change.
     pub may_lead: &'a dyn Fn(BrokerId) -> bool,
-    /// A broker that may have lost what it had acknowledged.
-    pub has_lost: Option<BrokerId>,
+    /// A broker that may have lost of what it had acknowledged.
+    pub has_lost: Option<(BrokerId, Loss)>,
 }
 
 impl Sweep<'_> {

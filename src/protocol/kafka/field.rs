@@ -5,7 +5,7 @@ use std::mem::size_of;
 use uuid::Uuid;
 
 use super::{DecodeError, Decoder, Encoder};
-use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, Timestamp, TopicId};
+use crate::model::{BrokerId, DirectoryId, ErrorCode, LeaderEpoch, Offset, Timestamp, TopicId};
 use crate::protocol::Records;
 
 /// A value that has a place in a message.
@@ -117,7 +117,7 @@ macro_rules! newtypes {
     )*};
 }
 
-newtypes! { BrokerId LeaderEpoch Offset Timestamp TopicId }
+newtypes! { BrokerId DirectoryId LeaderEpoch Offset Timestamp TopicId }
 
 impl Field for bool {
     fn encode(&self, out: &mut Encoder) {
