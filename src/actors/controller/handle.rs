@@ -1,5 +1,6 @@
 //! The way to the active controller, whichever node it is on.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout_at, Instant};
 
 use super::remote::change_there;
-use super::{Ask, Close, Controller, MAILBOX_CAPACITY};
+use super::{Ask, Close, Controller, Work, MAILBOX_CAPACITY};
 use crate::actors::guardian::LifeLine;
 use crate::actors::handle::{Handle, Unavailable};
 use crate::actors::peer::{PeerHandle, Peers};
@@ -45,6 +46,16 @@ pub enum Failed {
     Refused(Refusal),
 }
 
+impl Failed {
+    /// With changes that it was asked for.
+    pub fn ended() -> Failed {
+        Failed::Refused(Refusal::new(
+            ErrorCode::NotController,
+            "the controller ended before it could answer; the change may have been made",
+        ))
+    }
+}
+
 impl ControllerHandle {
     /// A node that has no peers is its own controller.
     pub fn new(node: BrokerId, raft: &Raft, peers: Option<Peers>, registry: &Registry) -> Self {
@@ -70,6 +81,8 @@ impl ControllerHandle {
             raft,
             settings,
             caught_up: Rc::default(),
+            waiting: VecDeque::new(),
+            work: Work::Idle,
             #[cfg(feature = "chaos")]
             vitals: self.controller.vitals().clone(),
             life_line,
@@ -133,18 +146,13 @@ impl ControllerHandle {
         intent: Intent,
     ) -> Result<Vec<Decided>, Failed> {
         match self.controller.ask(Ask { change, intent }).await {
-            Ok(Ok(decided)) => Ok(decided),
-            Ok(Err(refusal)) if refusal.code == ErrorCode::NotController => Err(Failed::NotActive),
-            Ok(Err(refusal)) => Err(Failed::Refused(refusal)),
+            Ok(answer) => answer,
             Err(Unavailable::Absent) => Err(Failed::NotActive),
             Err(Unavailable::Overloaded) => Err(Failed::Refused(Refusal::new(
                 ErrorCode::ThrottlingQuotaExceeded,
                 "the controller is overloaded",
             ))),
-            Err(Unavailable::Lost) => Err(Failed::Refused(Refusal::new(
-                ErrorCode::NotController,
-                "the controller ended before it could answer; the change may have been made",
-            ))),
+            Err(Unavailable::Lost) => Err(Failed::ended()),
         }
     }
 

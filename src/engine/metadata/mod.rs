@@ -18,6 +18,7 @@ pub use crate::model::Refusal;
 pub mod alter_configs;
 pub mod alter_partition;
 pub mod change;
+pub mod change_batch;
 pub mod change_leader;
 mod command;
 mod config_catalogue;

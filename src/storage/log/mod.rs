@@ -25,6 +25,7 @@
 //! Only what no [`SyncJob`] covered. What else depends on the checkpoint, which is written every
 //! few seconds: see [`crate::storage::checkpoint`].
 
+mod ahead;
 mod append;
 mod close;
 mod epochs;
@@ -46,6 +47,8 @@ mod sync;
 mod timestamps;
 mod truncate;
 
+#[cfg(test)]
+mod ahead_tests;
 #[cfg(test)]
 mod power_loss_tests;
 #[cfg(test)]
