@@ -38,6 +38,7 @@ mod offset_for_leader_epoch;
 mod partition_name;
 pub mod produce;
 mod readmit_voter;
+mod unregister_broker;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Deref;
@@ -329,6 +330,9 @@ async fn answer_without_records(context: &ApiContext, request: Request) -> Respo
         }
         Request::ListPartitionReassignments(request) => {
             list_partition_reassignments::answer(context, request).into()
+        }
+        Request::UnregisterBroker(request) => {
+            unregister_broker::answer(context, request).await.into()
         }
         Request::ElectLeaders(request) => elect_leaders::answer(context, request).await.into(),
         Request::ReadmitVoter(request) => readmit_voter::answer(context, request).await.into(),

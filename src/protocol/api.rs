@@ -226,6 +226,7 @@ apis! {
     ListPartitionReassignments = 46, list_partition_reassignments, message_pack 0..=0, kafka 0..=0, advertised from 0, flexible from 0;
     DescribeQuorum = 55, describe_quorum, message_pack 0..=0, kafka 0..=2, advertised from 0, flexible from 0;
     DescribeCluster = 60, describe_cluster, message_pack 0..=0, kafka 0..=2, advertised from 0, flexible from 0;
+    UnregisterBroker = 64, unregister_broker, message_pack 0..=0, kafka 0..=0, advertised from 0, flexible from 0;
     DescribeTopicPartitions = 75, describe_topic_partitions, message_pack 0..=0, kafka 0..=0, advertised from 0, flexible from 0;
     DescribeActors = 1000, describe_actors, message_pack 0..=0;
     #[cfg(feature = "chaos")]

@@ -43,6 +43,7 @@ pub mod metadata;
 pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod readmit_voter;
+pub mod unregister_broker;
 
 #[cfg(feature = "chaos")]
 pub mod inject_fault;
