@@ -9,6 +9,7 @@ mod broker_process;
 #[allow(dead_code)]
 mod history;
 mod nodes;
+mod placement;
 mod writers;
 
 use std::time::{Duration, Instant};
