@@ -50,7 +50,7 @@ impl Cluster {
         &mut self.nodes[id.0 as usize - 1]
     }
 
-    fn bootstrap(&self) -> String {
+    pub fn bootstrap(&self) -> String {
         let addresses: Vec<&str> = self.nodes.iter().map(|node| &node.address[..]).collect();
         addresses.join(",")
     }
