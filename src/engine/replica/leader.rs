@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::progress::{previous_epoch, Progress};
+use super::progress::{epoch_before, Progress};
 use super::{Ack, Epochs, Membership, Mismatch, Push};
 use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, Timestamp};
 
@@ -292,15 +292,16 @@ impl<P, F: Patience> LeaderReplica<P, F> {
     ) -> Option<PushPlan> {
         let (epoch, log_end, high_watermark) = (self.epoch, self.log_end, self.high_watermark);
         let follower = self.follower(to, epoch)?;
-        follower.start_at_least(epochs.start_offset());
-        let (offset, with_records) = follower.next(log_end, high_watermark, now)?;
+        let log_start = epochs.start_offset();
+        follower.start_at_least(log_start);
+        let (offset, with_records) = follower.next((log_start, log_end), high_watermark, now)?;
         Some(PushPlan {
             push: Push {
                 leader_epoch: epoch,
                 offset,
-                previous_epoch: previous_epoch(epochs, offset),
+                previous_epoch: epoch_before(epochs, offset).unwrap_or(LeaderEpoch::NONE),
                 high_watermark,
-                log_start: epochs.start_offset(),
+                log_start,
                 log_end: epochs.end_offset(),
             },
             with_records,

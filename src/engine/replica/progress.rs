@@ -77,13 +77,15 @@ impl Progress {
     /// Where the next push begins, and whether it may carry records; `None` while nothing may be sent.
     pub fn next(
         &self,
-        log_end: Offset,
+        (log_start, log_end): (Offset, Offset),
         high_watermark: Offset,
         now: Timestamp,
     ) -> Option<(Offset, bool)> {
         match self.stage {
+            // There is nothing below to agree on. It isn't sent again and again to one that isn't there.
+            Stage::Asking(None) => Some((self.next, self.next == log_start && self.next < log_end)),
             Stage::Asking(Some(asked)) if now - asked < ASK_AGAIN_MS => None,
-            Stage::Asking(_) => Some((self.next, false)),
+            Stage::Asking(Some(_)) => Some((self.next, false)),
             Stage::Streaming if self.next < log_end => self.has_room().then_some((self.next, true)),
             Stage::Streaming => {
                 let has_news = self.told < high_watermark && self.in_flight.is_empty();
@@ -230,10 +232,11 @@ impl Progress {
     }
 }
 
-/// Of the record before `offset`, as a push says it.
-pub(super) fn previous_epoch(epochs: &impl Epochs, offset: Offset) -> LeaderEpoch {
+/// Of the record before `offset`, as far as the log knows it.
+pub(super) fn epoch_before(epochs: &impl Epochs, offset: Offset) -> Option<LeaderEpoch> {
     match offset > epochs.start_offset() {
-        true => epochs.epoch_of(offset + -1).unwrap_or(LeaderEpoch::NONE),
-        false => LeaderEpoch::NONE,
+        true => epochs.epoch_of(offset + -1),
+        false if offset == epochs.end_offset() => epochs.latest(),
+        false => None,
     }
 }
