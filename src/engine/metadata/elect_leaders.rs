@@ -45,7 +45,7 @@ pub fn elect_preferred_leader(
         image,
         defaults,
         may_lead: &|id| image.is_active(id),
-        has_lost: None,
+        loss: None,
     };
     let terms = sweep.terms(topic, Some(Election::Preferred));
     let change = settle(partition.partition, now, now.clone(), &terms);

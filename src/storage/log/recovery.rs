@@ -132,12 +132,12 @@ fn first_of(segments: &[Offset]) -> Offset {
     segments.first().copied().unwrap_or(Offset::ZERO)
 }
 
-/// Looks for the witness. Where it is, the directory must be.
+/// Looks for the witness. Where it is, the directory must be, and not empty.
 fn find_witness<'a>(fs: &dyn FileSystem, home: &'a LogHome) -> Result<Option<&'a Path>, LogError> {
     let failed = |e| LogError::storage("look at", &home.dir)(e);
     let witness = home.witness.find(fs).map_err(failed)?;
     match witness {
-        Some(witness) if !fs.is_dir(&home.dir).map_err(failed)? => Err(LogError::Vanished {
+        Some(witness) if !home.has_log(fs).map_err(failed)? => Err(LogError::Vanished {
             dir: home.dir.clone(),
             witness: witness.to_owned(),
         }),
