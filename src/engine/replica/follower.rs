@@ -384,6 +384,12 @@ mod tests {
         assert_eq!(taken, appends(None, None, 0, 1));
         let taken = take(&log, 0, push(2, 1, 2..9), &[]);
         assert_eq!(taken, appends(None, None, 0, 2));
+        let taken = take(&log, 0, push(2, 1, 3..9), &[]);
+        assert_eq!(
+            taken,
+            appends(None, None, 0, 2),
+            "up to where it is committed"
+        );
         // It has nothing of the batch that the leader's log begins in.
         let taken = take(&log, 0, push(2, 1, 3..9), &[batch(2..3, 1)]);
         assert_eq!(taken, appends(None, None, 0, 3));

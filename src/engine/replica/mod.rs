@@ -25,12 +25,14 @@
 //! | it stands still while fewer than `min.insync.replicas` are in sync, or others are eligible to lead (KIP-966) | [`LeaderReplica`] |
 //! | only what a follower has acknowledged in this epoch counts | `progress` |
 //! | a follower joins the ISR when it has reached the high watermark and the epoch's start, and the metadata say so | `progress` |
+//! | a follower that catches up has few pushes on their way, and all of a node together | `progress`, [`CatchUpTurns`] |
 //! | a log is begun anew only where the leader's begins, and when nothing in it can be told to agree | [`FollowerReplica`] |
 //! | a push of an older epoch is refused, and one of an epoch that the metadata haven't told yet waits | [`FollowerReplica`] |
 
 mod follower;
 mod leader;
 mod progress;
+mod turns;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,8 +40,10 @@ use crate::model::{BrokerId, LeaderEpoch, Offset};
 
 pub use follower::{FollowerReplica, Pushed, Taken};
 pub use leader::{
-    Acks, Commit, CommitRule, IsrProposal, LeaderReplica, LeaderStart, Patience, PushPlan, Released,
+    Acks, Commit, CommitRule, IsrProposal, LeaderReplica, LeaderStart, Pace, Patience, PushPlan,
+    Released,
 };
+pub use turns::CatchUpTurns;
 
 /// What the metadata say of who replicates a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
