@@ -197,7 +197,7 @@ impl Node {
         let arbiters = start_arbiters(config.actors.arbiters);
         let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
         let links = Links::start(&config, &data_dir, incarnation, &registry, &handles)?;
-        let past = past(&data_dir, &config);
+        let past = past(&data_dir, &config)?;
         let raft = start_raft(&config, &data_dir, links.as_ref()).await?;
         let cluster_id = join_cluster(&raft, &mut data_dir, config.node.id).await?;
         let budget = Budget::new(config.listeners.queued_max_request_bytes);
@@ -235,6 +235,7 @@ impl Node {
         )?);
         let wards = Arc::new(Wards {
             node: config.node.id,
+            incarnation,
             file_system,
             data_dir,
             syncer,

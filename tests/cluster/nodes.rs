@@ -1,7 +1,7 @@
 //! Three nodes on this machine.
 
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use klamm::client::{Client, ClientConfig, ConsumerConfig, NewTopic, StartAt};
@@ -149,7 +149,13 @@ impl Cluster {
         let [dir] = &dirs[..] else {
             panic!("{dirs:?}");
         };
-        std::fs::read(dir.join("00000000000000000000.log")).unwrap()
+        let entries = std::fs::read_dir(dir).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let is_segment = |path: &PathBuf| path.extension().is_some_and(|end| end == "log");
+        let mut segments: Vec<PathBuf> = paths.filter(is_segment).collect();
+        segments.sort();
+        let bytes = segments.iter().map(|path| std::fs::read(path).unwrap());
+        bytes.collect::<Vec<_>>().concat()
     }
 }
 

@@ -7,7 +7,13 @@
 //! | At work | a leader or a follower has the log | its death, or metadata that ask for the other role or give the replica up |
 //! | Releasing | the one at work ends in good order, for one in the other role | [`Guardianship::released`], or its death |
 //! | Bereaved | the leader died, a new leader epoch is asked for | metadata with a higher epoch |
+//! | Missing | the log should be there, and isn't | metadata that give the replica up, or count on it for nothing |
 //! | Offline | the log can't be opened | metadata that give the replica up |
+//!
+//! A log that is missing is begun empty only by proof (ADR 0006): the metadata know this life of the broker,
+//! somebody else leads, and this replica is neither in sync nor eligible to lead. So whatever it had is
+//! elsewhere, and its leader fills it again. That is judged for the first replica of a life alone: a later
+//! one may have come in sync in the meantime.
 //!
 //! A replica that isn't wanted any more while its log is on the way is doomed: it is settled when the log
 //! has come, unless it is wanted again by then.
@@ -24,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::metadata::{BrokerDefaults, MetadataImage, Partition, Topic, TopicConfig};
-use crate::model::{BrokerId, LeaderEpoch, PartitionId, TopicId};
+use crate::model::{BrokerId, Incarnation, LeaderEpoch, PartitionId, TopicId};
 
 /// A replica that dies again within this time is restarted later and later.
 const CALM: Duration = Duration::from_secs(60);
@@ -49,6 +55,23 @@ pub enum LastUser {
     Replica,
     /// A replica of this run, which died.
     DeadReplica,
+}
+
+/// What becomes of a log that should be there, and isn't.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfMissing {
+    /// It is an error: [`Unopened::Missing`].
+    Refuse,
+    /// An empty one is made in its place.
+    BeginEmpty,
+}
+
+/// Why a log could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unopened {
+    /// It should be there, and isn't.
+    Missing(String),
+    Broken(String),
 }
 
 /// What a replica is to its partition.
@@ -108,6 +131,7 @@ pub enum Effect {
         life: u64,
         config: Arc<TopicConfig>,
         last_user: LastUser,
+        if_missing: IfMissing,
         after: Duration,
     },
     /// Start a replica on the log that was opened.
@@ -152,6 +176,7 @@ enum Phase {
     Releasing,
     /// The leader died in this epoch.
     Bereaved(LeaderEpoch),
+    Missing,
     Offline,
 }
 
@@ -159,6 +184,8 @@ struct Ward {
     topic: Arc<Topic>,
     assignment: Assignment,
     role: Role,
+    /// By what the metadata say.
+    if_missing: IfMissing,
     phase: Phase,
     /// It isn't wanted any more, and its log is on the way.
     doomed: Option<Fate>,
@@ -171,14 +198,17 @@ struct Ward {
 /// The replicas that are on this node, or shall be.
 pub struct Guardianship {
     node: BrokerId,
+    /// This life of the broker.
+    incarnation: Incarnation,
     defaults: BrokerDefaults,
     wards: BTreeMap<PartitionId, Ward>,
 }
 
 impl Guardianship {
-    pub fn new(node: BrokerId, defaults: BrokerDefaults) -> Guardianship {
+    pub fn new(node: BrokerId, incarnation: Incarnation, defaults: BrokerDefaults) -> Guardianship {
         Guardianship {
             node,
+            incarnation,
             defaults,
             wards: BTreeMap::new(),
         }
@@ -207,10 +237,15 @@ impl Guardianship {
                 config: configs.entry(id.topic_id).or_insert_with(resolve).clone(),
             };
             let role = assignment.role(self.node);
+            let if_missing = self.if_missing(image, partition);
             match self.wards.get_mut(&id) {
-                Some(ward) => effects.extend(ward.update(id, topic, assignment, role)),
+                Some(ward) => {
+                    ward.if_missing = if_missing;
+                    effects.extend(ward.update(id, topic, assignment, role));
+                }
                 None => {
                     let mut ward = Ward::new(topic.clone(), assignment, role);
+                    ward.if_missing = if_missing;
                     effects.extend(ward.adopt(id, find(id, topic)));
                     self.wards.insert(id, ward);
                 }
@@ -218,6 +253,18 @@ impl Guardianship {
         }
         effects.push(Effect::Publish);
         effects
+    }
+
+    fn if_missing(&self, image: &MetadataImage, partition: &Partition) -> IfMissing {
+        let node = self.node;
+        let known = image.broker(node);
+        let is_known = known.is_some_and(|broker| broker.incarnation == self.incarnation);
+        let is_led = ![BrokerId::NONE, node].contains(&partition.leader);
+        let counts = partition.isr.contains(&node) || partition.eligible_leaders.contains(&node);
+        match is_known && is_led && !counts {
+            true => IfMissing::BeginEmpty,
+            false => IfMissing::Refuse,
+        }
     }
 
     /// The partition has no replica here any more. Its data goes only with its topic.
@@ -240,7 +287,7 @@ impl Guardianship {
         &mut self,
         id: PartitionId,
         life: u64,
-        opened: Result<(), String>,
+        opened: Result<(), Unopened>,
     ) -> Vec<Effect> {
         let Some(ward) = self.on_its_way(id, life, Phase::Opening) else {
             return Vec::new();
@@ -250,7 +297,15 @@ impl Guardianship {
         }
         let effect = match opened {
             Ok(()) => ward.start(id),
-            Err(reason) => {
+            Err(Unopened::Missing(_)) if ward.may_begin_empty() => {
+                // The metadata have changed while it was looked for.
+                ward.open(id, LastUser::LastRun, Duration::ZERO)
+            }
+            Err(Unopened::Missing(reason)) => {
+                ward.phase = Phase::Missing;
+                Effect::TakeOffline { id, reason }
+            }
+            Err(Unopened::Broken(reason)) => {
                 ward.phase = Phase::Offline;
                 Effect::TakeOffline { id, reason }
             }
@@ -334,6 +389,7 @@ impl Ward {
             topic,
             assignment,
             role,
+            if_missing: IfMissing::Refuse,
             phase: Phase::Opening,
             doomed: None,
             life: 0,
@@ -380,6 +436,9 @@ impl Ward {
         self.doomed = None;
         match self.phase {
             Phase::AtWork(present) if changed => Some(self.direct(id, present)),
+            Phase::Missing if self.may_begin_empty() => {
+                Some(self.open(id, LastUser::LastRun, Duration::ZERO))
+            }
             Phase::Bereaved(epoch) if self.assignment.epoch() > epoch => {
                 Some(self.open(id, LastUser::DeadReplica, Duration::ZERO))
             }
@@ -398,6 +457,10 @@ impl Ward {
         Effect::Release { id, life }
     }
 
+    fn may_begin_empty(&self) -> bool {
+        self.life == 0 && self.if_missing == IfMissing::BeginEmpty
+    }
+
     fn open(&mut self, id: PartitionId, last_user: LastUser, after: Duration) -> Effect {
         self.phase = Phase::Opening;
         Effect::Open {
@@ -405,6 +468,10 @@ impl Ward {
             life: self.life,
             config: self.assignment.config.clone(),
             last_user,
+            if_missing: match last_user {
+                LastUser::LastRun => self.if_missing,
+                LastUser::Replica | LastUser::DeadReplica => IfMissing::Refuse,
+            },
             after,
         }
     }

@@ -135,7 +135,7 @@ impl Log {
     }
 
     /// Reads that are under way may find half of the old and half of the new.
-    fn retire_reads(&mut self) {
+    pub(super) fn retire_reads(&mut self) {
         self.truncations += 1;
         self.hints.retire();
         self.hints = Default::default();
