@@ -2,25 +2,21 @@
 
 use std::sync::Arc;
 
+use super::partition_name::{
+    by_topic, check_count, PartitionName, PARTITIONS_AT_ONCE_MAX, PARTITIONS_MAX,
+};
 use super::{change_valid, outcome, ApiContext};
 use crate::engine::metadata::change::{Change, Decided, Intent};
 use crate::engine::metadata::elect_leaders::{in_need_of, ElectionType};
-use crate::model::{ErrorCode, Refusal, TopicName, TopicPartition};
+use crate::model::{ErrorCode, Refusal};
 use crate::protocol::elect_leaders::{
     PartitionResult, ReplicaElectionResult, Request, Response, TopicPartitions, ELECTION_PREFERRED,
     ELECTION_UNCLEAN,
 };
 
-/// How many elections are one proposal to the metadata.
-const ELECTIONS_AT_ONCE_MAX: usize = 1_000;
-/// How many elections one request may ask for. Who asks for all partitions gets so many, and asks again.
-const ELECTIONS_MAX: usize = 100_000;
-
 pub async fn answer(context: &ApiContext, request: Request) -> Response {
     let asked = request.topic_partitions.iter().flatten();
-    if asked.map(|topic| topic.partitions.len()).sum::<usize>() > ELECTIONS_MAX {
-        let message = format!("A request may ask for {ELECTIONS_MAX} elections at most.");
-        let refusal = Refusal::new(ErrorCode::InvalidRequest, message);
+    if let Err(refusal) = check_count(asked.map(|topic| topic.partitions.len())) {
         return refuse(refusal, Vec::new());
     }
     let election = match request.election_type {
@@ -34,65 +30,51 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
     };
     let elected = match request.topic_partitions {
         Some(named) => elect(context, election, names(named)).await,
-        None => {
-            let image = context.image();
-            let needing = in_need_of(&image, election).take(ELECTIONS_MAX);
-            let needing = needing.map(|partition| Name {
-                topic: partition.topic.into(),
-                partition: partition.partition,
-            });
-            let needing = needing.collect();
-            let mut elected = elect(context, election, needing).await;
-            // As in Kafka: somebody else was faster.
-            elected.retain(|(_, outcome)| {
-                let refusal = outcome.as_ref().err();
-                refusal.is_none_or(|refusal| refusal.code != ErrorCode::ElectionNotNeeded)
-            });
-            elected
-        }
+        None => elect_all(context, election).await,
     };
     Response {
-        replica_election_results: by_topic(elected),
+        replica_election_results: results(elected),
         ..Default::default()
     }
 }
 
-/// A partition as the client names it. The topic's name is shared: it may be long, and have many.
-struct Name {
-    topic: Arc<str>,
-    partition: i32,
-}
-
-impl Name {
-    fn parse(&self) -> Result<TopicPartition, Refusal> {
-        let topic = self.topic.parse::<TopicName>();
-        Ok(TopicPartition {
-            topic: topic.map_err(|_| Refusal::from(ErrorCode::UnknownTopicOrPartition))?,
-            partition: self.partition,
-        })
-    }
-}
-
-fn names(topics: Vec<TopicPartitions>) -> Vec<Name> {
-    let of_topic = |topic: TopicPartitions| {
-        let name: Arc<str> = topic.topic.into();
-        let partitions = topic.partitions.into_iter();
-        partitions.map(move |partition| Name {
-            topic: name.clone(),
+fn names(topics: Vec<TopicPartitions>) -> Vec<PartitionName> {
+    let of_topic = |named: TopicPartitions| {
+        let topic: Arc<str> = named.topic.into();
+        let partitions = named.partitions.into_iter();
+        partitions.map(move |partition| PartitionName {
+            topic: topic.clone(),
             partition,
         })
     };
     topics.into_iter().flat_map(of_topic).collect()
 }
 
+/// All that need it, or so many as one request may name. As in Kafka, nothing is told of those where somebody
+/// else was faster.
+async fn elect_all(context: &ApiContext, election: ElectionType) -> Vec<(PartitionName, Decided)> {
+    let image = context.image();
+    let needing = in_need_of(&image, election).take(PARTITIONS_MAX);
+    let needing = needing.map(|needing| PartitionName {
+        topic: needing.topic.into(),
+        partition: needing.partition,
+    });
+    let mut elected = elect(context, election, needing.collect()).await;
+    elected.retain(|(_, decided)| {
+        let refusal = decided.as_ref().err();
+        refusal.is_none_or(|refusal| refusal.code != ErrorCode::ElectionNotNeeded)
+    });
+    elected
+}
+
 async fn elect(
     context: &ApiContext,
     election: ElectionType,
-    names: Vec<Name>,
-) -> Vec<(Name, Decided)> {
+    names: Vec<PartitionName>,
+) -> Vec<(PartitionName, Decided)> {
     let mut decided = Vec::with_capacity(names.len());
-    for names in names.chunks(ELECTIONS_AT_ONCE_MAX) {
-        let partitions = names.iter().map(Name::parse).collect();
+    for names in names.chunks(PARTITIONS_AT_ONCE_MAX) {
+        let partitions = names.iter().map(PartitionName::parse).collect();
         let change = |partitions| Change::ElectLeaders {
             election,
             partitions,
@@ -102,31 +84,28 @@ async fn elect(
     names.into_iter().zip(decided).collect()
 }
 
-/// In the order in which they come; those of one topic stand together.
-fn by_topic(elected: Vec<(Name, Decided)>) -> Vec<ReplicaElectionResult> {
-    let mut results: Vec<ReplicaElectionResult> = Vec::new();
-    for (name, decided) in elected {
+fn results(elected: Vec<(PartitionName, Decided)>) -> Vec<ReplicaElectionResult> {
+    let results = elected.into_iter().map(|(name, decided)| {
         let (error_code, error_message) = outcome(decided);
         let result = PartitionResult {
             partition_id: name.partition,
             error_code,
             error_message,
         };
-        match results.last_mut().filter(|last| *last.topic == *name.topic) {
-            Some(last) => last.partition_result.push(result),
-            None => results.push(ReplicaElectionResult {
-                topic: name.topic.to_string(),
-                partition_result: vec![result],
-            }),
-        }
-    }
-    results
+        (name, result)
+    });
+    let topics = by_topic(results).into_iter();
+    let topics = topics.map(|(topic, partition_result)| ReplicaElectionResult {
+        topic: topic.to_string(),
+        partition_result,
+    });
+    topics.collect()
 }
 
-fn refuse(refusal: Refusal, names: Vec<Name>) -> Response {
+fn refuse(refusal: Refusal, names: Vec<PartitionName>) -> Response {
     let refused = names.into_iter();
     let refused = refused.map(|name| (name, Err(refusal.clone())));
-    let replica_election_results = by_topic(refused.collect());
+    let replica_election_results = results(refused.collect());
     Response {
         error_code: refusal.code,
         replica_election_results,
