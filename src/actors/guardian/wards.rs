@@ -11,13 +11,15 @@ use crate::actors::partitions::Partitions;
 use crate::actors::replication::Replicator;
 use crate::actors::vitals::Registry;
 use crate::engine::metadata::change::ChangeSettings;
-use crate::engine::metadata::{BrokerDefaults, TimestampType as Configured, TopicConfig};
+use crate::engine::metadata::{
+    BrokerDefaults, CleanupPolicy, TimestampType as Configured, TopicConfig,
+};
 use crate::model::BrokerId;
 use crate::raft::Raft;
 use crate::record::TimestampType;
 use crate::storage::data_dir::DataDir;
 use crate::storage::fs::FileSystem;
-use crate::storage::log::LogConfig;
+use crate::storage::log::{Cleanup, CompactionConfig, LogConfig};
 use crate::storage::syncer::Syncer;
 
 /// What every partition leader of this node is started with.
@@ -50,6 +52,12 @@ pub struct Wards {
 
 /// What the topic's configs mean to its logs.
 pub(super) fn log_config(topic: &TopicConfig, settings: &PartitionSettings) -> LogConfig {
+    let compaction = CompactionConfig {
+        dirty_millionths_min: topic.min_cleanable_dirty_millionths,
+        lag_ms_min: topic.min_compaction_lag_ms,
+        lag_ms_max: topic.max_compaction_lag_ms,
+        delete_retention_ms: topic.delete_retention_ms,
+    };
     LogConfig {
         segment_bytes: topic.segment_bytes.max(1) as u64,
         segment_ms: topic.segment_ms,
@@ -63,5 +71,10 @@ pub(super) fn log_config(topic: &TopicConfig, settings: &PartitionSettings) -> L
             Configured::LogAppendTime => TimestampType::LogAppendTime,
         },
         producer_expiration_ms: settings.producer_expiration_ms,
+        cleanup: match topic.cleanup_policy {
+            CleanupPolicy::Delete => Cleanup::Delete,
+            CleanupPolicy::Compact => Cleanup::Compact(compaction),
+            CleanupPolicy::CompactAndDelete => Cleanup::CompactAndDelete(compaction),
+        },
     }
 }
