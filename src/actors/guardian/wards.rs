@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix::ArbiterHandle;
 
 use crate::actors::controller::ControllerHandle;
-use crate::actors::log_keeper::KeepSettings;
+use crate::actors::log_keeper::{KeepSettings, LogWorkers};
 use crate::actors::partitions::Partitions;
 use crate::actors::replication::Replicator;
 use crate::actors::vitals::Registry;
@@ -20,7 +20,6 @@ use crate::record::TimestampType;
 use crate::storage::data_dir::DataDir;
 use crate::storage::fs::FileSystem;
 use crate::storage::log::{Cleanup, CompactionConfig, LogConfig};
-use crate::storage::syncer::Syncer;
 
 /// What every partition leader of this node is started with.
 #[derive(Clone)]
@@ -37,7 +36,7 @@ pub struct Wards {
     pub node: BrokerId,
     pub file_system: Arc<dyn FileSystem>,
     pub data_dir: DataDir,
-    pub syncer: Arc<dyn Syncer>,
+    pub workers: LogWorkers,
     pub raft: Raft,
     pub defaults: BrokerDefaults,
     pub settings: PartitionSettings,

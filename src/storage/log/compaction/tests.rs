@@ -466,7 +466,10 @@ fn a_crash_at_any_step_loses_nothing() {
         for step in 1.. {
             let mut world = Written::new(seed);
             let mut log = open(&world.fs, config()).unwrap();
-            world.fill(&mut log, 50);
+            world.fill(&mut log, 30);
+            assert!(compact(&mut log));
+            // The next one makes one segment of several.
+            world.fill(&mut log, 20);
             world.fs.lose_power_at(world.fs.operations() + step);
             let result = compact_at(&mut log, NOW, MAP_BYTES);
             drop(log);
