@@ -15,14 +15,15 @@
 //! | the checkpoint says that the segments are the log's | the new log |
 //!
 //! Two things make sure that no old file comes back: nothing is appended before the last step, and what is
-//! under way for the old log is void: a sync covers nothing, an old checkpoint isn't written any more, and an
-//! old removal removes nothing ([`CheckpointJob::run_and_remove`]).
+//! under way for the old log is void: a sync covers nothing, an old checkpoint isn't written any more, a
+//! compaction ends, and an old removal removes nothing ([`CheckpointJob::run_and_remove`]).
 //!
 //! [`CheckpointJob::run_and_remove`]: crate::storage::checkpoint::CheckpointJob::run_and_remove
 
 use std::io;
 use std::path::Path;
 
+use super::compaction::CancelOnDrop;
 use super::epochs::LeaderEpochs;
 use super::index::{Entry, OffsetEntry, TimeEntry};
 use super::producer_state::ProducerState;
@@ -53,12 +54,14 @@ impl Log {
             recovery_point: offset,
             high_watermark: offset,
             segments: Segments::Stale,
+            clean_to: Offset::ZERO,
             producers: Producers::None,
             largest: None,
             epochs: Vec::new(),
         });
         self.run_checkpoint(stale)?;
         self.retire_reads();
+        self.compaction = CancelOnDrop::default();
         remove_all_segments(&*self.fs, &self.dir)?;
         self.active = Active::create(&self.fs, &self.dir, offset, now)?;
         self.fs
@@ -69,6 +72,7 @@ impl Log {
         self.end_offset = offset;
         self.synced_offset = offset;
         self.high_watermark = offset;
+        self.clean_to = Offset::ZERO;
         self.epochs = LeaderEpochs::default();
         self.producers = ProducerState::default();
         self.unsynced.forget_all();
