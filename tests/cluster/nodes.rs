@@ -1,14 +1,14 @@
 //! Three nodes on this machine.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use klamm::client::{Client, ClientConfig, ConsumerConfig, NewTopic, StartAt};
 use klamm::model::{BrokerId, Offset};
 use klamm::protocol::list_offsets::LATEST_TIMESTAMP;
 
-use crate::broker_process::{free_address, Broker};
+use crate::broker_process::{free_address, log_bytes, Broker};
 
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -149,13 +149,7 @@ impl Cluster {
         let [dir] = &dirs[..] else {
             panic!("{dirs:?}");
         };
-        let entries = std::fs::read_dir(dir).unwrap();
-        let paths = entries.map(|entry| entry.unwrap().path());
-        let is_segment = |path: &PathBuf| path.extension().is_some_and(|end| end == "log");
-        let mut segments: Vec<PathBuf> = paths.filter(is_segment).collect();
-        segments.sort();
-        let bytes = segments.iter().map(|path| std::fs::read(path).unwrap());
-        bytes.collect::<Vec<_>>().concat()
+        log_bytes(dir)
     }
 }
 
