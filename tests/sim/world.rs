@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use klamm::engine::metadata::change::Decided;
 use klamm::engine::replica::CommitRule;
-use klamm::model::Timestamp;
+use klamm::model::{BrokerId, Timestamp};
 
 use crate::control::Request;
 use crate::links::Links;
@@ -130,14 +130,17 @@ impl World {
         Ok(())
     }
 
-    /// Whether what this node has may be lost: somebody else has it, on whom the metadata count.
+    /// Whether what this node has may be lost: somebody else has it, on whom the metadata count, also when an
+    /// ISR that was asked for is granted meanwhile.
     fn may_lose(&self, n: usize) -> bool {
+        let has_another = |counted: &[BrokerId]| {
+            let mut others = counted.iter().map(|member| member.0 as usize);
+            others.any(|other| other != n && self.nodes[other].is_whole)
+        };
         let partition = self.metadata.partition();
-        let mut counted = partition.isr.iter().chain(&partition.eligible_leaders);
-        counted.any(|member| {
-            let other = member.0 as usize;
-            other != n && self.nodes[other].is_whole
-        })
+        let counted = [&partition.isr[..], &partition.eligible_leaders[..]].concat();
+        let mut asked = self.requests.iter().map(|request| &request.proposal.isr);
+        has_another(&counted) && asked.all(|isr| has_another(isr))
     }
 
     fn fail(&mut self, n: usize) {
