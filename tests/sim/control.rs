@@ -16,7 +16,7 @@ use crate::world::World;
 pub struct Request {
     pub node: usize,
     life: u64,
-    proposal: IsrProposal,
+    pub proposal: IsrProposal,
     change: Change,
 }
 
