@@ -1,7 +1,7 @@
 //! Three nodes on this machine.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use klamm::client::{Client, ClientConfig, ConsumerConfig, NewTopic, StartAt};
@@ -166,4 +166,19 @@ async fn connect(bootstrap: &str) -> Client {
         ..ClientConfig::from(bootstrap)
     };
     Client::connect(config).await.unwrap()
+}
+
+/// The id of a new copy of the metadata, out of what its node says.
+pub async fn said_copy(log: &Path, node: BrokerId) -> String {
+    let begun = Instant::now();
+    let command = format!("klamm cluster readmit {node} ");
+    loop {
+        let said = std::fs::read_to_string(log).unwrap();
+        if let Some((_, rest)) = said.split_once(&command) {
+            // A UUID in text.
+            return rest.chars().take(36).collect();
+        }
+        assert!(begun.elapsed() < WAIT_MAX, "{said}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -134,7 +134,7 @@ impl Guardian {
                     self.raise_epoch(id, seen, after, context)
                 }
                 Effect::Close { id, fate } => self.close(id, fate),
-                Effect::Settle { id, fate } => self.settle(id, fate),
+                Effect::Settle { id, fate } => self.settle(id, fate, context),
                 Effect::Publish => self.publish(),
                 Effect::Touch => self.wards.partitions.touch(),
             }
@@ -305,9 +305,17 @@ impl Guardian {
         });
     }
 
-    fn settle(&mut self, id: PartitionId, fate: Fate) {
-        if let Some(handle) = self.handles.remove(&id) {
-            actix_rt::spawn(settle_data(self.wards.clone(), handle, fate));
+    /// [`Settled`] says that the data is removed.
+    fn settle(&mut self, id: PartitionId, fate: Fate, context: &mut Context<Self>) {
+        if fate == Fate::Kept {
+            self.handles.remove(&id);
+        } else if let Some(handle) = self.handles.get(&id).cloned() {
+            let wards = self.wards.clone();
+            let guardian = context.address();
+            actix_rt::spawn(async move {
+                settle_data(wards, handle, fate).await;
+                guardian.do_send(Settled { id });
+            });
         }
     }
 
@@ -523,6 +531,27 @@ impl Handler<Released> for Guardian {
         let Released { id, life, closed } = released;
         let effects = self.core.released(id, life, closed);
         self.carry_out(effects, None, context);
+    }
+}
+
+/// The data of a partition that has no replica here any more is removed.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Settled {
+    id: PartitionId,
+}
+
+impl Handler<Settled> for Guardian {
+    type Result = ();
+
+    fn handle(&mut self, Settled { id }: Settled, context: &mut Self::Context) {
+        self.vitals.message_sent();
+        self.vitals.message_handled();
+        let effect = self.core.settled(id);
+        if effect.is_none() {
+            self.handles.remove(&id);
+        }
+        self.carry_out(effect, None, context);
     }
 }
 

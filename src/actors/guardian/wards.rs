@@ -33,6 +33,7 @@ pub struct PartitionSettings {
 /// What the guardian works with, through all its lives.
 pub struct Wards {
     pub node: BrokerId,
+    /// Of this life of the broker.
     pub incarnation: Incarnation,
     pub file_system: Arc<dyn FileSystem>,
     pub data_dir: DataDir,

@@ -9,6 +9,7 @@
 //! | Bereaved | the leader died, a new leader epoch is asked for | metadata with a higher epoch |
 //! | Missing | the log should be there, and isn't | metadata that give the replica up, or count on it for nothing |
 //! | Offline | the log can't be opened | metadata that give the replica up |
+//! | Settling | the data is being removed | [`Guardianship::settled`] |
 //!
 //! A log that is missing is begun empty only by proof (ADR 0006): the metadata know this life of the broker,
 //! somebody else leads, and this replica is neither in sync nor eligible to lead. So whatever it had is
@@ -16,7 +17,8 @@
 //! one may have come in sync in the meantime.
 //!
 //! A replica that isn't wanted any more while its log is on the way is doomed: it is settled when the log
-//! has come, unless it is wanted again by then.
+//! has come, unless it is wanted again by then. One that is wanted again while its data is being removed
+//! begins anew after that.
 //!
 //! A replica that died is followed by one with the log as it is on disk, and never resumed; if it led,
 //! then with a higher leader epoch. One whose role changes closes its log, and the next one opens it.
@@ -40,9 +42,9 @@ const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
 /// What becomes of the data of a partition that has no replica here any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Its topic is deleted.
+    /// Its topic is deleted, or other brokers have it by now (`docs/adr/0013-a-partition-moves.md`).
     Removed,
-    /// Other brokers have it.
+    /// The metadata don't prove that nobody needs it.
     Kept,
 }
 
@@ -161,7 +163,8 @@ pub enum Effect {
     },
     /// End the replica, if there is one, then settle the data, and forget the partition.
     Close { id: PartitionId, fate: Fate },
-    /// Settle the data of a log that was opened or released in vain, and forget the partition.
+    /// Do to the data of a log that is closed what its fate says. If it is removed, report
+    /// [`Guardianship::settled`].
     Settle { id: PartitionId, fate: Fate },
     /// Publish [`Guardianship::published`].
     Publish,
@@ -178,6 +181,7 @@ enum Phase {
     Bereaved(LeaderEpoch),
     Missing,
     Offline,
+    Settling,
 }
 
 struct Ward {
@@ -267,19 +271,34 @@ impl Guardianship {
         }
     }
 
-    /// The partition has no replica here any more. Its data goes only with its topic.
+    /// The partition has no replica here any more. Its data goes with its topic, or if others have it.
     fn give_up(&mut self, id: PartitionId, image: &MetadataImage) -> Option<Effect> {
-        let fate = match image.was_deleted(id.topic_id) {
+        let has_moved = has_moved_away(image, self.node, self.incarnation, id);
+        let fate = match has_moved || image.was_deleted(id.topic_id) {
             true => Fate::Removed,
             false => Fate::Kept,
         };
         let ward = self.wards.get_mut(&id)?;
-        if let Phase::Opening | Phase::Releasing = ward.phase {
-            ward.doomed = Some(fate);
-            return None;
+        match ward.phase {
+            Phase::Opening | Phase::Releasing | Phase::Settling => {
+                ward.doomed = Some(fate);
+                None
+            }
+            // It may come back, and then must not find the old one at work.
+            Phase::AtWork(_) if has_moved => {
+                ward.doomed = Some(fate);
+                ward.phase = Phase::Releasing;
+                let life = ward.life;
+                Some(Effect::Release { id, life })
+            }
+            Phase::Bereaved(_) | Phase::Missing | Phase::Offline if has_moved => {
+                Some(self.settle(id, fate))
+            }
+            Phase::AtWork(_) | Phase::Bereaved(_) | Phase::Missing | Phase::Offline => {
+                self.wards.remove(&id);
+                Some(Effect::Close { id, fate })
+            }
         }
-        self.wards.remove(&id);
-        Some(Effect::Close { id, fate })
     }
 
     /// A log was opened in this life of the replica, or could not be.
@@ -293,7 +312,7 @@ impl Guardianship {
             return Vec::new();
         };
         if let Some(fate) = ward.doomed {
-            return self.settle(id, fate);
+            return vec![self.settle(id, fate)];
         }
         let effect = match opened {
             Ok(()) => ward.start(id),
@@ -325,7 +344,7 @@ impl Guardianship {
             return Vec::new();
         };
         match (ward.doomed, closed) {
-            (Some(fate), _) => self.settle(id, fate),
+            (Some(fate), _) => vec![self.settle(id, fate)],
             (None, Ok(())) => vec![ward.open(id, LastUser::Replica, Duration::ZERO)],
             (None, Err(age)) => ward.lose(id, age),
         }
@@ -351,9 +370,31 @@ impl Guardianship {
         (ward.phase == phase && ward.life == life).then_some(ward)
     }
 
-    fn settle(&mut self, id: PartitionId, fate: Fate) -> Vec<Effect> {
+    /// Its log is closed. Until the data is gone nobody may open it again.
+    fn settle(&mut self, id: PartitionId, fate: Fate) -> Effect {
+        match (fate, self.wards.get_mut(&id)) {
+            (Fate::Removed, Some(ward)) => {
+                ward.doomed = Some(fate);
+                ward.phase = Phase::Settling;
+            }
+            _ => {
+                self.wards.remove(&id);
+            }
+        }
+        Effect::Settle { id, fate }
+    }
+
+    /// The data is removed. The partition is forgotten, unless it is wanted again.
+    pub fn settled(&mut self, id: PartitionId) -> Option<Effect> {
+        let ward = self.wards.get_mut(&id)?;
+        if ward.phase != Phase::Settling {
+            return None;
+        }
+        if ward.doomed.is_none() {
+            return Some(ward.open(id, LastUser::Replica, Duration::ZERO));
+        }
         self.wards.remove(&id);
-        vec![Effect::Settle { id, fate }]
+        None
     }
 
     /// The controller did not give the epoch that follows `seen`, which it was asked for `after` so
@@ -370,9 +411,10 @@ impl Guardianship {
         waits.then_some(Effect::RaiseEpoch { id, seen, after })
     }
 
-    /// Whether every replica is at work.
+    /// Whether every replica is at work. What is being removed is none any more.
     pub fn all_at_work(&self) -> bool {
-        let mut wards = self.wards.values();
+        let is_going = |ward: &&Ward| ward.phase == Phase::Settling && ward.doomed.is_some();
+        let mut wards = self.wards.values().filter(|ward| !is_going(ward));
         wards.all(|ward| matches!(ward.phase, Phase::AtWork(_)))
     }
 
@@ -502,6 +544,20 @@ impl Ward {
         };
         vec![Effect::Mourn { id }, next]
     }
+}
+
+/// Whether the partition is there, and has no replica on this node any more. An image that knows this life of
+/// the broker is as new as this life: whatever was written here before, it counts with.
+pub fn has_moved_away(
+    image: &MetadataImage,
+    node: BrokerId,
+    incarnation: Incarnation,
+    id: PartitionId,
+) -> bool {
+    let broker = image.broker(node);
+    let is_current = broker.is_some_and(|broker| broker.incarnation == incarnation);
+    let partition = image.partition(id);
+    is_current && partition.is_some_and(|partition| !partition.replicas.contains(&node))
 }
 
 /// None for the first death; doubled for each that follows soon.

@@ -51,6 +51,11 @@ impl Script {
                     leader_epoch: LeaderEpoch(epoch.parse().unwrap()),
                 })
             }
+            ["replicas", partition, replicas] => self.move_to(partition_id(partition), replicas),
+            ["settled", partition] => {
+                let effect = self.guardian.settled(partition_id(partition));
+                Vec::from_iter(effect)
+            }
             ["there", "is", partition, ref what @ ..] => {
                 let found = found(what);
                 self.found.insert(partition_id(partition), found);
@@ -83,8 +88,8 @@ impl Script {
                 rack: None,
                 state: BrokerState::Unfenced,
             }),
-            ["isr", partition, members] => self.replicas(partition, Some(members), None),
-            ["eligible", partition, members] => self.replicas(partition, None, Some(members)),
+            ["isr", partition, members] => self.members(partition, Some(members), None),
+            ["eligible", partition, members] => self.members(partition, None, Some(members)),
             ["released", partition, "life", life] => {
                 let life = life.parse().unwrap();
                 self.guardian
@@ -108,7 +113,7 @@ impl Script {
         }
     }
 
-    fn replicas(
+    fn members(
         &mut self,
         partition: &str,
         isr: Option<&str>,
@@ -135,6 +140,24 @@ impl Script {
     fn change(&mut self, command: MetadataCommand) -> Vec<Effect> {
         self.image.replay(&command);
         self.reconcile()
+    }
+
+    /// The first of them leads.
+    fn move_to(&mut self, id: PartitionId, replicas: &str) -> Vec<Effect> {
+        let replicas = replicas.split(',').map(|id| BrokerId(id.parse().unwrap()));
+        let replicas: Vec<BrokerId> = replicas.collect();
+        let change = PartitionChange {
+            partition: id.partition,
+            seen: self.image.partition(id).unwrap().partition_epoch,
+            leader: replicas.first().copied(),
+            isr: Some(replicas.clone()),
+            replicas: Some(replicas),
+            ..PartitionChange::default()
+        };
+        self.change(MetadataCommand::ChangePartitions {
+            topic: id.topic_id,
+            changes: vec![change],
+        })
     }
 
     fn reconcile(&mut self) -> Vec<Effect> {

@@ -58,7 +58,7 @@ pub(super) fn settle(
     terms: &Terms<'_>,
 ) -> Option<PartitionChange> {
     let mut next = wanted;
-    complete_reassignment(&mut next);
+    complete_reassignment(&mut next, terms);
     next.eligible_leaders = eligible_leaders(now, &next, terms);
     elect(now, &mut next, terms);
     let is_led = next.leader != BrokerId::NONE;
@@ -74,21 +74,26 @@ pub(super) fn settle(
     difference(number, now, &next, new_epoch)
 }
 
-/// Once all that shall be replicas are in sync, the others go (KIP-455).
-fn complete_reassignment(partition: &mut Partition) {
+/// Once those that it brings are in sync, the others go (KIP-455); but not before as many of those that stay
+/// are in sync as a write needs.
+fn complete_reassignment(partition: &mut Partition, terms: &Terms<'_>) {
     if !partition.is_reassigning() {
         return;
     }
-    let stays = |id: &BrokerId| !partition.removing_replicas.contains(id);
-    let replicas: Vec<_> = partition.replicas.iter().copied().filter(stays).collect();
-    let is_complete = !replicas.is_empty() && replicas.iter().all(|id| partition.isr.contains(id));
-    if !is_complete {
+    let replicas = partition.replicas_to_be();
+    let brings = |id: &&BrokerId| replicas.contains(id);
+    let mut brought = partition.adding_replicas.iter().filter(brings);
+    if replicas.is_empty() || !brought.all(|id| partition.isr.contains(id)) {
         return;
     }
-    partition.isr.retain(|id| replicas.contains(id));
-    partition.replicas = replicas;
-    partition.adding_replicas.clear();
-    partition.removing_replicas.clear();
+    let mut complete = partition.clone();
+    complete.isr.retain(|id| replicas.contains(id));
+    complete.replicas = replicas;
+    complete.adding_replicas.clear();
+    complete.removing_replicas.clear();
+    if complete.isr.len() >= complete.min_in_sync(terms.min_insync_replicas) {
+        *partition = complete;
+    }
 }
 
 /// Who has every committed record without being in sync: those who were in sync when the ISR fell

@@ -21,6 +21,7 @@ pub struct BrokerRegistration {
     pub rack: Option<String>,
     pub past: Past,
     /// The partitions whose logs should be on its disk and aren't, at most [`LOST_LOGS_MAX`].
+    #[serde(default)]
     pub lost: BTreeSet<PartitionId>,
 }
 

@@ -25,6 +25,7 @@
 //! Only what no [`SyncJob`] covered. What else depends on the checkpoint, which is written every
 //! few seconds: see [`crate::storage::checkpoint`].
 
+mod ahead;
 mod append;
 mod begin_anew;
 mod close;
@@ -47,6 +48,8 @@ mod sync;
 mod timestamps;
 mod truncate;
 
+#[cfg(test)]
+mod ahead_tests;
 #[cfg(test)]
 mod power_loss_tests;
 #[cfg(test)]

@@ -207,6 +207,7 @@ impl Log {
             return;
         }
         self.unsynced.covered(covered);
+        self.active.note_sync();
         self.synced_offset = self.synced_offset.max(covered.offset);
     }
 }

@@ -108,8 +108,8 @@ impl Log {
                 Step::Batch { position, header } => {
                     indexer.note(position, &header, self.config.index_interval_bytes)
                 }
-                Step::End if at.0 == next => return Ok((at.0, at.1, indexer)),
-                Step::End => {
+                Step::End | Step::Zeros if at.0 == next => return Ok((at.0, at.1, indexer)),
+                Step::End | Step::Zeros => {
                     let (at, reason) = (scanner.here(), ends_too_early(next));
                     return Err(LogError::corrupt(path, at, reason));
                 }
