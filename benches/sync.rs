@@ -3,16 +3,20 @@
 //! 1. Many logs, each dirty by one batch of 1 KiB, synced by pools of several sizes, by `syncfs`,
 //!    and by both together: milliseconds until all are on disk.
 //! 2. One log: appending alone, and with one group commit in flight all the time.
+//! 3. One file, one write and one sync in turn: how its size and its blocks are set ahead.
 //!
 //! All ways take turns in each round, so that a disk that becomes slow meanwhile is slow for all.
 //! DIR (a temporary directory without it) says on which file system; a memory file system
 //! measures nothing.
 
 use std::error::Error;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{channel, Receiver};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{fallocate, FallocateFlags};
 
 use klamm::model::{LeaderEpoch, Timestamp};
 use klamm::record::{Batch, BatchBuilder, Codec, ProducerStamp};
@@ -32,7 +36,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let dir = dir.map_or(temporary.path().to_owned(), PathBuf::from);
     println!("in {}\n", dir.display());
     many_logs(&dir)?;
-    one_log(&dir)
+    one_log(&dir)?;
+    one_file(&dir)
 }
 
 /// A way to sync many logs.
@@ -217,6 +222,137 @@ fn append_much(
     let seconds = began.elapsed().as_secs_f64();
     let rate = log.size_bytes() as f64 / 1e6 / seconds;
     Ok((rate, f64::from(syncs) / seconds))
+}
+
+/// How a file is made ready for what comes.
+#[derive(Clone, Copy, Debug)]
+enum Ahead {
+    /// It grows with each write.
+    Nothing,
+    /// Blocks are reserved beyond its end, in steps from 64 KiB to 16 MiB.
+    Reserved,
+    /// Its size is set ahead by so many bytes, and blocks are reserved.
+    Sized(u64),
+    /// So many zeros are written ahead.
+    Zeros(u64),
+}
+
+/// What writes in turn with syncs cost, in µs.
+struct Cost {
+    median: f64,
+    p99: f64,
+    mean: f64,
+    cpu: f64,
+}
+
+fn one_file(dir: &Path) -> Result<(), Box<dyn Error>> {
+    println!("\none file, a write and a sync in turn: µs, min / median / max of {ROUNDS} rounds\n");
+    println!(
+        "| {:>7} | {:<14} | {:>18} | {:>18} | {:>18} | {:>14} |",
+        "bytes", "ahead", "median", "p99", "mean", "CPU"
+    );
+    let ways = [
+        Ahead::Nothing,
+        Ahead::Reserved,
+        Ahead::Sized(1 << 20),
+        Ahead::Zeros(64 << 10),
+        Ahead::Zeros(256 << 10),
+        Ahead::Zeros(1 << 20),
+    ];
+    for (bytes, writes) in [
+        (170, 4_000),
+        (1 << 10, 3_000),
+        (4 << 10, 2_000),
+        (16 << 10, 1_000),
+        (64 << 10, 400),
+        (256 << 10, 100),
+    ] {
+        let mut costs: Vec<Vec<Cost>> = ways.iter().map(|_| Vec::new()).collect();
+        for _ in 0..ROUNDS {
+            for (way, costs) in ways.iter().zip(&mut costs) {
+                costs.push(write_and_sync(&dir.join("one-file"), *way, bytes, writes)?);
+            }
+        }
+        for (way, costs) in ways.iter().zip(&costs) {
+            let column = |of: fn(&Cost) -> f64| {
+                let mut values: Vec<f64> = costs.iter().map(of).collect();
+                values.sort_by(f64::total_cmp);
+                let last = values.len() - 1;
+                format!(
+                    "{:.0} / {:.0} / {:.0}",
+                    values[0],
+                    values[last / 2],
+                    values[last]
+                )
+            };
+            println!(
+                "| {bytes:>7} | {:<14} | {:>18} | {:>18} | {:>18} | {:>14} |",
+                format!("{way:?}"),
+                column(|c| c.median),
+                column(|c| c.p99),
+                column(|c| c.mean),
+                column(|c| c.cpu)
+            );
+        }
+    }
+    Ok(())
+}
+
+fn write_and_sync(
+    path: &Path,
+    ahead: Ahead,
+    bytes: u64,
+    writes: usize,
+) -> Result<Cost, Box<dyn Error>> {
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).open(path)?;
+    file.sync_all()?;
+    let batch = vec![b'k'; bytes as usize];
+    let (mut size, mut ready, mut step) = (0, 0, 64 << 10);
+    let mut took = Vec::with_capacity(writes);
+    let cpu = cpu_us();
+    for _ in 0..writes {
+        let began = Instant::now();
+        if size + bytes > ready {
+            match ahead {
+                Ahead::Nothing => {}
+                Ahead::Reserved => {
+                    fallocate(&file, FallocateFlags::KEEP_SIZE, ready, step.max(bytes))?;
+                    ready += step.max(bytes);
+                    step = (step * 2).min(16 << 20);
+                }
+                Ahead::Sized(step) => {
+                    fallocate(&file, FallocateFlags::empty(), ready, step)?;
+                    ready += step;
+                }
+                Ahead::Zeros(step) => {
+                    let step = step.max(2 * bytes);
+                    file.write_all_at(&vec![0; step as usize], ready)?;
+                    ready += step;
+                }
+            }
+        }
+        file.write_all_at(&batch, size)?;
+        size += bytes;
+        file.sync_data()?;
+        took.push(began.elapsed().as_secs_f64() * 1e6);
+    }
+    let cpu = (cpu_us() - cpu) / writes as f64;
+    std::fs::remove_file(path)?;
+    let mean = took.iter().sum::<f64>() / writes as f64;
+    took.sort_by(f64::total_cmp);
+    Ok(Cost {
+        median: took[writes / 2],
+        p99: took[writes * 99 / 100],
+        mean,
+        cpu,
+    })
+}
+
+/// The CPU time of this process so far.
+fn cpu_us() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
 }
 
 fn open(dir: &Path) -> Result<Log, Box<dyn Error>> {

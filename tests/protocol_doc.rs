@@ -107,11 +107,11 @@ fn wire_type(rust: &str) -> String {
         "String" => "str".into(),
         "Records" => "bin: record batches".into(),
         "Opaque" => "bin".into(),
-        "TopicId" => "bin: 16 bytes".into(),
+        "TopicId" | "DirectoryId" => "bin: 16 bytes".into(),
         "BrokerId" | "LeaderEpoch" => "int32".into(),
         "Offset" | "Timestamp" => "int64".into(),
         "ErrorCode" => "int16: error code".into(),
-        "u32" | "u64" => format!("uint{}", &rust[1..]),
+        "u16" | "u32" | "u64" => format!("uint{}", &rust[1..]),
         "i8" | "i16" | "i32" | "i64" => format!("int{}", &rust[1..]),
         other => format!("[{other}]"),
     }

@@ -8,6 +8,7 @@
 //! the mailbox.
 
 mod alter_configs;
+mod alter_partition_reassignments;
 mod api_versions;
 mod authorized_operations;
 mod checkers;
@@ -22,7 +23,9 @@ mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
+mod describe_quorum;
 mod describe_topic_partitions;
+mod elect_leaders;
 mod fetch;
 mod fetch_sessions;
 mod find_coordinator;
@@ -35,12 +38,14 @@ mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod offsets_topic;
+mod partition_name;
 pub mod produce;
 mod readmit_voter;
 mod sync_group;
@@ -374,6 +379,16 @@ async fn answer_without_records(context: &ApiContext, request: Request) -> Respo
         Request::DescribeTopicPartitions(request) => {
             describe_topic_partitions::answer(context, request).into()
         }
+        Request::DescribeQuorum(request) => describe_quorum::answer(context, request).await.into(),
+        Request::AlterPartitionReassignments(request) => {
+            alter_partition_reassignments::answer(context, request)
+                .await
+                .into()
+        }
+        Request::ListPartitionReassignments(request) => {
+            list_partition_reassignments::answer(context, request).into()
+        }
+        Request::ElectLeaders(request) => elect_leaders::answer(context, request).await.into(),
         Request::ReadmitVoter(request) => readmit_voter::answer(context, request).await.into(),
         Request::DeleteGroups(request) => delete_groups::answer(context, request).await.into(),
         Request::DescribeGroups(request) => describe_groups::answer(context, request).await.into(),

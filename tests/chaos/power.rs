@@ -1,11 +1,12 @@
 //! A power loss, played on the files of a node that was killed.
 //!
 //! Each file of a log says how far it was synced (`storage::fs::synced_mark`). Of what lies behind that, a
-//! power loss leaves any part: the file is cut somewhere between there and its end, and the last bytes that
-//! stay may be zeros, as of a page that never reached the disk.
+//! power loss leaves any part: the batches end somewhere between there and their end, and the last bytes that
+//! stay may be zeros, as of a page that never reached the disk. The file may end there too, or keep its size:
+//! where zeros were written ahead, the size was synced and the batches weren't.
 
-use std::fs::{self, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use crate::seed::Seed;
@@ -47,14 +48,27 @@ fn lose_of(path: &Path, seed: &mut Seed) -> bool {
         .open(path)
         .unwrap();
     let len = file.metadata().unwrap().len();
-    if len > synced {
-        let kept = synced + seed.below(len - synced + 1);
+    let end = synced.max(end_of_batches(&mut file));
+    if end > synced {
+        let kept = synced + seed.below(end - synced + 1);
         file.set_len(kept).unwrap();
         let torn = seed.below((kept - synced).min(TORN_BYTES_MAX) + 1);
         file.seek(SeekFrom::Start(kept - torn)).unwrap();
         file.write_all(&vec![0; torn as usize]).unwrap();
     }
+    if seed.below(2) == 0 {
+        file.set_len(len).unwrap();
+    }
     mark.is_some()
+}
+
+/// Behind it there are zeros only.
+fn end_of_batches(file: &mut File) -> u64 {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    let last = bytes.iter().rposition(|byte| *byte != 0);
+    last.map_or(0, |last| last as u64 + 1)
 }
 
 fn synced(path: &Path) -> Option<u64> {

@@ -12,7 +12,7 @@ use crate::actors::replication::Replicator;
 use crate::actors::vitals::Registry;
 use crate::engine::metadata::change::ChangeSettings;
 use crate::engine::metadata::{BrokerDefaults, TimestampType as Configured, TopicConfig};
-use crate::model::BrokerId;
+use crate::model::{BrokerId, Incarnation};
 use crate::raft::Raft;
 use crate::record::TimestampType;
 use crate::storage::data_dir::DataDir;
@@ -33,6 +33,8 @@ pub struct PartitionSettings {
 /// What the guardian works with, through all its lives.
 pub struct Wards {
     pub node: BrokerId,
+    /// Of this life of the broker.
+    pub incarnation: Incarnation,
     pub file_system: Arc<dyn FileSystem>,
     pub data_dir: DataDir,
     pub syncer: Arc<dyn Syncer>,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{DecodeError, Decoder, Encoder};
-use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, Timestamp, TopicId};
+use crate::model::{BrokerId, DirectoryId, ErrorCode, LeaderEpoch, Offset, Timestamp, TopicId};
 use crate::protocol::{Opaque, Records};
 
 /// A value that has a place in a message.
@@ -118,7 +118,7 @@ macro_rules! newtypes {
     )*};
 }
 
-newtypes! { BrokerId LeaderEpoch Offset Timestamp TopicId }
+newtypes! { BrokerId DirectoryId LeaderEpoch Offset Timestamp TopicId }
 
 impl Field for bool {
     fn encode(&self, out: &mut Encoder) {

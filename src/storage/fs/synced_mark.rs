@@ -3,10 +3,11 @@
 //! When a process is killed, the kernel still has what it wrote. A test that wants to know what a power
 //! loss would have left has to take away what was never synced, and so has to know how much was. In a
 //! build for chaos tests each file therefore carries that as an extended attribute, [`ATTRIBUTE`], which
-//! is written after each sync. A sync of the whole file system isn't noted.
+//! is written after each sync, and lowered before what is below it is written over. A sync of the whole
+//! file system isn't noted.
 
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::XattrFlags;
 
@@ -21,24 +22,35 @@ const ATTRIBUTE: &str = "user.klamm.synced";
 #[derive(Debug)]
 pub(super) struct MarkedFile {
     file: RealFile,
+    extent: Mutex<Extent>,
+}
+
+/// What of the file is on disk.
+#[derive(Clone, Copy, Debug)]
+struct Extent {
     /// Where the last byte that was written ends.
-    written: AtomicU64,
+    written: u64,
+    /// The first byte that was written since the last sync began; `u64::MAX` where none was.
+    dirty_from: u64,
     /// What is noted; 0 while nothing is.
-    synced: AtomicU64,
+    synced: u64,
 }
 
 impl MarkedFile {
     pub fn new(file: RealFile) -> io::Result<MarkedFile> {
-        let written = AtomicU64::new(file.len()?);
-        let synced = AtomicU64::new(0);
-        Ok(MarkedFile {
-            file,
-            written,
-            synced,
-        })
+        let extent = Mutex::new(Extent {
+            written: file.len()?,
+            dirty_from: u64::MAX,
+            synced: 0,
+        });
+        Ok(MarkedFile { file, extent })
     }
 
-    fn note(&self, synced: u64) -> io::Result<()> {
+    fn extent(&self) -> MutexGuard<'_, Extent> {
+        self.extent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, extent: &mut Extent, synced: u64) -> io::Result<()> {
         let digits = synced.to_string();
         rustix::fs::fsetxattr(
             self.file.as_fd(),
@@ -46,16 +58,28 @@ impl MarkedFile {
             digits.as_bytes(),
             XattrFlags::empty(),
         )?;
-        self.synced.store(synced, SeqCst);
+        extent.synced = synced;
         Ok(())
+    }
+
+    /// From `position` on nothing is synced any more.
+    fn lower(&self, extent: &mut Extent, position: u64) -> io::Result<()> {
+        match extent.synced > position {
+            true => self.note(extent, position),
+            false => Ok(()),
+        }
     }
 }
 
 impl File for MarkedFile {
     fn write_vectored_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
-        self.file.write_vectored_at(parts, position)?;
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
-        self.written.fetch_max(position + bytes as u64, SeqCst);
+        let mut extent = self.extent();
+        // What is written over zeros isn't synced, though they were.
+        self.lower(&mut extent, position)?;
+        extent.dirty_from = extent.dirty_from.min(position);
+        self.file.write_vectored_at(parts, position)?;
+        extent.written = extent.written.max(position + bytes as u64);
         Ok(())
     }
 
@@ -68,19 +92,24 @@ impl File for MarkedFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let written = self.written.load(SeqCst);
+        let written = {
+            let mut extent = self.extent();
+            extent.dirty_from = u64::MAX;
+            extent.written
+        };
         self.file.sync_data()?;
-        self.note(written)
+        let mut extent = self.extent();
+        let synced = written.min(extent.dirty_from);
+        self.note(&mut extent, synced)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut extent = self.extent();
         self.file.set_len(len)?;
-        self.written.fetch_min(len, SeqCst);
-        match self.synced.load(SeqCst) {
-            // What is written there next isn't synced.
-            synced if synced > len => self.note(len),
-            _ => Ok(()),
-        }
+        extent.written = extent.written.min(len);
+        extent.dirty_from = extent.dirty_from.min(len);
+        // What is written there next isn't synced.
+        self.lower(&mut extent, len)
     }
 
     fn len(&self) -> io::Result<u64> {

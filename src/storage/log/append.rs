@@ -59,7 +59,8 @@ impl Staged {
     }
 
     fn slices(&self) -> Vec<IoSlice<'_>> {
-        let mut slices = Vec::with_capacity(self.parts.len());
+        // One more for the zeros behind them.
+        let mut slices = Vec::with_capacity(self.parts.len() + 1);
         for part in &self.parts {
             slices.push(match part {
                 Part::Copied(range) => IoSlice::new(&self.copied[range.start..range.end]),
@@ -225,10 +226,10 @@ impl Log {
             return Ok(());
         }
         let active = &mut self.active;
-        active.preallocate(staged.bytes, self.config.segment_bytes);
-        let written = active.file.write_vectored_at(&staged.slices(), active.size);
-        if let Err(source) = written {
-            if let Err(e) = active.file.set_len(active.size) {
+        let segment_bytes = self.config.segment_bytes;
+        let written = active.write(&mut staged.slices(), staged.bytes, segment_bytes);
+        if let Err((source, not_cut)) = written {
+            if let Some(e) = not_cut {
                 self.failure = Some(format!("can't cut {}: {e}", active.path.display()));
             }
             return Err(LogError::Storage {

@@ -77,7 +77,7 @@ pub fn inspect(
                         return Ok(None);
                     }
                 }
-                Step::End => break,
+                Step::End | Step::Zeros => break,
                 Step::Bad { position, reason } => return bad(position, scanner.expected(), reason),
             }
         }

@@ -25,7 +25,9 @@
 //! Only what no [`SyncJob`] covered. What else depends on the checkpoint, which is written every
 //! few seconds: see [`crate::storage::checkpoint`].
 
+mod ahead;
 mod append;
+mod begin_anew;
 mod close;
 mod epochs;
 mod error;
@@ -46,6 +48,8 @@ mod sync;
 mod timestamps;
 mod truncate;
 
+#[cfg(test)]
+mod ahead_tests;
 #[cfg(test)]
 mod power_loss_tests;
 #[cfg(test)]
@@ -69,7 +73,9 @@ use self::producer_state::ProducerState;
 use self::read::ReadHints;
 use self::segment::{Active, Sealed};
 use self::sync::Unsynced;
-use super::checkpoint::{CheckpointJob, CheckpointOrder, LogCheckpoint, Producers, SegmentLargest};
+use super::checkpoint::{
+    CheckpointJob, CheckpointOrder, LogCheckpoint, Producers, SegmentLargest, Segments,
+};
 use super::fs::{File, FileSystem};
 use super::lease::Lease;
 use super::witness::Witness;
@@ -229,16 +235,15 @@ impl Log {
     }
 
     fn checkpoint_with(&self, recovery_point: Offset) -> CheckpointJob {
-        let number = self.checkpoint_number.get() + 1;
-        self.checkpoint_number.set(number);
         let producers = match self.producers.is_empty() {
             true => Producers::None,
             false => Producers::Some,
         };
-        let checkpoint = LogCheckpoint {
+        self.checkpoint_of(LogCheckpoint {
             start_offset: self.start_offset,
             recovery_point,
             high_watermark: self.high_watermark,
+            segments: Segments::Its,
             producers,
             largest: self.active.largest().map(|l| SegmentLargest {
                 segment: self.active.base,
@@ -246,7 +251,12 @@ impl Log {
                 offset: l.offset,
             }),
             epochs: self.epochs.entries().to_vec(),
-        };
+        })
+    }
+
+    fn checkpoint_of(&self, checkpoint: LogCheckpoint) -> CheckpointJob {
+        let number = self.checkpoint_number.get() + 1;
+        self.checkpoint_number.set(number);
         CheckpointJob::new(
             self.fs.clone(),
             self.dir.clone(),
@@ -259,7 +269,10 @@ impl Log {
     }
 
     fn write_checkpoint(&mut self, recovery_point: Offset) -> Result<(), LogError> {
-        let job = self.checkpoint_with(recovery_point);
+        self.run_checkpoint(self.checkpoint_with(recovery_point))
+    }
+
+    fn run_checkpoint(&mut self, job: CheckpointJob) -> Result<(), LogError> {
         job.run().map_err(LogError::storage("write", &job.path()))?;
         self.unsynced.note_first_checkpoint();
         Ok(())

@@ -50,7 +50,8 @@ impl Log {
             // never synced from one whose checkpoint was lost by that.
             self.write_checkpoint(self.synced_offset)?;
         }
-        let active = Active::create(&self.fs, &self.dir, base, now)?;
+        let mut active = Active::create(&self.fs, &self.dir, base, now)?;
+        active.continue_from(&self.active);
         let before = std::mem::replace(&mut self.active, active);
         let (sealed, files) = before.seal(&*self.fs, &self.dir, base);
         self.unsynced.note_roll(sealed.base, base, files);

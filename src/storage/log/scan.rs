@@ -19,6 +19,9 @@ pub(super) enum Step {
     },
     /// The file ends after the last batch.
     End,
+    /// From here to the file's end there are zeros only: they were written ahead of batches that never
+    /// came.
+    Zeros,
     /// What is at `position` isn't the batch that should be there.
     Bad {
         position: u64,
@@ -97,6 +100,10 @@ impl<'a> Scanner<'a> {
         if left == 0 {
             return Ok(Step::End);
         }
+        let head = self.bytes(BatchHeader::LEN.min(usize::try_from(left).unwrap_or(usize::MAX)))?;
+        if is_zeros(head) && self.only_zeros_follow()? {
+            return Ok(Step::Zeros);
+        }
         if left < BatchHeader::LEN as u64 {
             return bad(format!("{left} bytes can't hold a batch"));
         }
@@ -128,8 +135,8 @@ impl<'a> Scanner<'a> {
         loop {
             match self.next()? {
                 Step::Batch { .. } => {}
-                Step::End if self.expected == next => return Ok(None),
-                Step::End => return Ok(Some((self.position, ends_too_early(next)))),
+                Step::End | Step::Zeros if self.expected == next => return Ok(None),
+                Step::End | Step::Zeros => return Ok(Some((self.position, ends_too_early(next)))),
                 Step::Bad { position, reason } => return Ok(Some((position, reason))),
             }
         }
@@ -144,8 +151,8 @@ impl<'a> Scanner<'a> {
         while self.expected < point {
             match self.next()? {
                 Step::Batch { position, header } => each(position, &header),
-                Step::End => {
-                    let reason = "the file ends below the synced point".to_owned();
+                Step::End | Step::Zeros => {
+                    let reason = "the batches end below the synced point".to_owned();
                     return Ok(Some((self.position, reason)));
                 }
                 Step::Bad { position, reason } => return Ok(Some((position, reason))),
@@ -160,6 +167,21 @@ impl<'a> Scanner<'a> {
         let read = self.file.read_at(&mut bytes, position)?;
         bytes.truncate(read);
         Ok(bytes)
+    }
+
+    /// Whether there is nothing but zeros up to the end.
+    fn only_zeros_follow(&self) -> io::Result<bool> {
+        let mut position = self.position;
+        let mut chunk = vec![0; CHUNK_BYTES];
+        while position < self.end {
+            let len = (self.end - position).min(CHUNK_BYTES as u64) as usize;
+            let read = self.file.read_at(&mut chunk[..len], position)?;
+            if read < len || !is_zeros(&chunk[..read]) {
+                return Ok(false);
+            }
+            position += read as u64;
+        }
+        Ok(true)
     }
 
     /// `len` bytes at the current position, or fewer where the file ends.
@@ -179,6 +201,10 @@ impl<'a> Scanner<'a> {
         let to = (from + len).min(self.filled);
         Ok(&self.buffer[from.min(to)..to])
     }
+}
+
+fn is_zeros(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 /// What is wrong with a segment whose batches end before the next one begins, at `next`.

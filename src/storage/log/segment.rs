@@ -3,10 +3,11 @@
 //! All but the last segment of a log are sealed: they never change, and cost some 50 bytes of
 //! memory and no file descriptor each.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use super::ahead::{Ahead, Growth, Syncs};
 use super::index::{Entry, IndexFile, OffsetEntry, Soundness, TimeEntry};
 use super::indexer::Indexer;
 use super::scan::{ends_too_early, Check, Scanner, Step};
@@ -19,11 +20,6 @@ use crate::storage::fs::{File, FileSystem};
 pub(super) const LOG_SUFFIX: &str = "log";
 /// What the name of a snapshot of the producers ends with.
 pub(super) const SNAPSHOT_SUFFIX: &str = "snapshot";
-
-/// The first step of preallocation; each is twice the last.
-const PREALLOCATE_BYTES_MIN: u64 = 64 << 10;
-/// The largest step of preallocation.
-const PREALLOCATE_BYTES_MAX: u64 = 16 << 20;
 
 /// The path of one of a segment's files: `<20-digit base offset>.<suffix>`, as Kafka names them.
 pub(super) fn segment_path(dir: &Path, base: Offset, suffix: &str) -> PathBuf {
@@ -90,27 +86,33 @@ impl Sealed {
         }
     }
 
-    /// Compares the segment's end with where the next one begins, by the headers from the last
-    /// entry of the index on. What is wrong with it: where, and why.
-    pub fn check_end(
-        &self,
+    /// Takes a segment as its file is. Its end is compared with where the next one begins, by the headers
+    /// from the last entry of the index on; zeros may follow, where the file was never cut to its batches.
+    /// The inner error is what is wrong with it: where, and why.
+    pub fn find(
         fs: &dyn FileSystem,
         dir: &Path,
-        file: &dyn File,
-    ) -> io::Result<Option<(Start, String)>> {
-        let index = segment_path(dir, self.base, OffsetEntry::SUFFIX);
+        base: Offset,
+        next: Offset,
+    ) -> io::Result<Result<Sealed, (Start, String)>> {
+        let file = fs.open_read_only(&segment_path(dir, base, LOG_SUFFIX))?;
+        let len = file.len()?;
+        let index = segment_path(dir, base, OffsetEntry::SUFFIX);
         let last = IndexFile::open::<OffsetEntry>(fs, &index).and_then(|index| index.last());
-        let indexed = Start::from_entry(self.base, last);
-        if indexed.position < self.size {
-            let mut scanner = indexed.scanner(file, self.size, Check::Headers);
-            if scanner.walk_to_end(self.next)?.is_none() {
-                return Ok(None);
+        let indexed = Start::from_entry(base, last);
+        if indexed.position < len {
+            let mut scanner = indexed.scanner(&*file, len, Check::Headers);
+            if scanner.walk_to_end(next)?.is_none() {
+                return Ok(Ok(Sealed::new(base, next, scanner.position())));
             }
         }
         // The entry may be wrong, and not the batches.
-        let mut scanner = Start::of_segment(self.base).scanner(file, self.size, Check::Headers);
-        let bad = scanner.walk_to_end(self.next)?;
-        Ok(bad.map(|(_, reason)| (scanner.here(), reason)))
+        let mut scanner = Start::of_segment(base).scanner(&*file, len, Check::Headers);
+        let bad = scanner.walk_to_end(next)?;
+        Ok(match bad {
+            None => Ok(Sealed::new(base, next, scanner.position())),
+            Some((_, reason)) => Err((scanner.here(), reason)),
+        })
     }
 
     /// Where to start walking to reach `offset`: a batch's base offset and its position. What is
@@ -242,7 +244,7 @@ impl Sealed {
                     indexer.note(position, &header, REBUILD_INTERVAL_BYTES)
                 }
                 Step::End if scanner.expected() == self.next => break,
-                Step::End => {
+                Step::End | Step::Zeros => {
                     let (at, reason) = (scanner.here(), ends_too_early(self.next));
                     return Err(LogError::corrupt(path, at, reason));
                 }
@@ -261,6 +263,11 @@ impl Sealed {
 
 /// How far apart the entries of an index are that is rebuilt.
 const REBUILD_INTERVAL_BYTES: u64 = 4096;
+
+/// An error that is told twice.
+fn copy_of(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), error.to_string())
+}
 
 /// A relative offset, as the indexes hold it.
 pub(super) fn relative(base: Offset, offset: Offset) -> u32 {
@@ -310,8 +317,7 @@ pub(super) struct Active {
     /// When the segment was made or opened, for batches without timestamps.
     pub since: Timestamp,
     pub indexer: Indexer,
-    preallocated: u64,
-    preallocation: u64,
+    ahead: Ahead,
 }
 
 impl Active {
@@ -330,8 +336,7 @@ impl Active {
             first_timestamp: None,
             since,
             indexer,
-            preallocated: size,
-            preallocation: PREALLOCATE_BYTES_MIN,
+            ahead: Ahead::new(size, Syncs::Unknown),
         }
     }
 
@@ -349,22 +354,48 @@ impl Active {
         Ok(Active::new(file, path, 0, Indexer::new(fs, dir, base), now))
     }
 
-    /// Reserves space for a write of `bytes` in growing steps, so that writes don't wait for the
-    /// file system to allocate while a sync runs. Failure is none: the write will tell.
-    pub fn preallocate(&mut self, bytes: u64, segment_bytes: u64) {
-        let need = self.size + bytes;
-        if need <= self.preallocated {
-            return;
+    /// Appends `parts`, of `bytes` together, and sees to it that there is room for what follows. After an
+    /// error the file is as it was, unless the cut fails as well: then `Err` has that error too.
+    pub fn write(
+        &mut self,
+        parts: &mut Vec<IoSlice<'_>>,
+        bytes: u64,
+        segment_bytes: u64,
+    ) -> Result<(), (io::Error, Option<io::Error>)> {
+        match self.ahead.grow(self.size, bytes, segment_bytes) {
+            Growth::None => {}
+            // Failure is none: the write will tell.
+            Growth::Reserve { from, bytes } => {
+                let _ = self.file.preallocate(from, bytes);
+            }
+            Growth::Zeros(zeros) => {
+                parts.push(IoSlice::new(zeros));
+                if self.file.write_vectored_at(parts, self.size).is_ok() {
+                    return Ok(());
+                }
+                // There may be room for the batches alone.
+                parts.pop();
+                self.cut().map_err(|e| (copy_of(&e), Some(e)))?;
+            }
         }
-        let to = (self.preallocated + self.preallocation)
-            .min(segment_bytes)
-            .max(need);
-        // A failure isn't repeated at each write: it would cost a system call each.
-        let _ = self
-            .file
-            .preallocate(self.preallocated, to - self.preallocated);
-        self.preallocated = to;
-        self.preallocation = (self.preallocation * 2).min(PREALLOCATE_BYTES_MAX);
+        let written = self.file.write_vectored_at(parts, self.size);
+        written.map_err(|e| (e, self.cut().err()))
+    }
+
+    /// Cuts the file to its batches, after a write that failed.
+    fn cut(&mut self) -> io::Result<()> {
+        self.ahead.was_cut(self.size);
+        self.file.set_len(self.size)
+    }
+
+    /// A sync of this segment has ended.
+    pub fn note_sync(&mut self) {
+        self.ahead.note_sync(self.size);
+    }
+
+    /// Goes on with what was found out about the segment before.
+    pub fn continue_from(&mut self, before: &Active) {
+        self.ahead = Ahead::new(self.size, before.ahead.syncs());
     }
 
     /// Reads when the first batch of an opened segment is from.

@@ -44,7 +44,7 @@ pub(super) fn batch_at(
     Batch::parse(builder.build(codec, stamp).unwrap()).unwrap()
 }
 
-fn batch(records: usize, value_bytes: usize) -> Batch {
+pub(super) fn batch(records: usize, value_bytes: usize) -> Batch {
     batch_at(NOW, records, value_bytes, ProducerStamp::NONE, Codec::None)
 }
 
@@ -56,7 +56,7 @@ pub(super) fn stamp(producer_id: i64, base_sequence: i32) -> ProducerStamp {
     }
 }
 
-fn config() -> LogConfig {
+pub(super) fn config() -> LogConfig {
     LogConfig {
         segment_bytes: 16 << 10,
         index_interval_bytes: 1 << 10,
@@ -88,7 +88,7 @@ pub(super) fn home() -> LogHome {
     }
 }
 
-fn open(fs: &FaultyFs, config: LogConfig) -> Result<Log, LogError> {
+pub(super) fn open(fs: &FaultyFs, config: LogConfig) -> Result<Log, LogError> {
     make_parent(fs);
     let fs = Arc::new(fs.clone());
     Log::open(fs, &home(), config, Shutdown::Unclean, NOW, Lease::none())
@@ -107,7 +107,7 @@ fn open_real(dir: &Path) -> Log {
     .unwrap()
 }
 
-fn append(log: &mut Log, batches: &[Batch]) -> Vec<Offset> {
+pub(super) fn append(log: &mut Log, batches: &[Batch]) -> Vec<Offset> {
     let appended = log.append(batches, EPOCH, NOW).unwrap();
     appended
         .into_iter()
@@ -158,7 +158,7 @@ fn segments(fs: &FaultyFs) -> Vec<String> {
     names
 }
 
-fn fill(log: &mut Log, batches: usize) -> Vec<u8> {
+pub(super) fn fill(log: &mut Log, batches: usize) -> Vec<u8> {
     let mut all = Vec::new();
     for n in 0..batches {
         let batch = batch(1 + n % 5, [10, 100, 700, 3_000][n % 4]);

@@ -298,8 +298,8 @@ impl TimeLookup {
                     return Ok(Some((header, batch.into())));
                 }
                 Step::Batch { .. } => {}
-                Step::End if scanner.expected() == segment.next() => return Ok(None),
-                Step::End => {
+                Step::End | Step::Zeros if scanner.expected() == segment.next() => return Ok(None),
+                Step::End | Step::Zeros => {
                     let (at, reason) = (scanner.here(), ends_too_early(segment.next()));
                     return Err(LogError::corrupt(path, at, reason));
                 }

@@ -108,8 +108,8 @@ impl Log {
                 Step::Batch { position, header } => {
                     indexer.note(position, &header, self.config.index_interval_bytes)
                 }
-                Step::End if at.0 == next => return Ok((at.0, at.1, indexer)),
-                Step::End => {
+                Step::End | Step::Zeros if at.0 == next => return Ok((at.0, at.1, indexer)),
+                Step::End | Step::Zeros => {
                     let (at, reason) = (scanner.here(), ends_too_early(next));
                     return Err(LogError::corrupt(path, at, reason));
                 }
@@ -135,7 +135,7 @@ impl Log {
     }
 
     /// Reads that are under way may find half of the old and half of the new.
-    fn retire_reads(&mut self) {
+    pub(super) fn retire_reads(&mut self) {
         self.truncations += 1;
         self.hints.retire();
         self.hints = Default::default();

@@ -27,13 +27,10 @@ impl Recovery {
     /// must reach the next segment.
     pub(super) fn take_as_it_is(&self, base: Offset, next: Offset) -> Result<Sealed, LogError> {
         let path = segment_path(&self.dir, base, LOG_SUFFIX);
-        let failed = |e| LogError::storage("look at", &path)(e);
-        let file = self.fs.open_read_only(&path).map_err(failed)?;
-        let sealed = Sealed::new(base, next, file.len().map_err(failed)?);
-        let bad = sealed.check_end(&*self.fs, &self.dir, &*file);
-        match bad.map_err(failed)? {
-            None => Ok(sealed),
-            Some((at, reason)) => Err(LogError::corrupt(path, at, reason)),
+        let found = Sealed::find(&*self.fs, &self.dir, base, next);
+        match found.map_err(LogError::storage("look at", &path))? {
+            Ok(sealed) => Ok(sealed),
+            Err((at, reason)) => Err(LogError::corrupt(path, at, reason)),
         }
     }
 
@@ -52,6 +49,13 @@ impl Recovery {
                     self.epochs.assign(header.leader_epoch, header.base_offset);
                 }
                 Step::End => break (Ended::Whole, size),
+                // Written ahead in an earlier life: this one begins as after a clean stop.
+                Step::Zeros => {
+                    let position = scanner.position();
+                    file.set_len(position)
+                        .map_err(LogError::storage("cut", &path))?;
+                    break (Ended::Whole, position);
+                }
                 Step::Bad { position, reason } => {
                     let offset = scanner.expected();
                     self.check_may_cut(base, position, offset, &reason)?;
@@ -67,7 +71,7 @@ impl Recovery {
             }
         };
         let end = scanner.expected();
-        if ended == Ended::Cut || end > from {
+        if ended == Ended::Cut || position < size || end > from {
             self.unsynced_files.push(file.clone());
         }
         let mut active = Active::new(file, path, position, indexer, self.now);
