@@ -69,7 +69,7 @@ pub use codec::{
     response_correlation_id, Answer, DecodeError, EncodeError, ErrorResponse, RequestError,
     RequestHeader,
 };
-pub use encoding::{Encoding, Envelope, Refused};
+pub use encoding::{Decoded, Encoding, Envelope, Refused};
 pub use frame::{split_frame, FrameError, Segments, FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNGREETED};
 pub use opaque::Opaque;
 pub use pieces::Pieces;
