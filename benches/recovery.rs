@@ -90,11 +90,9 @@ async fn fill(client: &Client) {
     let begun = Instant::now();
     for number in 0..REFILL_BYTES / RECORD_BYTES {
         let record = ProducerRecord::to("filled").value(&value);
-        // The outcome of all of them is asked for below.
-        let _ = producer
-            .send(record.partition(number as i32 % REFILL_PARTITIONS))
-            .await
-            .unwrap();
+        let sent = producer.send(record.partition(number as i32 % REFILL_PARTITIONS));
+        // What became of all of them is asked below.
+        drop(sent.await.unwrap());
     }
     producer.close().await;
     assert_eq!(producer.first_error(), None);

@@ -106,6 +106,7 @@ fn wire_type(rust: &str) -> String {
         "bool" => "bool".into(),
         "String" => "str".into(),
         "Records" => "bin: record batches".into(),
+        "Opaque" => "bin".into(),
         "TopicId" | "DirectoryId" => "bin: 16 bytes".into(),
         "BrokerId" | "LeaderEpoch" => "int32".into(),
         "Offset" | "Timestamp" => "int64".into(),

@@ -5,6 +5,7 @@
 
 #[path = "../broker_process/mod.rs"]
 mod broker_process;
+mod comes_back;
 #[path = "../broker/history.rs"]
 #[allow(dead_code)]
 mod history;

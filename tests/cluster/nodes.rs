@@ -9,7 +9,7 @@ use klamm::model::{BrokerId, Offset};
 use klamm::protocol::describe_quorum::DescribedPartition;
 use klamm::protocol::list_offsets::LATEST_TIMESTAMP;
 
-use crate::broker_process::{free_address, Broker};
+use crate::broker_process::{free_address, log_bytes, Broker};
 
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -223,17 +223,13 @@ impl Cluster {
         }
     }
 
-    /// The bytes of the only partition's log, without the zeros that a log has ahead of its end or the last
-    /// record at its own.
+    /// The bytes of the only partition's log, up to where all nodes have it.
     pub fn log(&self, id: BrokerId) -> Vec<u8> {
         let dirs = self.nodes[id.0 as usize - 1].partition_dirs(0);
         let [dir] = &dirs[..] else {
             panic!("{dirs:?}");
         };
-        let mut bytes = std::fs::read(dir.join("00000000000000000000.log")).unwrap();
-        let end = bytes.iter().rposition(|byte| *byte != 0);
-        bytes.truncate(end.map_or(0, |last| last + 1));
-        bytes
+        log_bytes(dir)
     }
 }
 

@@ -11,6 +11,7 @@ mod admin;
 mod crash;
 mod entry;
 mod exchange;
+mod groups;
 mod library;
 mod limits;
 mod log_files;

@@ -7,8 +7,14 @@
 //! | At work | a leader or a follower has the log | its death, or metadata that ask for the other role or give the replica up |
 //! | Releasing | the one at work ends in good order, for one in the other role | [`Guardianship::released`], or its death |
 //! | Bereaved | the leader died, a new leader epoch is asked for | metadata with a higher epoch |
+//! | Missing | the log should be there, and isn't | metadata that give the replica up, or count on it for nothing |
 //! | Offline | the log can't be opened | metadata that give the replica up |
 //! | Settling | the data is being removed | [`Guardianship::settled`] |
+//!
+//! A log that is missing is begun empty only by proof (ADR 0006): the metadata know this life of the broker,
+//! somebody else leads, and this replica is neither in sync nor eligible to lead. So whatever it had is
+//! elsewhere, and its leader fills it again. That is judged for the first replica of a life alone: a later
+//! one may have come in sync in the meantime.
 //!
 //! A replica that isn't wanted any more while its log is on the way is doomed: it is settled when the log
 //! has come, unless it is wanted again by then. One that is wanted again while its data is being removed
@@ -51,6 +57,23 @@ pub enum LastUser {
     Replica,
     /// A replica of this run, which died.
     DeadReplica,
+}
+
+/// What becomes of a log that should be there, and isn't.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfMissing {
+    /// It is an error: [`Unopened::Missing`].
+    Refuse,
+    /// An empty one is made in its place.
+    BeginEmpty,
+}
+
+/// Why a log could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unopened {
+    /// It should be there, and isn't.
+    Missing(String),
+    Broken(String),
 }
 
 /// What a replica is to its partition.
@@ -110,6 +133,7 @@ pub enum Effect {
         life: u64,
         config: Arc<TopicConfig>,
         last_user: LastUser,
+        if_missing: IfMissing,
         after: Duration,
     },
     /// Start a replica on the log that was opened.
@@ -155,6 +179,7 @@ enum Phase {
     Releasing,
     /// The leader died in this epoch.
     Bereaved(LeaderEpoch),
+    Missing,
     Offline,
     Settling,
 }
@@ -163,6 +188,8 @@ struct Ward {
     topic: Arc<Topic>,
     assignment: Assignment,
     role: Role,
+    /// By what the metadata say.
+    if_missing: IfMissing,
     phase: Phase,
     /// It isn't wanted any more, and its log is on the way.
     doomed: Option<Fate>,
@@ -175,7 +202,7 @@ struct Ward {
 /// The replicas that are on this node, or shall be.
 pub struct Guardianship {
     node: BrokerId,
-    /// Of this life.
+    /// This life of the broker.
     incarnation: Incarnation,
     defaults: BrokerDefaults,
     wards: BTreeMap<PartitionId, Ward>,
@@ -214,10 +241,15 @@ impl Guardianship {
                 config: configs.entry(id.topic_id).or_insert_with(resolve).clone(),
             };
             let role = assignment.role(self.node);
+            let if_missing = self.if_missing(image, partition);
             match self.wards.get_mut(&id) {
-                Some(ward) => effects.extend(ward.update(id, topic, assignment, role)),
+                Some(ward) => {
+                    ward.if_missing = if_missing;
+                    effects.extend(ward.update(id, topic, assignment, role));
+                }
                 None => {
                     let mut ward = Ward::new(topic.clone(), assignment, role);
+                    ward.if_missing = if_missing;
                     effects.extend(ward.adopt(id, find(id, topic)));
                     self.wards.insert(id, ward);
                 }
@@ -225,6 +257,18 @@ impl Guardianship {
         }
         effects.push(Effect::Publish);
         effects
+    }
+
+    fn if_missing(&self, image: &MetadataImage, partition: &Partition) -> IfMissing {
+        let node = self.node;
+        let known = image.broker(node);
+        let is_known = known.is_some_and(|broker| broker.incarnation == self.incarnation);
+        let is_led = ![BrokerId::NONE, node].contains(&partition.leader);
+        let counts = partition.isr.contains(&node) || partition.eligible_leaders.contains(&node);
+        match is_known && is_led && !counts {
+            true => IfMissing::BeginEmpty,
+            false => IfMissing::Refuse,
+        }
     }
 
     /// The partition has no replica here any more. Its data goes with its topic, or if others have it.
@@ -247,8 +291,10 @@ impl Guardianship {
                 let life = ward.life;
                 Some(Effect::Release { id, life })
             }
-            Phase::Bereaved(_) | Phase::Offline if has_moved => Some(self.settle(id, fate)),
-            Phase::AtWork(_) | Phase::Bereaved(_) | Phase::Offline => {
+            Phase::Bereaved(_) | Phase::Missing | Phase::Offline if has_moved => {
+                Some(self.settle(id, fate))
+            }
+            Phase::AtWork(_) | Phase::Bereaved(_) | Phase::Missing | Phase::Offline => {
                 self.wards.remove(&id);
                 Some(Effect::Close { id, fate })
             }
@@ -260,7 +306,7 @@ impl Guardianship {
         &mut self,
         id: PartitionId,
         life: u64,
-        opened: Result<(), String>,
+        opened: Result<(), Unopened>,
     ) -> Vec<Effect> {
         let Some(ward) = self.on_its_way(id, life, Phase::Opening) else {
             return Vec::new();
@@ -270,7 +316,15 @@ impl Guardianship {
         }
         let effect = match opened {
             Ok(()) => ward.start(id),
-            Err(reason) => {
+            Err(Unopened::Missing(_)) if ward.may_begin_empty() => {
+                // The metadata have changed while it was looked for.
+                ward.open(id, LastUser::LastRun, Duration::ZERO)
+            }
+            Err(Unopened::Missing(reason)) => {
+                ward.phase = Phase::Missing;
+                Effect::TakeOffline { id, reason }
+            }
+            Err(Unopened::Broken(reason)) => {
                 ward.phase = Phase::Offline;
                 Effect::TakeOffline { id, reason }
             }
@@ -377,6 +431,7 @@ impl Ward {
             topic,
             assignment,
             role,
+            if_missing: IfMissing::Refuse,
             phase: Phase::Opening,
             doomed: None,
             life: 0,
@@ -423,6 +478,9 @@ impl Ward {
         self.doomed = None;
         match self.phase {
             Phase::AtWork(present) if changed => Some(self.direct(id, present)),
+            Phase::Missing if self.may_begin_empty() => {
+                Some(self.open(id, LastUser::LastRun, Duration::ZERO))
+            }
             Phase::Bereaved(epoch) if self.assignment.epoch() > epoch => {
                 Some(self.open(id, LastUser::DeadReplica, Duration::ZERO))
             }
@@ -441,6 +499,10 @@ impl Ward {
         Effect::Release { id, life }
     }
 
+    fn may_begin_empty(&self) -> bool {
+        self.life == 0 && self.if_missing == IfMissing::BeginEmpty
+    }
+
     fn open(&mut self, id: PartitionId, last_user: LastUser, after: Duration) -> Effect {
         self.phase = Phase::Opening;
         Effect::Open {
@@ -448,6 +510,10 @@ impl Ward {
             life: self.life,
             config: self.assignment.config.clone(),
             last_user,
+            if_missing: match last_user {
+                LastUser::LastRun => self.if_missing,
+                LastUser::Replica | LastUser::DeadReplica => IfMissing::Refuse,
+            },
             after,
         }
     }

@@ -95,7 +95,7 @@ pub fn elect_leader(
         image,
         defaults,
         may_lead: &|id| image.is_active(id),
-        has_lost: None,
+        loss: None,
     };
     let rule = match election {
         ElectionType::Preferred => Election::Preferred,

@@ -14,6 +14,7 @@
 //! 5. If an unclean election is allowed, any replica. Committed records may be lost.
 //! 6. Nobody: the partition waits.
 
+use super::fence_broker::HasKept;
 use super::{Partition, PartitionChange};
 use crate::model::BrokerId;
 
@@ -29,29 +30,21 @@ pub(super) enum Election {
 }
 
 /// What counts in a change of a partition beside the partition itself.
+#[derive(Clone, Copy)]
 pub(super) struct Terms<'a> {
     pub election: Election,
     /// Which brokers may lead, as of after the change.
     pub may_lead: &'a dyn Fn(BrokerId) -> bool,
     /// As configured for the topic.
     pub min_insync_replicas: usize,
-    /// A broker that may have lost of what it had acknowledged.
-    pub has_lost: Option<(BrokerId, Loss)>,
-}
-
-/// How much a broker may have lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Loss {
-    /// The end of its logs.
-    Some,
-    /// Everything: its disk is another one.
-    All,
+    /// A broker that may have lost what it had acknowledged, and what it has kept of this partition.
+    pub has_lost: Option<(BrokerId, HasKept)>,
 }
 
 impl Terms<'_> {
-    fn has_lost(&self, broker: BrokerId) -> Option<Loss> {
-        let lost = self.has_lost.filter(|(id, _)| *id == broker);
-        lost.map(|(_, loss)| loss)
+    fn has_lost(&self, broker: BrokerId) -> bool {
+        let is_lost = |(id, kept)| id == broker && kept != HasKept::Everything;
+        self.has_lost.is_some_and(is_lost)
     }
 }
 
@@ -72,7 +65,7 @@ pub(super) fn settle(
     next.last_known_leader = match (is_led, now.leader) {
         (true, _) => BrokerId::NONE,
         (false, BrokerId::NONE) => next.last_known_leader,
-        (false, last) if terms.has_lost(last) == Some(Loss::All) => BrokerId::NONE,
+        (false, last) if terms.has_lost == Some((last, HasKept::Nothing)) => BrokerId::NONE,
         (false, last) => last,
     };
     // A replica that goes must not be mistaken for one of the same epoch.
@@ -112,7 +105,7 @@ fn eligible_leaders(now: &Partition, next: &Partition, terms: &Terms<'_>) -> Vec
     let is_eligible = |id: &BrokerId| {
         (now.isr.contains(id) || now.eligible_leaders.contains(id))
             && !next.isr.contains(id)
-            && terms.has_lost(*id).is_none()
+            && !terms.has_lost(*id)
     };
     next.replicas.iter().copied().filter(is_eligible).collect()
 }

@@ -51,5 +51,6 @@ pub use limits::MetadataLimits;
 pub use proposal::{Proposal, ProposalId, Replayed, SessionId};
 pub use sweep::CHANGES_PER_PROPOSAL_MAX;
 pub use topic_config::{
-    BrokerDefaults, ConfigEntry, ConfigOrigin, ConfigSynonym, TimestampType, TopicConfig,
+    BrokerDefaults, CleanupPolicy, ConfigEntry, ConfigOrigin, ConfigSynonym, TimestampType,
+    TopicConfig,
 };

@@ -68,7 +68,7 @@ pub fn reassign_partition(
         image,
         defaults,
         may_lead: &|id| image.is_active(id),
-        has_lost: None,
+        loss: None,
     };
     let change = settle(name.partition, now, wanted, &sweep.terms(topic, None));
     let loses_leader = |leader| leader == BrokerId::NONE && now.leader != BrokerId::NONE;

@@ -1,7 +1,9 @@
 //! UnregisterBroker: the cluster forgets a broker that is gone for good (KIP-631).
 
+use std::collections::BTreeSet;
+
 use super::command::METADATA_VERSION;
-use super::fence_broker::{take_away, HasKept};
+use super::fence_broker::{take_away, HasKept, Loss};
 use super::sweep::CHANGES_PER_PROPOSAL_MAX;
 use super::{BrokerDefaults, MetadataCommand, MetadataImage, Refusal};
 use crate::model::{BrokerId, ErrorCode};
@@ -34,7 +36,12 @@ pub fn unregister_broker(
             version: METADATA_VERSION,
         });
     }
-    let taken = take_away(image, broker, HasKept::Something, defaults);
+    let loss = Loss {
+        broker,
+        kept: HasKept::Something,
+        logs: &BTreeSet::new(),
+    };
+    let taken = take_away(image, &loss, defaults);
     if changes(&taken) == CHANGES_PER_PROPOSAL_MAX {
         let message =
             format!("Broker {broker} may still lead too many partitions: move some away.");

@@ -4,13 +4,14 @@
 //!
 //! One owner (the partition's actor) appends, rolls, truncates and plans; nothing here locks. What
 //! waits for the disk is handed out as a job to be run elsewhere: [`SyncJob`], [`ReadPlan`],
-//! [`CheckpointJob`], [`Removed`], [`TimeLookup`], [`CloseJob`]. A job holds the files that it needs, so the log may move on, and
+//! [`CheckpointJob`], [`Removed`], [`TimeLookup`], [`CloseJob`], [`Compaction`]. A job holds the files that it needs, so the log may move on, and
 //! a [`Lease`] on the directory, so that nobody opens it again before the job has ended.
 //!
 //! # What holds, always
 //!
 //! - Offsets are dense: each batch starts with the offset after the last of the one before it,
-//!   within a segment and from one segment to the next.
+//!   within a segment and from one segment to the next. Compaction takes records out, and leaves empty
+//!   batches ([`compaction`]).
 //! - `start_offset <= high_watermark <= end_offset`, and `synced_offset <= end_offset`: all bytes
 //!   below `synced_offset`, and the names of the files that hold them, are on disk.
 //! - What was below `synced_offset` is never cut by recovery. What fails its checksum there is
@@ -27,7 +28,9 @@
 
 mod ahead;
 mod append;
+mod begin_anew;
 mod close;
+mod compaction;
 mod epochs;
 mod error;
 mod follow;
@@ -60,6 +63,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use close::CloseJob;
+pub use compaction::{Cleanup, Compacted, Compaction, CompactionConfig, Replaced, Replacement};
 pub use error::{AppendError, LogError};
 pub use inspect::{inspect, BadBytes, InspectedBatch};
 pub use read::{FirstBatch, ReadPlan};
@@ -67,12 +71,15 @@ pub use retention::Removed;
 pub use sync::{Covered, SyncJob};
 pub use timestamps::{LookFor, TimeLookup, TimestampedOffset};
 
+use self::compaction::CancelOnDrop;
 use self::epochs::LeaderEpochs;
 use self::producer_state::ProducerState;
 use self::read::ReadHints;
 use self::segment::{Active, Sealed};
 use self::sync::Unsynced;
-use super::checkpoint::{CheckpointJob, CheckpointOrder, LogCheckpoint, Producers, SegmentLargest};
+use super::checkpoint::{
+    CheckpointJob, CheckpointOrder, LogCheckpoint, Producers, SegmentLargest, Segments,
+};
 use super::fs::{File, FileSystem};
 use super::lease::Lease;
 use super::witness::Witness;
@@ -108,6 +115,8 @@ pub struct LogConfig {
     pub timestamp_type: TimestampType,
     /// After this a silent producer is forgotten (`producer.id.expiration.ms`).
     pub producer_expiration_ms: i64,
+    /// What becomes of old records (`cleanup.policy`).
+    pub cleanup: Cleanup,
 }
 
 impl Default for LogConfig {
@@ -121,6 +130,7 @@ impl Default for LogConfig {
             index_interval_bytes: 4096,
             timestamp_type: TimestampType::CreateTime,
             producer_expiration_ms: 24 * 60 * 60 * 1000,
+            cleanup: Cleanup::Delete,
         }
     }
 }
@@ -160,6 +170,9 @@ pub struct Log {
     last_read: RefCell<Option<(Offset, Arc<dyn File>)>>,
     checkpoint_order: Arc<CheckpointOrder>,
     checkpoint_number: Cell<u64>,
+    /// Below it compaction has been at work.
+    clean_to: Offset,
+    compaction: CancelOnDrop,
     /// Why appends are refused, if they are.
     failure: Option<String>,
     lease: Lease,
@@ -232,16 +245,16 @@ impl Log {
     }
 
     fn checkpoint_with(&self, recovery_point: Offset) -> CheckpointJob {
-        let number = self.checkpoint_number.get() + 1;
-        self.checkpoint_number.set(number);
         let producers = match self.producers.is_empty() {
             true => Producers::None,
             false => Producers::Some,
         };
-        let checkpoint = LogCheckpoint {
+        self.checkpoint_of(LogCheckpoint {
             start_offset: self.start_offset,
             recovery_point,
             high_watermark: self.high_watermark,
+            segments: Segments::Its,
+            clean_to: self.clean_to,
             producers,
             largest: self.active.largest().map(|l| SegmentLargest {
                 segment: self.active.base,
@@ -249,7 +262,12 @@ impl Log {
                 offset: l.offset,
             }),
             epochs: self.epochs.entries().to_vec(),
-        };
+        })
+    }
+
+    fn checkpoint_of(&self, checkpoint: LogCheckpoint) -> CheckpointJob {
+        let number = self.checkpoint_number.get() + 1;
+        self.checkpoint_number.set(number);
         CheckpointJob::new(
             self.fs.clone(),
             self.dir.clone(),
@@ -262,7 +280,10 @@ impl Log {
     }
 
     fn write_checkpoint(&mut self, recovery_point: Offset) -> Result<(), LogError> {
-        let job = self.checkpoint_with(recovery_point);
+        self.run_checkpoint(self.checkpoint_with(recovery_point))
+    }
+
+    fn run_checkpoint(&mut self, job: CheckpointJob) -> Result<(), LogError> {
         job.run().map_err(LogError::storage("write", &job.path()))?;
         self.unsynced.note_first_checkpoint();
         Ok(())

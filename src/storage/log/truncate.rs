@@ -69,6 +69,7 @@ impl Log {
         self.active = Active::new(file, path, position, indexer, since);
         self.active.find_first_timestamp()?;
         self.end_offset = end;
+        self.clean_to = self.clean_to.min(end);
         self.synced_offset = self.synced_offset.min(end);
         self.high_watermark = self.high_watermark.min(end);
         self.epochs.truncate_end(end);
@@ -135,7 +136,7 @@ impl Log {
     }
 
     /// Reads that are under way may find half of the old and half of the new.
-    fn retire_reads(&mut self) {
+    pub(super) fn retire_reads(&mut self) {
         self.truncations += 1;
         self.hints.retire();
         self.hints = Default::default();

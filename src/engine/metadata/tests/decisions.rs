@@ -159,6 +159,7 @@ impl Script {
             incarnation: Incarnation(Uuid::from_u128(self.lives)),
             endpoints: vec![endpoint(7070)],
             rack: None,
+            lost: Default::default(),
             past: match past {
                 "kept" => Past::Kept(epoch),
                 "kept-of-before" => Past::Kept(BrokerEpoch(epoch.0 - 1)),
