@@ -40,8 +40,9 @@ async fn compacted_topic(broker: &Broker, name: &str) {
     for (key, value) in CONFIGS {
         topic = topic.set(key, value);
     }
-    let created = admin(broker).create_topics(&[topic], &AdminOptions::new());
-    assert_eq!(created.await.unwrap(), [Ok(name.to_owned())]);
+    let admin = admin(broker);
+    let created = admin.create_topics(&[topic], &AdminOptions::new()).await;
+    assert_eq!(created.unwrap(), [Ok(name.to_owned())]);
 }
 
 fn noise(bytes: usize, seed: u64) -> Vec<u8> {
