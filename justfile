@@ -37,6 +37,10 @@ compare-kafka-cluster:
 failover ROUNDS='20':
     cargo bench --bench failover -- {{ROUNDS}}
 
+# How long three nodes take to be whole again: a wiped node, thousands of partitions
+recovery *ARGS:
+    cargo bench --bench recovery -- {{ARGS}}
+
 # All tests again, in a build that can break actors by name
 chaos-actors:
     cargo test --features chaos

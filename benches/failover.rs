@@ -1,4 +1,5 @@
-//! How long writers wait when a node goes: `cargo bench --bench failover -- [ROUNDS]`.
+//! How long writers wait when a node goes: `cargo bench --bench failover -- [ROUNDS [HIT…]]`, of the hits
+//! `leader`, `controller`, `hang` and `restart`.
 //!
 //! Three nodes of this build, and for each of three partitions (three replicas, acks=all, synced) one
 //! writer of Klamm's client library and one of librdkafka, at their defaults but for short back-offs before
@@ -56,6 +57,26 @@ impl Hit {
         Hit::Restart,
     ];
 
+    /// Those that the command line names; all, if none.
+    fn asked_for() -> Vec<Hit> {
+        let args: Vec<String> = std::env::args().collect();
+        let is_asked = |hit: &Hit| args.iter().any(|arg| arg == hit.argument());
+        let asked: Vec<Hit> = Hit::ALL.into_iter().filter(is_asked).collect();
+        match asked.is_empty() {
+            true => Hit::ALL.into(),
+            false => asked,
+        }
+    }
+
+    fn argument(self) -> &'static str {
+        match self {
+            Hit::KillLeader => "leader",
+            Hit::KillController => "controller",
+            Hit::Hang => "hang",
+            Hit::Restart => "restart",
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Hit::KillLeader => "kill -9 of a leader that isn't the active controller",
@@ -79,7 +100,7 @@ async fn main() {
     let writers = Writers::start(&cluster).await;
     println!("| {rounds} rounds of each; ms: median, max | Klamm's client | librdkafka |");
     println!("|---|---|---|");
-    for hit in Hit::ALL {
+    for hit in Hit::asked_for() {
         let mut gaps = Gaps::default();
         for round in 0..rounds {
             writers.await_all(RECORDS_BETWEEN).await;

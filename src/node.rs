@@ -9,6 +9,7 @@
 
 mod listeners;
 mod membership;
+mod strays;
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +25,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::connection::Budget;
-use crate::actors::controller::{keep_sessions, ChangeService, ControllerHandle};
+use crate::actors::controller::{keep_sessions, ChangeService, ControllerHandle, QuorumService};
 use crate::actors::guardian::{GuardianHandle, PartitionSettings, Ward, Wards};
 use crate::actors::log_dir::LogDir;
 use crate::actors::log_keeper::{KeepSettings, LogWorkers};
@@ -48,6 +49,7 @@ use crate::storage::syncer::{AbortProcess, SyncPool};
 
 use listeners::{Bound, WayIn};
 use membership::{await_unfenced, join_cluster, leave, past, register, start_raft, Links};
+use strays::settle_strays;
 
 /// Threads of each runtime for what waits for the disk.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -198,7 +200,7 @@ impl Node {
         let arbiters = start_arbiters(config.actors.arbiters);
         let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
         let links = Links::start(&config, &data_dir, incarnation, &registry, &handles)?;
-        let past = past(&data_dir, &config);
+        let past = past(&data_dir, &config)?;
         let raft = start_raft(&config, &data_dir, links.as_ref()).await?;
         let cluster_id = join_cluster(&raft, &mut data_dir, config.node.id).await?;
         let budget = Budget::new(config.listeners.queued_max_request_bytes);
@@ -217,6 +219,8 @@ impl Node {
             links.peers.join(cluster_id.clone());
             let service = Arc::new(ChangeService::new(controller.clone(), raft.image()));
             links.services.serve(Kind::CONTROLLER, service);
+            let service = Arc::new(QuorumService(raft.clone()));
+            links.services.serve(Kind::QUORUM, service);
         }
         actix_rt::spawn(keep_sessions(
             config.node.id,
@@ -227,6 +231,8 @@ impl Node {
         ));
         register(&controller, &config, &bound, &cluster_id, incarnation, past).await?;
         await_unfenced(&raft, &data_dir, config.node.id).await?;
+        // Before anybody opens a log.
+        settle_strays(&current(&raft), &data_dir, config.node.id, incarnation)?;
 
         let log = &config.log;
         let workers = LogWorkers {
@@ -238,6 +244,7 @@ impl Node {
         };
         let wards = Arc::new(Wards {
             node: config.node.id,
+            incarnation,
             file_system,
             data_dir,
             workers,
@@ -285,7 +292,6 @@ impl Node {
             arbiters,
         };
         node.await_partitions().await;
-        node.settle_strays()?;
         Ok(node)
     }
 
@@ -345,27 +351,6 @@ impl Node {
         closed.map_err(NodeError::UncleanStop)?;
         self.wards.data_dir.mark_clean(self.incarnation)?;
         log::info!("stopped, all logs are closed");
-        Ok(())
-    }
-
-    /// Removes the logs of topics whose deletion a crash has cut off, and names those of topics that
-    /// the metadata doesn't know: perhaps it was lost, so they stay.
-    fn settle_strays(&self) -> Result<(), NodeError> {
-        let image = current(&self.wards.raft);
-        for id in self.wards.data_dir.traces()? {
-            if image.partition(id).is_some() {
-                continue;
-            }
-            let dir = self.wards.data_dir.log_dir(&id);
-            if image.was_deleted(id.topic_id) {
-                log::info!("removing {}: its topic was deleted", dir.display());
-                if let Err(error) = self.wards.data_dir.remove_log(&id) {
-                    log::error!("{error}; the next start tries again");
-                }
-            } else {
-                log::warn!("{} belongs to no topic, and is left alone", dir.display());
-            }
-        }
         Ok(())
     }
 

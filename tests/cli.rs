@@ -601,6 +601,13 @@ fn the_cluster_and_its_actors_can_be_seen() {
     assert_eq!(status["brokers"][0]["process_id"], broker.process.id());
     assert_eq!(status["partitions"], 1);
     assert_eq!(status["leaderless_partitions"], 0);
+    let quorum = &status["quorum"];
+    assert_eq!(
+        (&quorum["leader"], &quorum["voters"][0]["lag"]),
+        (&1.into(), &0.into())
+    );
+    let text = String::from_utf8(broker.stdout(&["cluster", "status"])).unwrap();
+    assert!(text.contains("metadata: voter 1 leads in term "), "{text}");
 
     let actors = broker.json(&["actors", "--output", "json"]);
     let actors = actors.as_array().unwrap();

@@ -16,6 +16,10 @@ impl Epochs for LogEpochs<'_> {
         self.0.end_offset_of_epoch(epoch)
     }
 
+    fn latest(&self) -> Option<LeaderEpoch> {
+        self.0.latest_epoch()
+    }
+
     fn start_offset(&self) -> Offset {
         self.0.start_offset()
     }

@@ -18,7 +18,7 @@ use super::vitals::Vitals;
 use crate::engine::replica::CommitRule;
 use crate::model::{ErrorCode, Offset, Refusal, Timestamp};
 use crate::storage::cleaner::{Cleaner, LogOwner, ReplaceReply};
-use crate::storage::log::{Compacted, Covered, Log, LogError, Replacement};
+use crate::storage::log::{Compacted, Covered, Log, LogError, Removed, Replacement};
 use crate::storage::syncer::{abort_if_fatal, Syncer};
 
 /// How a log is kept.
@@ -306,10 +306,24 @@ impl LogKeeper {
         });
     }
 
-    /// Gives up old segments, which are unlinked off the arbiter. Whether there were any.
+    /// Gives up what lies below `offset`, as the log's leader has. Not above the high watermark.
+    pub fn start_at(&mut self, offset: Offset) {
+        if offset > self.log.start_offset() {
+            let removed = self.log.delete_records_before(offset);
+            self.remove(removed);
+        }
+    }
+
+    /// Gives up old segments. Whether there were any.
     fn retain(&mut self) -> bool {
+        let removed = self.log.apply_retention(Timestamp::now());
+        self.remove(removed)
+    }
+
+    /// Unlinks what was given up, off the arbiter. Whether there was anything.
+    fn remove(&mut self, removed: Result<Removed, LogError>) -> bool {
         let name = self.vitals.name().to_owned();
-        let removed = match self.log.apply_retention(Timestamp::now()) {
+        let removed = match removed {
             Ok(removed) => removed,
             Err(error) => {
                 log::error!("{name}: retention: {error}");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::authorized_operations::TOPIC_OPERATIONS;
 use super::metadata::{describe, unknown_name};
 use super::ApiContext;
-use crate::engine::metadata::MetadataImage;
+use crate::engine::metadata::{MetadataImage, Partition};
 use crate::model::BrokerId;
 use crate::protocol::describe_topic_partitions::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
@@ -78,7 +78,7 @@ fn topic(
         };
     };
     let described = describe(image, lost, known);
-    let partitions = described.partitions.into_iter();
+    let partitions = described.partitions.into_iter().zip(&known.partitions);
     DescribeTopicPartitionsResponseTopic {
         error_code: described.error_code,
         name: described.name,
@@ -87,22 +87,63 @@ fn topic(
         partitions: partitions
             .skip(from)
             .take(partitions_max)
-            .map(partition)
+            .map(|(told, known)| partition(told, known))
             .collect(),
         topic_authorized_operations: TOPIC_OPERATIONS,
     }
 }
 
-fn partition(known: MetadataResponsePartition) -> DescribeTopicPartitionsResponsePartition {
+fn partition(
+    told: MetadataResponsePartition,
+    known: &Partition,
+) -> DescribeTopicPartitionsResponsePartition {
     DescribeTopicPartitionsResponsePartition {
-        error_code: known.error_code,
-        partition_index: known.partition_index,
-        leader_id: known.leader_id,
-        leader_epoch: known.leader_epoch,
-        replica_nodes: known.replica_nodes,
-        isr_nodes: known.isr_nodes,
-        eligible_leader_replicas: Some(Vec::new()),
-        last_known_elr: Some(Vec::new()),
-        offline_replicas: known.offline_replicas,
+        error_code: told.error_code,
+        partition_index: told.partition_index,
+        leader_id: told.leader_id,
+        leader_epoch: told.leader_epoch,
+        replica_nodes: told.replica_nodes,
+        isr_nodes: told.isr_nodes,
+        eligible_leader_replicas: Some(known.eligible_leaders.clone()),
+        last_known_elr: Some(last_known_eligible(known)),
+        offline_replicas: told.offline_replicas,
+    }
+}
+
+/// With nobody in sync and nobody eligible, the last leader's log lacks the least.
+fn last_known_eligible(known: &Partition) -> Vec<BrokerId> {
+    let has_none = known.isr.is_empty() && known.eligible_leaders.is_empty();
+    let last = Some(known.last_known_leader).filter(|id| has_none && *id != BrokerId::NONE);
+    last.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{LeaderEpoch, PartitionEpoch};
+
+    #[test]
+    fn who_may_lead_without_loss_is_told_and_who_led_last_only_if_nobody_may() {
+        let ids = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect::<Vec<_>>();
+        let told = |isr: &[i32], eligible: &[i32], last: i32| {
+            let known = Partition {
+                replicas: ids(&[1, 2, 3]),
+                leader: BrokerId::NONE,
+                leader_epoch: LeaderEpoch(4),
+                isr: ids(isr),
+                eligible_leaders: ids(eligible),
+                partition_epoch: PartitionEpoch(7),
+                last_known_leader: BrokerId(last),
+                adding_replicas: Vec::new(),
+                removing_replicas: Vec::new(),
+            };
+            let told = partition(MetadataResponsePartition::default(), &known);
+            let eligible = told.eligible_leader_replicas.unwrap();
+            (eligible, told.last_known_elr.unwrap())
+        };
+        assert_eq!(told(&[1], &[2, 3], -1), (ids(&[2, 3]), ids(&[])));
+        assert_eq!(told(&[], &[3], 1), (ids(&[3]), ids(&[])));
+        assert_eq!(told(&[], &[], 1), (ids(&[]), ids(&[1])));
+        assert_eq!(told(&[], &[], -1), (ids(&[]), ids(&[])));
     }
 }

@@ -8,6 +8,7 @@
 //! the mailbox.
 
 mod alter_configs;
+mod alter_partition_reassignments;
 mod api_versions;
 mod authorized_operations;
 mod checkers;
@@ -20,7 +21,9 @@ mod describe_actors;
 mod describe_cluster;
 mod describe_configs;
 mod describe_log_dirs;
+mod describe_quorum;
 mod describe_topic_partitions;
+mod elect_leaders;
 mod fetch;
 mod fetch_sessions;
 mod find_coordinator;
@@ -29,8 +32,10 @@ mod init_producer_id;
 #[cfg(feature = "chaos")]
 mod inject_fault;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_for_leader_epoch;
+mod partition_name;
 pub mod produce;
 mod readmit_voter;
 
@@ -316,6 +321,16 @@ async fn answer_without_records(context: &ApiContext, request: Request) -> Respo
         Request::DescribeTopicPartitions(request) => {
             describe_topic_partitions::answer(context, request).into()
         }
+        Request::DescribeQuorum(request) => describe_quorum::answer(context, request).await.into(),
+        Request::AlterPartitionReassignments(request) => {
+            alter_partition_reassignments::answer(context, request)
+                .await
+                .into()
+        }
+        Request::ListPartitionReassignments(request) => {
+            list_partition_reassignments::answer(context, request).into()
+        }
+        Request::ElectLeaders(request) => elect_leaders::answer(context, request).await.into(),
         Request::ReadmitVoter(request) => readmit_voter::answer(context, request).await.into(),
         Request::FindCoordinator(request) => find_coordinator::answer(request).into(),
         Request::OffsetForLeaderEpoch(request) => offset_for_leader_epoch::answer(context, request)

@@ -7,7 +7,8 @@ use super::connect::{block_on, Bootstrap};
 use super::error::CliError;
 use super::output::{age, print, table, Column, Output};
 use crate::client::PartitionMetadata;
-use crate::model::BrokerId;
+use crate::model::{BrokerId, Timestamp};
+use crate::protocol::describe_quorum::{DescribedPartition, ReplicaState};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -46,6 +47,56 @@ struct Shown {
     leaderless_partitions: usize,
     /// Partitions with a replica that isn't in sync.
     under_replicated_partitions: usize,
+    /// Who keeps the metadata; null while nobody leads them.
+    quorum: Option<ShownQuorum>,
+}
+
+/// The voters, as the one that leads them sees them. Ends are those of the metadata's log.
+#[derive(Debug, Serialize)]
+struct ShownQuorum {
+    leader: i32,
+    term: i32,
+    high_watermark: i64,
+    voters: Vec<ShownVoter>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownVoter {
+    id: i32,
+    directory: String,
+    /// What isn't known of it is null.
+    log_end: Option<i64>,
+    /// How many entries it lacks.
+    lag: Option<i64>,
+    /// How long ago that was sent which it has answered last, or after which it had all.
+    heard_ms_ago: Option<i64>,
+    caught_up_ms_ago: Option<i64>,
+}
+
+impl ShownQuorum {
+    fn new(quorum: DescribedPartition, now: Timestamp) -> ShownQuorum {
+        let leader = quorum.leader_id;
+        let ends = quorum.current_voters.iter();
+        let end = ends.map(|voter| voter.log_end_offset).max().unwrap_or(0);
+        let shown = |voter: &ReplicaState| {
+            let log_end = Some(voter.log_end_offset).filter(|end| *end >= 0);
+            let ago = |at: Timestamp| (at.0 >= 0).then(|| (now - at).max(0));
+            ShownVoter {
+                id: voter.replica_id.0,
+                directory: voter.replica_directory_id.to_string(),
+                log_end,
+                lag: log_end.map(|known| end - known),
+                heard_ms_ago: ago(voter.last_fetch_timestamp),
+                caught_up_ms_ago: ago(voter.last_caught_up_timestamp),
+            }
+        };
+        ShownQuorum {
+            leader: leader.0,
+            term: quorum.leader_epoch,
+            high_watermark: quorum.high_watermark,
+            voters: quorum.current_voters.iter().map(shown).collect(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -84,6 +135,10 @@ async fn status(args: Status) -> Result<(), CliError> {
     let admin = args.bootstrap.connect().await?.admin();
     let cluster = admin.describe_cluster().await?;
     let topics = admin.list_topics().await?;
+    let quorum = admin.describe_quorum().await;
+    if let Err(error) = &quorum {
+        eprintln!("klamm: nobody says how the metadata's voters are: {error}");
+    }
     let partitions: Vec<_> = topics.iter().flat_map(|topic| &topic.partitions).collect();
     let shown = Shown {
         cluster_id: cluster.cluster_id,
@@ -119,6 +174,9 @@ async fn status(args: Status) -> Result<(), CliError> {
             .iter()
             .filter(|partition| partition.in_sync.len() < partition.replicas.len())
             .count(),
+        quorum: quorum
+            .ok()
+            .map(|quorum| ShownQuorum::new(quorum, Timestamp::now())),
     };
     args.output.print(&shown, text)
 }
@@ -156,12 +214,48 @@ fn text(shown: &Shown) -> String {
             ]
         }),
     );
+    let quorum = shown
+        .quorum
+        .as_ref()
+        .map_or_else(|| "metadata: nobody leads".to_owned(), quorum_text);
     format!(
-        "cluster {}\n\n{brokers}\n\n{} topics, {} partitions: {} without a leader, {} under-replicated",
+        "cluster {}\n\n{brokers}\n\n{quorum}\n\n{} topics, {} partitions: {} without a leader, {} under-replicated",
         shown.cluster_id,
         shown.topics,
         shown.partitions,
         shown.leaderless_partitions,
         shown.under_replicated_partitions
+    )
+}
+
+fn quorum_text(quorum: &ShownQuorum) -> String {
+    let or_dash = |told: Option<String>| told.unwrap_or_else(|| "-".to_owned());
+    let voters = table(
+        &[
+            Column::Right("VOTER"),
+            Column::Right("LOG END"),
+            Column::Right("LAG"),
+            Column::Right("HEARD AGO"),
+            Column::Right("CAUGHT UP AGO"),
+            Column::Left("COPY"),
+        ],
+        quorum.voters.iter().map(|voter| {
+            let ago = |ago: Option<i64>| match voter.id == quorum.leader {
+                true => "leads".to_owned(),
+                false => or_dash(ago.map(age)),
+            };
+            vec![
+                voter.id.to_string(),
+                or_dash(voter.log_end.map(|end| end.to_string())),
+                or_dash(voter.lag.map(|lag| lag.to_string())),
+                ago(voter.heard_ms_ago),
+                ago(voter.caught_up_ms_ago),
+                voter.directory.clone(),
+            ]
+        }),
+    );
+    format!(
+        "metadata: voter {} leads in term {}, committed up to {}\n\n{voters}",
+        quorum.leader, quorum.term, quorum.high_watermark
     )
 }

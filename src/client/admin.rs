@@ -12,7 +12,8 @@ use crate::protocol::incremental_alter_configs::AlterConfigOp;
 use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 use crate::protocol::{
     create_partitions, create_topics, delete_records, delete_topics, describe_actors,
-    describe_cluster, describe_configs, incremental_alter_configs, list_offsets, readmit_voter,
+    describe_cluster, describe_configs, describe_quorum, incremental_alter_configs, list_offsets,
+    readmit_voter,
 };
 
 /// How long the controller may take to carry out a change.
@@ -371,6 +372,37 @@ impl Admin {
             }
         };
         Ok(response.actors)
+    }
+
+    /// The voters of the metadata, as the one that leads them sees them. Errs while nobody does.
+    pub async fn describe_quorum(
+        &self,
+    ) -> Result<describe_quorum::DescribedPartition, ClientError> {
+        let request = describe_quorum::Request {
+            topics: vec![describe_quorum::TopicData {
+                topic_name: describe_quorum::METADATA_TOPIC.to_string(),
+                partitions: vec![describe_quorum::PartitionData { partition_index: 0 }],
+            }],
+        };
+        let response = self
+            .client
+            .call_any::<describe_quorum::Api>(&request)
+            .await?;
+        let refused = |code, message: Option<String>| ClientError::Refused {
+            address: "the metadata".to_string(),
+            api: "DescribeQuorum",
+            code,
+            message: message.unwrap_or_default(),
+        };
+        if !response.error_code.is_ok() {
+            return Err(refused(response.error_code, response.error_message));
+        }
+        let topic = only(response.topics, "DescribeQuorum")?;
+        let quorum = only(topic.partitions, "DescribeQuorum")?;
+        match quorum.error_code {
+            ErrorCode::None => Ok(quorum),
+            code => Err(refused(code, quorum.error_message)),
+        }
     }
 
     /// Lets a voter that has lost its copy of the metadata for good take part with the new one of this id,

@@ -82,6 +82,9 @@ struct Inner {
     cache: Mutex<Cache>,
     /// By address and purpose.
     slots: Mutex<HashMap<(String, Purpose), Arc<Slot>>>,
+    /// Where the answer came from when any broker would do: asked first the next time, so that a broker that
+    /// hangs is waited for once.
+    responsive: Mutex<Option<String>>,
     /// Held while metadata is asked for, so that many who need the same ask once.
     refreshing: tokio::sync::Mutex<()>,
 }
@@ -146,6 +149,7 @@ impl Client {
                 cluster_id: Mutex::default(),
                 cache: Mutex::default(),
                 slots: Mutex::default(),
+                responsive: Mutex::default(),
                 refreshing: tokio::sync::Mutex::default(),
             }),
         };
@@ -269,25 +273,19 @@ impl Client {
         }
     }
 
-    /// Asks any broker that can be reached: the known ones first, then the bootstrap addresses. One that
-    /// doesn't answer soon is passed over, and asked again with more patience if nobody answers.
+    /// Asks any broker that can be reached: the one that has answered last, the known ones, then the bootstrap
+    /// addresses. One that doesn't answer soon is passed over, and asked again with more patience if nobody
+    /// answers.
     pub(super) async fn call_any<A: Api>(
         &self,
         request: &A::Request,
     ) -> Result<A::Response, ClientError> {
-        let mut addresses: Vec<String> = {
+        let addresses = {
+            let responsive = lock(&self.inner.responsive).clone();
             let cache = lock(&self.inner.cache);
-            cache
-                .brokers
-                .values()
-                .map(BrokerAddress::to_string)
-                .collect()
+            let known = cache.brokers.values().map(BrokerAddress::to_string);
+            in_order(responsive, known, &self.inner.bootstrap)
         };
-        for address in &self.inner.bootstrap {
-            if !addresses.contains(address) {
-                addresses.push(address.clone());
-            }
-        }
         let mut failure = None;
         let mut patience = match addresses.len() {
             1 => FOREVER,
@@ -299,7 +297,10 @@ impl Client {
                 let asked = self.ask::<A>(address, request);
                 match timeout(patience, asked).await {
                     Ok(Err(error)) if error.is_retriable() => failure = Some(error),
-                    Ok(answer) => return answer,
+                    Ok(answer) => {
+                        *lock(&self.inner.responsive) = Some(address.clone());
+                        return answer;
+                    }
                     Err(_) => are_late = true,
                 }
             }
@@ -451,6 +452,25 @@ impl Client {
     }
 }
 
+/// Whom to ask when any broker will do, each once.
+fn in_order(
+    responsive: Option<String>,
+    known: impl Iterator<Item = String>,
+    bootstrap: &[String],
+) -> Vec<String> {
+    let mut addresses: Vec<String> = Vec::new();
+    for address in responsive
+        .into_iter()
+        .chain(known)
+        .chain(bootstrap.iter().cloned())
+    {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses
+}
+
 /// The broker that leads a partition; errs if there is none.
 pub(super) fn leader_in(topic: &TopicMetadata, partition: i32) -> Result<BrokerId, ClientError> {
     let failed = |code| ClientError::Partition {
@@ -479,4 +499,19 @@ pub(super) fn is_stale_metadata(code: ErrorCode) -> bool {
             | ErrorCode::NotController
             | ErrorCode::KafkaStorageError
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_answered_last_is_asked_first_and_everybody_once() {
+        let bootstrap = ["a:1".to_owned(), "d:4".to_owned()];
+        let known = || ["a:1", "b:2", "c:3"].map(str::to_owned).into_iter();
+        let nobody_yet = in_order(None, known(), &bootstrap);
+        assert_eq!(nobody_yet, ["a:1", "b:2", "c:3", "d:4"]);
+        let responsive = in_order(Some("c:3".into()), known(), &bootstrap);
+        assert_eq!(responsive, ["c:3", "a:1", "b:2", "d:4"]);
+    }
 }

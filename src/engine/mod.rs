@@ -4,7 +4,9 @@
 //! in the broker, in a golden script and in a simulator.
 
 pub mod controller;
+pub mod coordinator;
 pub mod fetch_session;
+pub mod group;
 pub mod guardian;
 pub mod metadata;
 pub mod replica;

@@ -42,11 +42,16 @@ impl fmt::Display for ClusterId {
 
 /// One copy of the metadata on one voter's disk: drawn when it is made, so that a voter which has lost its
 /// disk can be told from itself (KIP-853).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct DirectoryId(pub Uuid);
 
 impl DirectoryId {
+    /// "Not known", as Kafka writes it.
+    pub const NONE: DirectoryId = DirectoryId(Uuid::nil());
+
     pub fn random() -> Self {
         DirectoryId(Uuid::new_v4())
     }
@@ -201,6 +206,20 @@ impl FromStr for PartitionId {
             })
         });
         parsed.ok_or_else(|| format!("{name:?} isn't <topic id>-<partition>"))
+    }
+}
+
+/// One partition by its topic's name, as people name it. Its display is `<topic>-<index>`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TopicPartition {
+    pub topic: TopicName,
+    /// From 0, as Kafka counts them.
+    pub partition: i32,
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
     }
 }
 

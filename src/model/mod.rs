@@ -11,7 +11,7 @@ mod refusal;
 pub use error_code::ErrorCode;
 pub use ids::{
     BrokerId, ClusterId, DirectoryId, Incarnation, LeaderEpoch, PartitionEpoch, PartitionId,
-    TopicId, TopicName,
+    TopicId, TopicName, TopicPartition,
 };
 pub use offset::{Offset, Timestamp};
 pub use refusal::{cut_message, Refusal, ERROR_MESSAGE_BYTES_MAX};

@@ -3,6 +3,7 @@
 //!
 //! A node whose config names no others is a cluster by itself, and has no links.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +20,11 @@ use crate::actors::peer::{PeerIdentity, PeerService, PeerSettings, Peers, RaftLi
 use crate::actors::vitals::Registry;
 use crate::config::{self, Config};
 use crate::engine::metadata::change::Change;
-use crate::engine::metadata::register_broker::{bootstrap_cluster, BrokerRegistration, Past};
+use crate::engine::metadata::register_broker::{
+    bootstrap_cluster, BrokerRegistration, Past, LOST_LOGS_MAX,
+};
 use crate::engine::metadata::{BrokerEpoch, BrokerState, MetadataImage};
-use crate::model::{BrokerId, ClusterId, Incarnation};
+use crate::model::{BrokerId, ClusterId, Incarnation, PartitionId};
 use crate::protocol::peer::{CallError, CallErrorCode, Kind};
 use crate::protocol::Segments;
 use crate::raft::{Alone, Leadership, ProposeError, Raft, RaftRpc, RaftSettings, RaftTransport};
@@ -200,7 +203,7 @@ pub async fn register(
     bound: &[Bound],
     cluster_id: &ClusterId,
     incarnation: Incarnation,
-    past: Past,
+    (past, lost): (Past, BTreeSet<PartitionId>),
 ) -> Result<(), NodeError> {
     let registration = BrokerRegistration {
         cluster_id: Some(cluster_id.clone()),
@@ -212,14 +215,32 @@ pub async fn register(
             .collect::<io::Result<_>>()?,
         rack: config.node.rack.clone(),
         past,
+        lost,
     };
     let registered = controller.change_one(Change::RegisterBroker(registration));
     registered.await.map_err(NodeError::Registration)?;
     Ok(())
 }
 
-/// What this node's disk tells of its last life. Ask before it joins a cluster, which leaves its trace.
-pub fn past(data_dir: &DataDir, config: &Config) -> Past {
+/// What this node's disk tells of its last life, and the logs that it lacks. Ask before it joins a cluster,
+/// which leaves its trace.
+pub fn past(
+    data_dir: &DataDir,
+    config: &Config,
+) -> Result<(Past, BTreeSet<PartitionId>), NodeError> {
+    let lost = data_dir.lost_logs()?;
+    for id in &lost {
+        let dir = data_dir.log_dir(id);
+        log::warn!("{} was there once, and is missing", dir.display());
+    }
+    Ok(match (past_of_all(data_dir, config), lost.len()) {
+        (Past::Kept(epoch), LOST_LOGS_MAX..) => (Past::Unclean(epoch), BTreeSet::new()),
+        (Past::Kept(epoch), _) => (Past::Kept(epoch), lost),
+        (past, _) => (past, BTreeSet::new()),
+    })
+}
+
+fn past_of_all(data_dir: &DataDir, config: &Config) -> Past {
     let has_kept_all =
         data_dir.closed_by().is_some() || config.log.flush == config::FlushPolicy::Synced;
     match (data_dir.registration(), data_dir.identity()) {

@@ -220,7 +220,11 @@ apis! {
     AlterConfigs = 33, alter_configs, message_pack 0..=0, kafka 0..=2, advertised from 0, flexible from 2;
     DescribeLogDirs = 35, describe_log_dirs, message_pack 0..=0, kafka 1..=4, advertised from 1, flexible from 2;
     CreatePartitions = 37, create_partitions, message_pack 0..=0, kafka 0..=3, advertised from 0, flexible from 2;
+    ElectLeaders = 43, elect_leaders, message_pack 0..=0, kafka 0..=2, advertised from 0, flexible from 2;
     IncrementalAlterConfigs = 44, incremental_alter_configs, message_pack 0..=0, kafka 0..=1, advertised from 0, flexible from 1;
+    AlterPartitionReassignments = 45, alter_partition_reassignments, message_pack 0..=0, kafka 0..=1, advertised from 0, flexible from 0;
+    ListPartitionReassignments = 46, list_partition_reassignments, message_pack 0..=0, kafka 0..=0, advertised from 0, flexible from 0;
+    DescribeQuorum = 55, describe_quorum, message_pack 0..=0, kafka 0..=2, advertised from 0, flexible from 0;
     DescribeCluster = 60, describe_cluster, message_pack 0..=0, kafka 0..=2, advertised from 0, flexible from 0;
     DescribeTopicPartitions = 75, describe_topic_partitions, message_pack 0..=0, kafka 0..=0, advertised from 0, flexible from 0;
     DescribeActors = 1000, describe_actors, message_pack 0..=0;

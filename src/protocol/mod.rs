@@ -10,6 +10,7 @@ pub mod codec;
 pub mod encoding;
 pub mod frame;
 pub mod kafka;
+mod opaque;
 mod path;
 #[cfg(feature = "broker")]
 pub mod peer;
@@ -19,26 +20,40 @@ pub mod scan;
 mod sink;
 
 pub mod alter_configs;
+pub mod alter_partition_reassignments;
 pub mod api_versions;
 pub mod create_partitions;
 pub mod create_topics;
+pub mod delete_groups;
 pub mod delete_records;
 pub mod delete_topics;
 pub mod describe_actors;
 pub mod describe_cluster;
 pub mod describe_configs;
+pub mod describe_groups;
 pub mod describe_log_dirs;
+pub mod describe_quorum;
 pub mod describe_topic_partitions;
+pub mod elect_leaders;
 pub mod fetch;
 pub mod find_coordinator;
+pub mod heartbeat;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;
+pub mod join_group;
 pub mod leader;
+pub mod leave_group;
+pub mod list_groups;
 pub mod list_offsets;
+pub mod list_partition_reassignments;
 pub mod metadata;
+pub mod offset_commit;
+pub mod offset_delete;
+pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod readmit_voter;
+pub mod sync_group;
 
 #[cfg(feature = "chaos")]
 pub mod inject_fault;
@@ -56,5 +71,6 @@ pub use codec::{
 };
 pub use encoding::{Encoding, Envelope, Refused};
 pub use frame::{split_frame, FrameError, Segments, FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNGREETED};
+pub use opaque::Opaque;
 pub use pieces::Pieces;
 pub use records::Records;

@@ -17,14 +17,14 @@ pub const DEPTH_MAX: usize = 32;
 pub const REQUEST_VALUES_MAX: usize = 256 * 1024;
 /// How many values a response holds at most: a Metadata response of 500,000 partitions fits.
 pub const RESPONSE_VALUES_MAX: usize = 16 * 1024 * 1024;
-/// The longest `bin` of a message without records: a topic id.
+/// The longest `bin` of a message without a payload: a topic id.
 const ID_BYTES: usize = 16;
 
 /// Whether long `bin` values are expected. serde takes a `bin` for a list of small integers too,
 /// so elsewhere a long one would be decoded into four times its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
-    Records,
+    Bytes,
     None,
 }
 
@@ -157,7 +157,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn scan_small(bytes: &[u8]) -> Result<(), ScanError> {
-        scan(bytes, 1000, Payload::Records)
+        scan(bytes, 1000, Payload::Bytes)
     }
 
     #[test]
@@ -212,10 +212,10 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_is_only_let_in_where_records_are_expected() {
+    fn a_payload_is_only_let_in_where_one_is_expected() {
         let mut bytes = vec![0xc4, 17];
         bytes.extend([0; 17]);
-        assert_eq!(scan(&bytes, 10, Payload::Records), Ok(()));
+        assert_eq!(scan(&bytes, 10, Payload::Bytes), Ok(()));
         let refused = scan(&bytes, 10, Payload::None);
         assert_eq!(refused, Err(ScanError::UnexpectedPayload { at: 0 }));
     }

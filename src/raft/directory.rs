@@ -93,6 +93,11 @@ impl Directory {
         self.record().id
     }
 
+    /// The first copy that was heard of another voter.
+    pub fn known(&self, voter: NodeId) -> Option<DirectoryId> {
+        self.record().known.get(&voter).copied()
+    }
+
     pub fn has_joined(&self) -> bool {
         self.record().standing == Standing::Joined
     }

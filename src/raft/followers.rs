@@ -7,11 +7,13 @@ use async_raft::NodeId;
 use tokio::time::Instant;
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Follower {
+pub(super) struct Follower {
     /// It has our log up to here; not known until it says so in this term.
-    acknowledged: Option<u64>,
+    pub acknowledged: Option<u64>,
     /// When the last request was sent that it has answered as a follower of ours.
-    heard: Option<Instant>,
+    pub heard: Option<Instant>,
+    /// When the last request was sent after which it had all that we had then.
+    pub caught_up: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,23 @@ impl Followers {
         self.update(term, voter, |follower| {
             follower.acknowledged = follower.acknowledged.max(Some(index));
         });
+    }
+
+    /// A voter has all of our log, as it was when this was sent.
+    pub fn caught_up(&self, term: u64, voter: NodeId, sent: Instant) {
+        self.update(term, voter, |follower| {
+            follower.caught_up = follower.caught_up.max(Some(sent));
+        });
+    }
+
+    /// What is known of each in this term.
+    pub fn all(&self, term: u64) -> Vec<(NodeId, Follower)> {
+        let inner = self.inner();
+        let known = |(voter, follower): (&NodeId, &Follower)| match inner.term == term {
+            true => (*voter, *follower),
+            false => (*voter, Follower::default()),
+        };
+        inner.followers.iter().map(known).collect()
     }
 
     /// Up to where all of them have our log, or 0 if one hasn't said so.

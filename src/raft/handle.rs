@@ -20,6 +20,7 @@ use super::forming::Forming;
 use super::leadership::{self, Announcer};
 use super::network::{Network, Speaker};
 use super::proposer::{Answer, Proposer, Waiting, PROPOSAL_BYTES_MAX, WAITING_MAX};
+use super::quorum::{Quorum, View};
 use super::rpc::{node_id, voters, Append};
 use super::server::{Asked, Server, ASKED_MAX};
 use super::storage::{Storage, TREE};
@@ -54,6 +55,7 @@ pub struct Raft {
     fault: watch::Receiver<Option<String>>,
     stop: watch::Sender<Stop>,
     stopped: watch::Receiver<Stop>,
+    view: View,
 }
 
 /// Whether something is to stop, or has stopped.
@@ -108,6 +110,12 @@ impl Raft {
             fault: storage.fault(),
             stop,
             stopped,
+            view: View {
+                node: settings.node,
+                followers: followers.clone(),
+                storage: Arc::downgrade(&storage),
+                directory: Arc::downgrade(&directory),
+            },
         };
         let parts = Running {
             id,
@@ -164,6 +172,14 @@ impl Raft {
     /// Whether this node leads; changes as it happens.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.clone()
+    }
+
+    /// All voters, if this node leads.
+    pub fn quorum(&self) -> Option<Quorum> {
+        match *self.leadership.borrow() {
+            Leadership::Leader { term } => self.view.quorum(term),
+            Leadership::Follower { .. } => None,
+        }
     }
 
     /// The latest image; changes as commands are applied.

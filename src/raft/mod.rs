@@ -22,6 +22,7 @@
 //! | `forming` | how a new copy begins to take part |
 //! | `guard` | what is put right in messages, in both directions |
 //! | `followers` | what a leader knows of the others |
+//! | `quorum` | what is told of it |
 //! | `transport` | how messages get there; somebody else provides it |
 //!
 //! One, three or five voters; never a change of them while the cluster lives.
@@ -43,6 +44,7 @@ mod leadership;
 mod log;
 mod network;
 mod proposer;
+mod quorum;
 mod rpc;
 mod server;
 mod snapshot;
@@ -54,6 +56,7 @@ mod transport;
 mod tests;
 
 pub use handle::{Raft, RaftReply, RaftRpc};
+pub use quorum::{Quorum, Voter};
 pub use transport::{Alone, RaftTransport, RaftTransportError};
 
 /// Who takes part, and how patient they are with each other.

@@ -82,7 +82,7 @@ impl Network {
         let (term, sent) = (request.term, Sent::new(&request, rest));
         let trim_to = self.followers.smallest(term);
         self.storage.learn_everywhere(trim_to);
-        let begin = Instant::now();
+        let (begin, end) = (Instant::now(), self.storage.log().last().index);
         let message = Request::Append { request, trim_to };
         let Reply::Appended(answer) = self.speaker.call(target, message).await? else {
             return Err(anyhow!("voter {target} has answered something else"));
@@ -96,6 +96,9 @@ impl Network {
             Answer::Pass(answer, acknowledged) => {
                 if let Some(index) = acknowledged {
                     self.followers.acknowledged(term, target, index);
+                    if index >= end {
+                        self.followers.caught_up(term, target, begin);
+                    }
                 }
                 Ok(answer)
             }

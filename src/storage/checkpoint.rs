@@ -11,7 +11,8 @@
 //!   time between two checkpoints. The other replicas still have the records;
 //! - the log start offset of a delete-records request is durable with the next checkpoint.
 //!
-//! The file is a few lines of text, closed by a checksum, and replaced as a whole:
+//! The file is a few lines of text, closed by a checksum, and replaced as a whole. A line `segments stale`
+//! says that the log is being begun anew at its start, and what lies beside the file is rubbish.
 //!
 //! ```text
 //! klamm-log-checkpoint 1
@@ -29,7 +30,7 @@
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::fs::{parent_of, read_all, replace_file, FileSystem};
 use super::lease::Lease;
@@ -52,6 +53,15 @@ pub enum Producers {
     Some,
 }
 
+/// What the segments beside a checkpoint are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Segments {
+    /// The log's, as far as they lie above its start.
+    Its,
+    /// Of what the log was before it was begun anew at its start offset: they are to be removed.
+    Stale,
+}
+
 /// The largest timestamp of the segment that was appended to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentLargest {
@@ -71,6 +81,7 @@ pub struct LogCheckpoint {
     pub high_watermark: Offset,
     /// Below it compaction has been at work.
     pub clean_to: Offset,
+    pub segments: Segments,
     pub producers: Producers,
     pub largest: Option<SegmentLargest>,
     /// Each leader epoch with its first offset, ascending.
@@ -98,6 +109,9 @@ impl LogCheckpoint {
                 Producers::Some => "some",
             },
         );
+        if self.segments == Segments::Stale {
+            text.push_str("segments stale\n");
+        }
         // Writing to a string can't fail.
         if self.clean_to > Offset::ZERO {
             let _ = writeln!(text, "clean-to {}", self.clean_to);
@@ -133,6 +147,7 @@ impl LogCheckpoint {
             recovery_point: Offset::NONE,
             high_watermark: Offset::NONE,
             clean_to: Offset::ZERO,
+            segments: Segments::Its,
             producers: Producers::Some,
             largest: None,
             epochs: Vec::new(),
@@ -160,6 +175,7 @@ impl LogCheckpoint {
             "recovery-point" => self.recovery_point = Offset(number(0)?),
             "clean-to" => self.clean_to = Offset(number(0)?),
             "high-watermark" => self.high_watermark = Offset(number(0)?),
+            "segments" if values == ["stale"] => self.segments = Segments::Stale,
             "producers" if values == ["none"] => self.producers = Producers::None,
             "producers" => self.producers = Producers::Some,
             "segment" => {
@@ -198,8 +214,16 @@ impl LogCheckpoint {
 /// Orders the checkpoints of one log: of two that are written at once, the older must not win.
 #[derive(Debug, Default)]
 pub struct CheckpointOrder {
-    /// The number of the newest one that was written, locked while one is written.
-    written: Mutex<u64>,
+    /// Locked while one is written.
+    written: Mutex<Written>,
+}
+
+/// Which checkpoints were written, by their numbers.
+#[derive(Debug, Default)]
+struct Written {
+    newest: u64,
+    /// The newest one of those that began the log anew.
+    anew: u64,
 }
 
 /// One checkpoint to be written, off the arbiter: it waits for the disk twice.
@@ -241,12 +265,37 @@ impl CheckpointJob {
     /// is the name of the directory that holds it: with the first one that comes before, since a
     /// checkpoint that is found says that the directory needs no sync.
     pub fn run(&self) -> io::Result<()> {
-        let mut written = self
-            .order
-            .written
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if *written >= self.number {
+        self.write(&mut self.written())
+    }
+
+    /// The same, and then removes files that the checkpoint makes rubbish, unless the log was begun anew
+    /// since: then they are gone, and others may have their names.
+    pub fn run_and_remove(&self, files: &[PathBuf]) -> Result<(), (PathBuf, io::Error)> {
+        let mut written = self.written();
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |error| (path, error)
+        };
+        self.write(&mut written).map_err(failed(&self.path()))?;
+        if written.anew > self.number {
+            return Ok(());
+        }
+        for file in files {
+            match self.fs.remove(file) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(file)(e)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn written(&self) -> MutexGuard<'_, Written> {
+        let written = self.order.written.lock();
+        written.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, written: &mut Written) -> io::Result<()> {
+        if written.newest >= self.number {
             return Ok(());
         }
         if self.first.is_some() {
@@ -257,7 +306,10 @@ impl CheckpointJob {
         if let Some(witness) = &self.first {
             witness.write(&*self.fs)?;
         }
-        *written = self.number;
+        written.newest = self.number;
+        if self.checkpoint.segments == Segments::Stale {
+            written.anew = self.number;
+        }
         Ok(())
     }
 
@@ -276,6 +328,7 @@ mod tests {
             recovery_point: Offset(1200),
             high_watermark: Offset(1100),
             clean_to: Offset(10),
+            segments: Segments::Its,
             producers: Producers::None,
             largest: Some(SegmentLargest {
                 segment: Offset(1000),
@@ -290,6 +343,11 @@ mod tests {
     fn a_checkpoint_reads_back_what_was_written() {
         let text = example().encode();
         assert_eq!(LogCheckpoint::decode(text.as_bytes()), Ok(example()));
+        let stale = LogCheckpoint {
+            segments: Segments::Stale,
+            ..example()
+        };
+        assert_eq!(LogCheckpoint::decode(stale.encode().as_bytes()), Ok(stale));
     }
 
     #[test]

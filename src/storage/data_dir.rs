@@ -228,6 +228,20 @@ impl DataDir {
         Ok(self.logs()?.union(&witnesses).copied().collect())
     }
 
+    /// The partitions that have a witness, and no log: those whose log was lost. A directory without a file
+    /// is none.
+    pub fn lost_logs(&self) -> Result<BTreeSet<PartitionId>, DataDirError> {
+        let mut lost = BTreeSet::new();
+        for id in self.partitions_in(WITNESSES_DIR)? {
+            let home = self.log_home(&id);
+            let is_there = home.has_log(&*self.fs);
+            if !is_there.map_err(storage("look for", &home.dir))? {
+                lost.insert(id);
+            }
+        }
+        Ok(lost)
+    }
+
     fn partitions_in(&self, dir: &str) -> Result<BTreeSet<PartitionId>, DataDirError> {
         let dir = self.path.join(dir);
         let names = self.fs.list(&dir).map_err(storage("list", &dir))?;

@@ -74,6 +74,11 @@ pub struct LogHome {
 }
 
 impl LogHome {
+    /// Whether there is anything in the directory.
+    pub fn has_log(&self, fs: &dyn FileSystem) -> io::Result<bool> {
+        Ok(fs.is_dir(&self.dir)? && !fs.list(&self.dir)?.is_empty())
+    }
+
     /// For tools and tests.
     pub fn unwitnessed(dir: &Path) -> LogHome {
         LogHome {

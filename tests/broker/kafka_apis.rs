@@ -1,6 +1,6 @@
 //! The APIs that Kafka's tools and clients ask for beside the usual ones, on the Kafka listener.
 
-use klamm::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, TopicId};
+use klamm::model::{BrokerId, DirectoryId, ErrorCode, LeaderEpoch, Offset, TopicId};
 use klamm::protocol::alter_configs::{AlterConfigsResource, AlterableConfig};
 use klamm::protocol::describe_configs::{DescribeConfigsResource, RESOURCE_TOPIC};
 use klamm::protocol::describe_log_dirs::DescribableLogDirTopic;
@@ -8,8 +8,9 @@ use klamm::protocol::describe_topic_partitions::TopicRequest;
 use klamm::protocol::find_coordinator::{KEY_GROUP, KEY_TRANSACTION};
 use klamm::protocol::offset_for_leader_epoch::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use klamm::protocol::{
-    alter_configs, describe_cluster, describe_configs, describe_log_dirs,
-    describe_topic_partitions, fetch, find_coordinator, metadata, offset_for_leader_epoch, produce,
+    alter_configs, describe_cluster, describe_configs, describe_log_dirs, describe_quorum,
+    describe_topic_partitions, elect_leaders, fetch, find_coordinator, metadata,
+    offset_for_leader_epoch, produce,
 };
 
 use crate::batches::batch;
@@ -303,4 +304,131 @@ fn who_asks_what_may_be_done_is_told_everything() {
     };
     let cluster = wire.call::<describe_cluster::Api>(&controllers);
     assert_eq!(cluster.error_code, ErrorCode::MismatchedEndpointType);
+}
+
+#[test]
+fn elections_are_answered_for_each_partition_as_kafka_does_in_each_version() {
+    let broker = Home::new().start();
+    let mut wire = broker.connect_kafka();
+    wire.create_topic("t", 2, &[]);
+    let request = |election_type, topics: Option<&[(&str, &[i32])]>| elect_leaders::Request {
+        election_type,
+        topic_partitions: topics.map(|topics| {
+            let topics = topics.iter();
+            let topics = topics.map(|(topic, partitions)| elect_leaders::TopicPartitions {
+                topic: (*topic).into(),
+                partitions: partitions.to_vec(),
+            });
+            topics.collect()
+        }),
+        timeout_ms: 1_000,
+    };
+    type Told = Vec<(String, i32, ErrorCode)>;
+    let told = |response: &elect_leaders::Response| -> Told {
+        let topics = response.replica_election_results.iter();
+        let told = topics.flat_map(|topic| {
+            let of = |p: &elect_leaders::PartitionResult| {
+                (topic.topic.clone(), p.partition_id, p.error_code)
+            };
+            topic.partition_result.iter().map(of)
+        });
+        told.collect()
+    };
+    let unknown = ErrorCode::UnknownTopicOrPartition;
+    let asked: &[(&str, &[i32])] = &[("t", &[0, 1, 2]), ("u", &[0]), ("no topic", &[0])];
+    for version in 0..=2 {
+        for election in [
+            elect_leaders::ELECTION_PREFERRED,
+            elect_leaders::ELECTION_UNCLEAN,
+        ] {
+            let request = request(election, Some(asked));
+            let response = ask::<elect_leaders::Api>(&mut wire, version, &request);
+            assert_eq!(response.error_code, ErrorCode::None);
+            let expected: Told = vec![
+                ("t".into(), 0, ErrorCode::ElectionNotNeeded),
+                ("t".into(), 1, ErrorCode::ElectionNotNeeded),
+                ("t".into(), 2, unknown),
+                ("u".into(), 0, unknown),
+                ("no topic".into(), 0, unknown),
+            ];
+            assert_eq!(told(&response), expected, "version {version}");
+        }
+        let all = ask::<elect_leaders::Api>(&mut wire, version, &request(0, None));
+        assert_eq!(told(&all), []);
+    }
+    let strange = ask::<elect_leaders::Api>(&mut wire, 2, &request(7, Some(&[("t", &[0])])));
+    assert_eq!(strange.error_code, ErrorCode::InvalidRequest);
+    assert_eq!(
+        told(&strange),
+        [("t".to_owned(), 0, ErrorCode::InvalidRequest)]
+    );
+    let many = vec![0; 100_001];
+    let many = ask::<elect_leaders::Api>(&mut wire, 2, &request(0, Some(&[("t", &many)])));
+    assert_eq!(
+        (many.error_code, told(&many)),
+        (ErrorCode::InvalidRequest, vec![])
+    );
+}
+
+#[test]
+fn the_quorum_of_the_metadata_is_described_and_no_other_in_each_version() {
+    let broker = Home::new().start();
+    let mut wire = broker.connect_kafka();
+    let request = |topic: &str, partitions: &[i32]| {
+        let partitions = partitions.iter().copied();
+        let partitions =
+            partitions.map(|partition_index| describe_quorum::PartitionData { partition_index });
+        describe_quorum::Request {
+            topics: vec![describe_quorum::TopicData {
+                topic_name: topic.into(),
+                partitions: partitions.collect(),
+            }],
+        }
+    };
+    let metadata = request(describe_quorum::METADATA_TOPIC, &[0]);
+    for version in 0..=2 {
+        let response = ask::<describe_quorum::Api>(&mut wire, version, &metadata);
+        assert_eq!(response.error_code, ErrorCode::None);
+        let quorum = &response.topics[0].partitions[0];
+        assert_eq!(
+            (quorum.error_code, quorum.leader_id),
+            (ErrorCode::None, BrokerId(1))
+        );
+        assert!(
+            quorum.leader_epoch > 0 && quorum.high_watermark > 0,
+            "{quorum:?}"
+        );
+        let [voter] = &quorum.current_voters[..] else {
+            panic!("{quorum:?}");
+        };
+        assert_eq!(voter.replica_id, BrokerId(1));
+        assert!(voter.log_end_offset >= quorum.high_watermark);
+        assert_eq!(voter.last_caught_up_timestamp.0 > 0, version >= 1);
+        assert_eq!(
+            voter.replica_directory_id != DirectoryId::NONE,
+            version >= 2
+        );
+        let listeners = response.nodes.iter().flat_map(|node| &node.listeners);
+        let ports: Vec<u16> = listeners.map(|listener| listener.port).collect();
+        assert_eq!(
+            ports,
+            if version >= 2 {
+                vec![broker.kafka.port()]
+            } else {
+                vec![]
+            }
+        );
+    }
+    let others = [
+        request("t", &[0]),
+        request(describe_quorum::METADATA_TOPIC, &[1]),
+        request(describe_quorum::METADATA_TOPIC, &[0, 1]),
+    ];
+    for other in others {
+        let response = ask::<describe_quorum::Api>(&mut wire, 2, &other);
+        let partitions = response.topics[0].partitions.iter();
+        let codes: Vec<ErrorCode> = partitions.map(|p| p.error_code).collect();
+        let asked = other.topics[0].partitions.len();
+        assert_eq!(codes, vec![ErrorCode::UnknownTopicOrPartition; asked]);
+    }
 }

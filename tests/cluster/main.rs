@@ -5,6 +5,7 @@
 
 #[path = "../broker_process/mod.rs"]
 mod broker_process;
+mod comes_back;
 #[path = "../broker/history.rs"]
 #[allow(dead_code)]
 mod history;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use klamm::model::BrokerId;
 
 use history::{check, Copies};
-use nodes::{number, Cluster};
+use nodes::{number, said_copy, Cluster};
 use writers::Writers;
 
 /// How many records are acknowledged from one event to the next.
@@ -180,19 +181,4 @@ async fn a_node_that_has_lost_its_disk_comes_back_when_it_is_readmitted() {
         logs[0] == logs[1] && logs[1] == logs[2],
         "the replicas differ"
     );
-}
-
-/// The id of a new copy of the metadata, out of what its node says.
-async fn said_copy(log: &std::path::Path, node: BrokerId) -> String {
-    let begun = Instant::now();
-    let command = format!("klamm cluster readmit {node} ");
-    loop {
-        let said = std::fs::read_to_string(log).unwrap();
-        if let Some((_, rest)) = said.split_once(&command) {
-            // A UUID in text.
-            return rest.chars().take(36).collect();
-        }
-        assert!(begun.elapsed() < Duration::from_secs(60), "{said}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }

@@ -1,6 +1,7 @@
 //! Three nodes on this machine.
 
 use std::env;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use klamm::client::{Client, ClientConfig, ConsumerConfig, NewTopic, StartAt};
@@ -148,7 +149,13 @@ impl Cluster {
         let [dir] = &dirs[..] else {
             panic!("{dirs:?}");
         };
-        std::fs::read(dir.join("00000000000000000000.log")).unwrap()
+        let entries = std::fs::read_dir(dir).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let is_segment = |path: &PathBuf| path.extension().is_some_and(|end| end == "log");
+        let mut segments: Vec<PathBuf> = paths.filter(is_segment).collect();
+        segments.sort();
+        let bytes = segments.iter().map(|path| std::fs::read(path).unwrap());
+        bytes.collect::<Vec<_>>().concat()
     }
 }
 
@@ -159,4 +166,19 @@ async fn connect(bootstrap: &str) -> Client {
         ..ClientConfig::from(bootstrap)
     };
     Client::connect(config).await.unwrap()
+}
+
+/// The id of a new copy of the metadata, out of what its node says.
+pub async fn said_copy(log: &Path, node: BrokerId) -> String {
+    let begun = Instant::now();
+    let command = format!("klamm cluster readmit {node} ");
+    loop {
+        let said = std::fs::read_to_string(log).unwrap();
+        if let Some((_, rest)) = said.split_once(&command) {
+            // A UUID in text.
+            return rest.chars().take(36).collect();
+        }
+        assert!(begun.elapsed() < WAIT_MAX, "{said}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

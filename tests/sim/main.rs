@@ -73,6 +73,10 @@ impl Epochs for Log {
         Some((found, Offset(end as i64)))
     }
 
+    fn latest(&self) -> Option<LeaderEpoch> {
+        self.records.last().map(|(epoch, _)| *epoch)
+    }
+
     fn start_offset(&self) -> Offset {
         Offset(0)
     }
@@ -310,7 +314,9 @@ impl World {
                     push.previous_epoch = node.log.epoch_of(before).unwrap_or(LeaderEpoch::NONE);
                 }
                 let answer = match follower.take(&push, &batches, &node.log) {
-                    Taken::Append { anew, cut, from } => {
+                    Taken::Append {
+                        anew, cut, from, ..
+                    } => {
                         assert_eq!(anew, None);
                         if let Some(cut) = cut {
                             node.log.records.truncate(cut.0 as usize);

@@ -1,5 +1,6 @@
 //! The way to the active controller, whichever node it is on.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +10,10 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout_at, Instant};
 
 use super::remote::change_there;
-use super::{Ask, Close, Controller, MAILBOX_CAPACITY};
+use super::{Ask, Close, Controller, Work, MAILBOX_CAPACITY};
 use crate::actors::guardian::LifeLine;
 use crate::actors::handle::{Handle, Unavailable};
-use crate::actors::peer::Peers;
+use crate::actors::peer::{PeerHandle, Peers};
 use crate::actors::vitals::{Gauges, Kind, Registration, Registry, Vitals};
 use crate::engine::metadata::change::{Change, ChangeSettings, Decided, Intent};
 use crate::engine::metadata::MetadataImage;
@@ -30,6 +31,7 @@ const CATCH_UP: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct ControllerHandle {
     node: BrokerId,
+    raft: Raft,
     controller: Handle<Controller>,
     leadership: watch::Receiver<Leadership>,
     images: watch::Receiver<Arc<MetadataImage>>,
@@ -44,6 +46,16 @@ pub enum Failed {
     Refused(Refusal),
 }
 
+impl Failed {
+    /// With changes that it was asked for.
+    pub fn ended() -> Failed {
+        Failed::Refused(Refusal::new(
+            ErrorCode::NotController,
+            "the controller ended before it could answer; the change may have been made",
+        ))
+    }
+}
+
 impl ControllerHandle {
     /// A node that has no peers is its own controller.
     pub fn new(node: BrokerId, raft: &Raft, peers: Option<Peers>, registry: &Registry) -> Self {
@@ -54,6 +66,7 @@ impl ControllerHandle {
         let vitals = Vitals::new(Kind::Controller, "controller".into(), gauges);
         ControllerHandle {
             node,
+            raft: raft.clone(),
             _registration: Arc::new(registry.register(vitals.clone())),
             controller: Handle::new(vitals, MAILBOX_CAPACITY),
             leadership: raft.leadership(),
@@ -68,6 +81,8 @@ impl ControllerHandle {
             raft,
             settings,
             caught_up: Rc::default(),
+            waiting: VecDeque::new(),
+            work: Work::Idle,
             #[cfg(feature = "chaos")]
             vitals: self.controller.vitals().clone(),
             life_line,
@@ -131,18 +146,13 @@ impl ControllerHandle {
         intent: Intent,
     ) -> Result<Vec<Decided>, Failed> {
         match self.controller.ask(Ask { change, intent }).await {
-            Ok(Ok(decided)) => Ok(decided),
-            Ok(Err(refusal)) if refusal.code == ErrorCode::NotController => Err(Failed::NotActive),
-            Ok(Err(refusal)) => Err(Failed::Refused(refusal)),
+            Ok(answer) => answer,
             Err(Unavailable::Absent) => Err(Failed::NotActive),
             Err(Unavailable::Overloaded) => Err(Failed::Refused(Refusal::new(
                 ErrorCode::ThrottlingQuotaExceeded,
                 "the controller is overloaded",
             ))),
-            Err(Unavailable::Lost) => Err(Failed::Refused(Refusal::new(
-                ErrorCode::NotController,
-                "the controller ended before it could answer; the change may have been made",
-            ))),
+            Err(Unavailable::Lost) => Err(Failed::ended()),
         }
     }
 
@@ -153,8 +163,7 @@ impl ControllerHandle {
         intent: Intent,
         deadline: Instant,
     ) -> Result<Vec<Decided>, Failed> {
-        let peer = self.peers.as_ref().and_then(|peers| peers.peer(broker));
-        let peer = peer.ok_or(Failed::NotActive)?;
+        let peer = self.peer(broker).ok_or(Failed::NotActive)?;
         let patience = deadline.saturating_duration_since(Instant::now());
         let (decided, version) = change_there(&peer, change, intent, patience).await?;
         let mut images = self.images.clone();
@@ -170,8 +179,16 @@ impl ControllerHandle {
         Ok(decided)
     }
 
+    pub(super) fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    pub(super) fn peer(&self, broker: BrokerId) -> Option<PeerHandle> {
+        self.peers.as_ref()?.peer(broker)
+    }
+
     /// Who is the active controller, as soon as somebody is.
-    async fn active(&self, deadline: Instant) -> Result<Active, Refusal> {
+    pub(super) async fn active(&self, deadline: Instant) -> Result<Active, Refusal> {
         let mut leadership = self.leadership.clone();
         let known = leadership.wait_for(|now| *now != Leadership::Follower { leader: None });
         match timeout_at(deadline, known)
@@ -210,7 +227,7 @@ impl ControllerHandle {
 }
 
 /// Where the active controller is.
-enum Active {
+pub(super) enum Active {
     Here,
     There(BrokerId),
 }

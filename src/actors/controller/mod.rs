@@ -3,34 +3,45 @@
 //! Each node has one, and that of the node which leads the quorum is *active*: what is asked of another
 //! one's handle goes over to it.
 //!
-//! It takes one change at a time: decides it on the newest image, proposes what was decided to the
-//! quorum, and answers once that is applied. So no decision is overtaken by another one. It holds
-//! no state of its own, and a rebuilt one goes on where the quorum is: a change that its predecessor
-//! has proposed may still be on its way, so it waits for a barrier before its first decision.
+//! It takes one batch of changes at a time: decides them on the newest image, each on what those before it
+//! come to, proposes what was decided to the quorum, and answers once that is applied. What is asked meanwhile
+//! is the next batch, so however many ask, they wait for a write or two. It holds no state of its own but what
+//! it was asked, and a rebuilt one goes on where the quorum is: a change that its predecessor has proposed may
+//! still be on its way, so it waits for a barrier before its first decision.
 
 mod handle;
+mod quorum;
 mod remote;
 mod sessions;
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::prelude::*;
+use tokio::sync::oneshot;
 
 use super::guardian::LifeLine;
 #[cfg(feature = "chaos")]
 use super::vitals::Vitals;
 use crate::engine::metadata::change::{Change, ChangeSettings, Decided, Intent};
+use crate::engine::metadata::change_batch::ChangeBatch;
 use crate::model::{ErrorCode, Refusal};
 use crate::raft::{Leadership, ProposeError, Raft};
+use handle::Failed;
 
+/// What is told of the voters.
+pub use crate::raft::{Quorum, Voter};
 pub use handle::ControllerHandle;
+pub use quorum::QuorumService;
 pub use remote::ChangeService;
 pub use sessions::keep_sessions;
 
-/// Changes that wait. Each may hold a whole request, of bounded size.
-const MAILBOX_CAPACITY: usize = 256;
+/// Changes that wait or are being written. Each may hold a whole request, of bounded size.
+const MAILBOX_CAPACITY: usize = 1_024;
+/// How many changes are decided together at most.
+const BATCH_LEN_MAX: usize = 512;
 
 /// The actor.
 pub struct Controller {
@@ -38,6 +49,9 @@ pub struct Controller {
     settings: Arc<ChangeSettings>,
     /// Whether the image holds everything that was proposed before this life.
     caught_up: Rc<Cell<bool>>,
+    /// What was asked while a batch was being written.
+    waiting: VecDeque<Waiting>,
+    work: Work,
     #[cfg(feature = "chaos")]
     vitals: Arc<Vitals>,
     life_line: LifeLine,
@@ -45,54 +59,130 @@ pub struct Controller {
 
 /// A change of the metadata that somebody asks for.
 #[derive(Message)]
-#[rtype(result = "Result<Vec<Decided>, Refusal>")]
+#[rtype(result = "Answer")]
 struct Ask {
     change: Change,
     intent: Intent,
 }
 
-impl Handler<Ask> for Controller {
-    type Result = AtomicResponse<Self, Result<Vec<Decided>, Refusal>>;
+/// A change whose answer somebody waits for.
+struct Waiting {
+    ask: Ask,
+    answer: oneshot::Sender<Answer>,
+}
 
-    fn handle(&mut self, Ask { change, intent }: Ask, _: &mut Self::Context) -> Self::Result {
-        let raft = self.raft.clone();
-        let settings = self.settings.clone();
-        let caught_up = self.caught_up.clone();
-        let decided = async move {
-            // Whoever leads has an image that holds all that earlier leaders have committed.
-            if let Leadership::Follower { leader } = *raft.leadership().borrow() {
-                return Err(refusal(&ProposeError::NotLeader { leader }));
-            }
-            if !caught_up.get() {
-                raft.barrier().await.map_err(|error| refusal(&error))?;
-                caught_up.set(true);
-            }
-            let image = raft.image().borrow().clone();
-            let decided = change.decide(&image, &settings);
-            let commands: Vec<_> = decided.iter().flatten().flatten().cloned().collect();
-            if commands.is_empty() || intent == Intent::ValidateOnly {
-                return Ok(decided);
-            }
-            match raft.propose(commands).await {
-                Ok(_) => Ok(decided),
-                Err(error) => {
-                    // It may still be committed, and then the next decision has to know it.
-                    caught_up.set(error != ProposeError::Unknown);
-                    Err(refusal(&error))
-                }
-            }
-        };
-        AtomicResponse::new(Box::pin(decided.into_actor(self)))
+type Answer = Result<Vec<Decided>, Failed>;
+
+/// Whether a batch is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    Idle,
+    Writing,
+}
+
+impl Handler<Ask> for Controller {
+    type Result = ResponseFuture<Answer>;
+
+    fn handle(&mut self, ask: Ask, context: &mut Self::Context) -> Self::Result {
+        let (answer, answered) = oneshot::channel();
+        self.waiting.push_back(Waiting { ask, answer });
+        if self.work == Work::Idle {
+            self.write_next(context);
+        }
+        Box::pin(async move { answered.await.unwrap_or_else(|_| Err(Failed::ended())) })
     }
 }
 
-fn refusal(error: &ProposeError) -> Refusal {
+impl Controller {
+    /// Decides what waits, and does so again when that is written.
+    fn write_next(&mut self, context: &mut Context<Self>) {
+        let count = self.waiting.len().min(BATCH_LEN_MAX);
+        let batch: Vec<Waiting> = self.waiting.drain(..count).collect();
+        self.work = match batch.is_empty() {
+            true => return self.work = Work::Idle,
+            false => Work::Writing,
+        };
+        let deciding = Deciding {
+            raft: self.raft.clone(),
+            settings: self.settings.clone(),
+            caught_up: self.caught_up.clone(),
+        };
+        let written = async move { deciding.answer(batch).await }.into_actor(self);
+        context.spawn(written.map(|(), controller, context| controller.write_next(context)));
+    }
+}
+
+/// What a batch is decided with.
+struct Deciding {
+    raft: Raft,
+    settings: Arc<ChangeSettings>,
+    caught_up: Rc<Cell<bool>>,
+}
+
+impl Deciding {
+    async fn answer(&self, batch: Vec<Waiting>) {
+        let changes = batch.iter().map(|waiting| &waiting.ask);
+        match self.decide(changes).await {
+            Ok(decided) => {
+                for (waiting, decided) in batch.into_iter().zip(decided) {
+                    // Who asked may have gone.
+                    let _ = waiting.answer.send(Ok(decided));
+                }
+            }
+            // One of them is too large, and the others shall not suffer.
+            Err(ProposeError::TooLarge { .. }) if batch.len() > 1 => {
+                for Waiting { ask, answer } in batch {
+                    let decided = self.decide([&ask]).await;
+                    let decided = decided.map(|mut decided| decided.pop().unwrap_or_default());
+                    let _ = answer.send(decided.map_err(|error| failed(&error)));
+                }
+            }
+            Err(error) => {
+                for waiting in batch {
+                    let _ = waiting.answer.send(Err(failed(&error)));
+                }
+            }
+        }
+    }
+
+    /// Decides changes, and returns once they are applied.
+    async fn decide(
+        &self,
+        asked: impl IntoIterator<Item = &Ask>,
+    ) -> Result<Vec<Vec<Decided>>, ProposeError> {
+        // Whoever leads has an image that holds all that earlier leaders have committed.
+        if let Leadership::Follower { leader } = *self.raft.leadership().borrow() {
+            return Err(ProposeError::NotLeader { leader });
+        }
+        if !self.caught_up.get() {
+            self.raft.barrier().await?;
+            self.caught_up.set(true);
+        }
+        let image = self.raft.image().borrow().clone();
+        let changes = asked.into_iter().map(|ask| (&ask.change, ask.intent));
+        let ChangeBatch { decided, commands } =
+            ChangeBatch::decide(changes, &image, &self.settings);
+        if commands.is_empty() {
+            return Ok(decided);
+        }
+        match self.raft.propose(commands).await {
+            Ok(_) => Ok(decided),
+            Err(error) => {
+                // It may still be committed, and then the next decision has to know it.
+                self.caught_up.set(error != ProposeError::Unknown);
+                Err(error)
+            }
+        }
+    }
+}
+
+fn failed(error: &ProposeError) -> Failed {
     let code = match error {
-        ProposeError::NotLeader { .. } => ErrorCode::NotController,
+        ProposeError::NotLeader { .. } => return Failed::NotActive,
         ProposeError::Unknown => ErrorCode::RequestTimedOut,
         _ => ErrorCode::BrokerNotAvailable,
     };
-    Refusal::new(code, error.to_string())
+    Failed::Refused(Refusal::new(code, error.to_string()))
 }
 
 impl Actor for Controller {

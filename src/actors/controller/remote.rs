@@ -60,12 +60,12 @@ pub async fn change_there(
 }
 
 /// With the fields' names, so that some can be added.
-fn encode<T: Serialize>(value: &T) -> Result<Segments, String> {
+pub(super) fn encode<T: Serialize>(value: &T) -> Result<Segments, String> {
     let encoded = rmp_serde::to_vec_named(value).map_err(|error| error.to_string())?;
     Ok(Bytes::from(encoded).into())
 }
 
-fn decode<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, String> {
+pub(super) fn decode<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, String> {
     let mut decoder = rmp_serde::Deserializer::new(&bytes[..]);
     decoder.set_max_depth(DEPTH_MAX);
     T::deserialize(&mut decoder).map_err(|error| error.to_string())

@@ -14,7 +14,7 @@ use super::handle::{ControllerHandle, Failed};
 use crate::actors::peer::{Down, LinkState, Peers};
 use crate::engine::controller::{Presence, Sessions};
 use crate::engine::metadata::change::{Change, Intent};
-use crate::engine::metadata::elect_leaders::not_led_by_preferred;
+use crate::engine::metadata::elect_leaders::{not_led_by_preferred, ElectionType};
 use crate::model::{BrokerId, Timestamp};
 use crate::raft::{Leadership, Raft};
 
@@ -69,7 +69,13 @@ pub async fn keep_sessions(
             if due.is_empty() && now - balanced >= BALANCE_INTERVAL_MS {
                 balanced = now;
                 let misled = not_led_by_preferred(&image).take(BALANCE_AT_ONCE_MAX);
-                due.extend(misled.map(|partition| Change::ElectPreferredLeader { partition }));
+                let partitions: Vec<_> = misled.collect();
+                if !partitions.is_empty() {
+                    due.push(Change::ElectLeaders {
+                        election: ElectionType::Preferred,
+                        partitions,
+                    });
+                }
             }
             for change in due {
                 log::info!("the controller decides: {change:?}");

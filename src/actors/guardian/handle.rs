@@ -64,7 +64,7 @@ impl GuardianHandle {
     pub fn start(&self, wards: Arc<Wards>) -> oneshot::Receiver<()> {
         let (alive, ended) = oneshot::channel();
         let guardian = Guardian {
-            core: Guardianship::new(wards.node, wards.defaults.clone()),
+            core: Guardianship::new(wards.node, wards.incarnation, wards.defaults.clone()),
             wards,
             me: self.clone(),
             handles: BTreeMap::new(),

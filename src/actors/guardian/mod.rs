@@ -30,12 +30,14 @@ use super::partition_handle::{Closing, PartitionHandle, Update};
 use super::partition_leader::{IsrKeeping, PartitionLeader};
 use super::partitions::{Directory, LocalTopic};
 use super::vitals::{State, Vitals};
-use crate::engine::guardian::{Assignment, Effect, Fate, Found, Guardianship, LastUser, Role};
+use crate::engine::guardian::{
+    Assignment, Effect, Fate, Found, Guardianship, IfMissing, LastUser, Role, Unopened,
+};
 use crate::engine::metadata::change::Change;
 use crate::engine::metadata::{MetadataImage, Topic, TopicConfig};
 use crate::model::{ErrorCode, LeaderEpoch, PartitionId, Refusal, Timestamp};
 use crate::storage::lease::Lease;
-use crate::storage::log::{Log, Shutdown};
+use crate::storage::log::{Log, LogConfig, LogError, Shutdown};
 use crate::storage::syncer::abort_if_fatal;
 
 pub use handle::{GuardianHandle, LifeLine, Ward};
@@ -50,6 +52,7 @@ struct Opening {
     id: PartitionId,
     life: u64,
     last_user: LastUser,
+    if_missing: IfMissing,
     after: Duration,
 }
 
@@ -101,12 +104,14 @@ impl Guardian {
                     life,
                     config,
                     last_user,
+                    if_missing,
                     after,
                 } => {
                     let opening = Opening {
                         id,
                         life,
                         last_user,
+                        if_missing,
                         after,
                     };
                     self.open(opening, &config, context);
@@ -129,7 +134,7 @@ impl Guardian {
                     self.raise_epoch(id, seen, after, context)
                 }
                 Effect::Close { id, fate } => self.close(id, fate),
-                Effect::Settle { id, fate } => self.settle(id, fate),
+                Effect::Settle { id, fate } => self.settle(id, fate, context),
                 Effect::Publish => self.publish(),
                 Effect::Touch => self.wards.partitions.touch(),
             }
@@ -160,15 +165,10 @@ impl Guardian {
             let Ok(_turn) = opens.acquire().await else {
                 return;
             };
-            let opened = actix_rt::task::spawn_blocking(move || {
-                let home = wards.data_dir.log_home(&id);
-                let file_system = wards.file_system.clone();
-                let log = Log::open(file_system, &home, config, left, Timestamp::now(), lease);
-                log.inspect_err(abort_if_fatal)
-            });
-            let log = match opened.await {
-                Ok(log) => log.map_err(|error| error.to_string()),
-                Err(panic) => Err(format!("opening the log failed: {panic}")),
+            let open = move || open_log(&wards, id, (config, left), opening.if_missing, lease);
+            let log = match actix_rt::task::spawn_blocking(open).await {
+                Ok(log) => log,
+                Err(panic) => Err(Unopened::Broken(format!("opening the log failed: {panic}"))),
             };
             guardian.do_send(Opened { id, life, log });
         });
@@ -305,9 +305,17 @@ impl Guardian {
         });
     }
 
-    fn settle(&mut self, id: PartitionId, fate: Fate) {
-        if let Some(handle) = self.handles.remove(&id) {
-            actix_rt::spawn(settle_data(self.wards.clone(), handle, fate));
+    /// [`Settled`] says that the data is removed.
+    fn settle(&mut self, id: PartitionId, fate: Fate, context: &mut Context<Self>) {
+        if fate == Fate::Kept {
+            self.handles.remove(&id);
+        } else if let Some(handle) = self.handles.get(&id).cloned() {
+            let wards = self.wards.clone();
+            let guardian = context.address();
+            actix_rt::spawn(async move {
+                settle_data(wards, handle, fate).await;
+                guardian.do_send(Settled { id });
+            });
         }
     }
 
@@ -359,6 +367,42 @@ fn find(wards: &Wards, id: PartitionId, topic: &Topic) -> (PartitionHandle, Foun
         Found::Dead { life, age }
     };
     (handle.clone(), found)
+}
+
+fn open_log(
+    wards: &Wards,
+    id: PartitionId,
+    (config, left): (LogConfig, Shutdown),
+    if_missing: IfMissing,
+    lease: Lease,
+) -> Result<Log, Unopened> {
+    let home = wards.data_dir.log_home(&id);
+    let open = || {
+        let (file_system, config) = (wards.file_system.clone(), config.clone());
+        let opened = Log::open(
+            file_system,
+            &home,
+            config,
+            left,
+            Timestamp::now(),
+            lease.clone(),
+        );
+        opened.inspect_err(abort_if_fatal)
+    };
+    let opened = match (open(), if_missing) {
+        (Err(error @ LogError::Vanished { .. }), IfMissing::BeginEmpty) => {
+            log::warn!("{error}: others have all that it had, so it is filled again by its leader");
+            // Its witness goes first, and this is on disk before there is a new log.
+            let removed = wards.data_dir.remove_log(&id);
+            removed.map_err(|error| Unopened::Broken(error.to_string()))?;
+            open()
+        }
+        (opened, _) => opened,
+    };
+    opened.map_err(|error| match error {
+        LogError::Vanished { .. } => Unopened::Missing(error.to_string()),
+        error => Unopened::Broken(error.to_string()),
+    })
 }
 
 fn age(vitals: &Vitals) -> Duration {
@@ -450,7 +494,7 @@ struct Opened {
     id: PartitionId,
     /// That of the replica which it was opened for.
     life: u64,
-    log: Result<Log, String>,
+    log: Result<Log, Unopened>,
 }
 
 impl Handler<Opened> for Guardian {
@@ -487,6 +531,27 @@ impl Handler<Released> for Guardian {
         let Released { id, life, closed } = released;
         let effects = self.core.released(id, life, closed);
         self.carry_out(effects, None, context);
+    }
+}
+
+/// The data of a partition that has no replica here any more is removed.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Settled {
+    id: PartitionId,
+}
+
+impl Handler<Settled> for Guardian {
+    type Result = ();
+
+    fn handle(&mut self, Settled { id }: Settled, context: &mut Self::Context) {
+        self.vitals.message_sent();
+        self.vitals.message_handled();
+        let effect = self.core.settled(id);
+        if effect.is_none() {
+            self.handles.remove(&id);
+        }
+        self.carry_out(effect, None, context);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::engine::metadata::change::ChangeSettings;
 use crate::engine::metadata::{
     BrokerDefaults, CleanupPolicy, TimestampType as Configured, TopicConfig,
 };
-use crate::model::BrokerId;
+use crate::model::{BrokerId, Incarnation};
 use crate::raft::Raft;
 use crate::record::TimestampType;
 use crate::storage::data_dir::DataDir;
@@ -34,6 +34,8 @@ pub struct PartitionSettings {
 /// What the guardian works with, through all its lives.
 pub struct Wards {
     pub node: BrokerId,
+    /// Of this life of the broker.
+    pub incarnation: Incarnation,
     pub file_system: Arc<dyn FileSystem>,
     pub data_dir: DataDir,
     pub workers: LogWorkers,

@@ -21,6 +21,7 @@ use crate::model::{Offset, PartitionId, Refusal, Timestamp};
 use crate::protocol::peer::{encode_body, Kind};
 use crate::record::{Batch, BatchHeader, RecordError};
 use crate::storage::log::LogError;
+use crate::storage::syncer::abort_if_fatal;
 
 /// The actor.
 pub struct PartitionFollower {
@@ -81,8 +82,14 @@ impl PartitionFollower {
         let headers: Vec<_> = batches.iter().map(header).collect();
         let epochs = LogEpochs(&self.keeper.log);
         match self.replica.take(&message.push, &headers, &epochs) {
-            Taken::Append { anew, cut, from } => {
+            Taken::Append {
+                anew,
+                cut,
+                from,
+                start,
+            } => {
                 if let Err(error) = self.append(anew, cut, &batches[from..], context) {
+                    abort_if_fatal(&error);
                     log::error!("{}: {error}", self.vitals.name());
                     self.replica.failed();
                     if let LogError::Failed(_) = error {
@@ -92,6 +99,7 @@ impl PartitionFollower {
                 }
                 let log = &mut self.keeper.log;
                 log.set_high_watermark(self.replica.high_watermark());
+                self.keeper.start_at(start);
                 let is_new = from < batches.len();
                 let waits = is_new && self.keeper.settings.commit_rule == CommitRule::Synced;
                 if !waits {
@@ -114,11 +122,11 @@ impl PartitionFollower {
         context: &mut Context<Self>,
     ) -> Result<(), LogError> {
         if let Some(offset) = anew {
-            return Err(LogError::OffsetOutOfRange {
-                asked: offset,
-                start: self.keeper.log.start_offset(),
-                end: self.keeper.log.end_offset(),
-            });
+            log::warn!(
+                "{}: has nothing that the leader's log could continue, and begins anew at offset {offset}",
+                self.vitals.name()
+            );
+            self.keeper.log.begin_anew(offset, Timestamp::now())?;
         }
         if let Some(offset) = cut {
             log::info!(

@@ -280,7 +280,7 @@ fn membership(assignment: &Assignment) -> Membership {
         replicas: partition.replicas.clone(),
         in_sync: partition.isr.clone(),
         partition_epoch: partition.partition_epoch.0,
-        min_in_sync: assignment.config.min_insync_replicas,
+        min_in_sync: partition.min_in_sync(assignment.config.min_insync_replicas),
         has_eligible_leaders: !partition.eligible_leaders.is_empty(),
     }
 }

@@ -4,7 +4,7 @@
 //! the page cache and left with the [`Replicator`]. What isn't cached is read off the arbiter. While a
 //! follower hasn't everything, the leader looks again from time to time.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -12,8 +12,8 @@ use bytes::Bytes;
 
 use super::{PartitionLeader, PlannedRead};
 use crate::actors::epochs::LogEpochs;
-use crate::actors::replication::{Left, LinkNews, PushMessage, Replicator, Said};
-use crate::engine::replica::PushPlan;
+use crate::actors::replication::{Left, LinkNews, PushMessage, Replicator, Said, Turn, YourTurn};
+use crate::engine::replica::{Pace, PushPlan};
 use crate::model::{BrokerId, Incarnation, LeaderEpoch, Offset, PartitionId, Timestamp};
 use crate::protocol::Records;
 use crate::record::BatchHeader;
@@ -30,6 +30,10 @@ pub(super) struct Pushing {
     pub replicator: Replicator,
     /// Followers for whom something is being read off the arbiter.
     reading: HashSet<BrokerId>,
+    /// Of the pushes that are on their way to followers that catch up, and of the next one.
+    turns: HashMap<BrokerId, Vec<Turn>>,
+    /// Nodes for which a turn was asked for.
+    waiting: HashSet<BrokerId>,
     looks_again: bool,
 }
 
@@ -39,6 +43,8 @@ impl Pushing {
             partition,
             replicator,
             reading: HashSet::new(),
+            turns: HashMap::new(),
+            waiting: HashSet::new(),
             looks_again: false,
         }
     }
@@ -57,6 +63,7 @@ impl PartitionLeader {
     /// Sends each follower what is due to it.
     pub(super) fn push_all(&mut self, context: &mut Context<Self>) {
         let followers: Vec<BrokerId> = self.replica.followers().collect();
+        self.pushing.turns.retain(|id, _| followers.contains(id));
         for to in followers {
             self.push_to(to, context);
         }
@@ -68,8 +75,12 @@ impl PartitionLeader {
             let now = Timestamp::now();
             let epochs = LogEpochs(&self.keeper.log);
             let Some(plan) = self.replica.next_push(to, &epochs, now) else {
+                self.give_back_turns(to);
                 return;
             };
+            if plan.pace == Pace::CatchUp && plan.with_records && !self.has_turn(to, context) {
+                return;
+            }
             let records = match plan.with_records {
                 true => self.read_for(to, &plan, context),
                 false => Some(Bytes::new()),
@@ -81,6 +92,36 @@ impl PartitionLeader {
                 return;
             }
         }
+    }
+
+    /// Turns are given back when their pushes are acknowledged, or lost.
+    fn give_back_turns(&mut self, to: BrokerId) {
+        let in_use = self.replica.turns_in_use(to);
+        if let Some(turns) = self.pushing.turns.get_mut(&to) {
+            turns.truncate(in_use);
+        }
+    }
+
+    /// Whether one more push to a follower that catches up may be left; else the leader is told when.
+    fn has_turn(&mut self, to: BrokerId, context: &mut Context<Self>) -> bool {
+        let in_use = self.replica.turns_in_use(to);
+        let turns = self.pushing.turns.entry(to).or_default();
+        // One of them may be for this push.
+        turns.truncate(in_use + 1);
+        if turns.len() > in_use {
+            return true;
+        }
+        if self.pushing.waiting.contains(&to) {
+            return false;
+        }
+        let me = context.address().recipient();
+        match self.pushing.replicator.turn(to, &me) {
+            Some(turn) => turns.push(turn),
+            None => {
+                self.pushing.waiting.insert(to);
+            }
+        }
+        turns.len() > in_use
     }
 
     /// Records that are cached; others are read elsewhere, and come back as a message.
@@ -206,6 +247,18 @@ impl Handler<FollowerSays> for PartitionLeader {
         }
         // The high watermark is news for all.
         self.push_all(context);
+    }
+}
+
+impl Handler<YourTurn> for PartitionLeader {
+    type Result = ();
+
+    fn handle(&mut self, YourTurn(turn): YourTurn, context: &mut Self::Context) {
+        self.vitals.message_handled();
+        let to = turn.node();
+        self.pushing.waiting.remove(&to);
+        self.pushing.turns.entry(to).or_default().push(turn);
+        self.push_to(to, context);
     }
 }
 

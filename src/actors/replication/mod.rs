@@ -14,7 +14,7 @@ use crate::model::PartitionId;
 use crate::protocol::Records;
 
 pub use receiver::{follow_links, ReplicationReceiver};
-pub use replicator::{Left, LinkNews, Replicator};
+pub use replicator::{Left, LinkNews, Replicator, Turn, YourTurn};
 
 /// Records for a follower.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -36,6 +36,8 @@ use crate::record::{restamp, ProducerStamp};
 
 /// After which an answer is late enough to look whether somebody else leads.
 const LATE: Duration = Duration::from_millis(500);
+/// And then again, while it is later and later.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 pub(super) struct Sender {
     shared: Arc<Shared>,
@@ -532,7 +534,7 @@ async fn overtaken(
         if leader.is_ok_and(|leader| leader != asked) {
             return;
         }
-        look_at = Instant::now() + LATE;
+        look_at = Instant::now() + LOOK_INTERVAL;
     }
 }
 

@@ -7,10 +7,18 @@
 //! | At work | a leader or a follower has the log | its death, or metadata that ask for the other role or give the replica up |
 //! | Releasing | the one at work ends in good order, for one in the other role | [`Guardianship::released`], or its death |
 //! | Bereaved | the leader died, a new leader epoch is asked for | metadata with a higher epoch |
+//! | Missing | the log should be there, and isn't | metadata that give the replica up, or count on it for nothing |
 //! | Offline | the log can't be opened | metadata that give the replica up |
+//! | Settling | the data is being removed | [`Guardianship::settled`] |
+//!
+//! A log that is missing is begun empty only by proof (ADR 0006): the metadata know this life of the broker,
+//! somebody else leads, and this replica is neither in sync nor eligible to lead. So whatever it had is
+//! elsewhere, and its leader fills it again. That is judged for the first replica of a life alone: a later
+//! one may have come in sync in the meantime.
 //!
 //! A replica that isn't wanted any more while its log is on the way is doomed: it is settled when the log
-//! has come, unless it is wanted again by then.
+//! has come, unless it is wanted again by then. One that is wanted again while its data is being removed
+//! begins anew after that.
 //!
 //! A replica that died is followed by one with the log as it is on disk, and never resumed; if it led,
 //! then with a higher leader epoch. One whose role changes closes its log, and the next one opens it.
@@ -24,7 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::metadata::{BrokerDefaults, MetadataImage, Partition, Topic, TopicConfig};
-use crate::model::{BrokerId, LeaderEpoch, PartitionId, TopicId};
+use crate::model::{BrokerId, Incarnation, LeaderEpoch, PartitionId, TopicId};
 
 /// A replica that dies again within this time is restarted later and later.
 const CALM: Duration = Duration::from_secs(60);
@@ -34,9 +42,9 @@ const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
 /// What becomes of the data of a partition that has no replica here any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Its topic is deleted.
+    /// Its topic is deleted, or other brokers have it by now (`docs/adr/0013-a-partition-moves.md`).
     Removed,
-    /// Other brokers have it.
+    /// The metadata don't prove that nobody needs it.
     Kept,
 }
 
@@ -49,6 +57,23 @@ pub enum LastUser {
     Replica,
     /// A replica of this run, which died.
     DeadReplica,
+}
+
+/// What becomes of a log that should be there, and isn't.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfMissing {
+    /// It is an error: [`Unopened::Missing`].
+    Refuse,
+    /// An empty one is made in its place.
+    BeginEmpty,
+}
+
+/// Why a log could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unopened {
+    /// It should be there, and isn't.
+    Missing(String),
+    Broken(String),
 }
 
 /// What a replica is to its partition.
@@ -108,6 +133,7 @@ pub enum Effect {
         life: u64,
         config: Arc<TopicConfig>,
         last_user: LastUser,
+        if_missing: IfMissing,
         after: Duration,
     },
     /// Start a replica on the log that was opened.
@@ -137,7 +163,8 @@ pub enum Effect {
     },
     /// End the replica, if there is one, then settle the data, and forget the partition.
     Close { id: PartitionId, fate: Fate },
-    /// Settle the data of a log that was opened or released in vain, and forget the partition.
+    /// Do to the data of a log that is closed what its fate says. If it is removed, report
+    /// [`Guardianship::settled`].
     Settle { id: PartitionId, fate: Fate },
     /// Publish [`Guardianship::published`].
     Publish,
@@ -152,13 +179,17 @@ enum Phase {
     Releasing,
     /// The leader died in this epoch.
     Bereaved(LeaderEpoch),
+    Missing,
     Offline,
+    Settling,
 }
 
 struct Ward {
     topic: Arc<Topic>,
     assignment: Assignment,
     role: Role,
+    /// By what the metadata say.
+    if_missing: IfMissing,
     phase: Phase,
     /// It isn't wanted any more, and its log is on the way.
     doomed: Option<Fate>,
@@ -171,14 +202,17 @@ struct Ward {
 /// The replicas that are on this node, or shall be.
 pub struct Guardianship {
     node: BrokerId,
+    /// This life of the broker.
+    incarnation: Incarnation,
     defaults: BrokerDefaults,
     wards: BTreeMap<PartitionId, Ward>,
 }
 
 impl Guardianship {
-    pub fn new(node: BrokerId, defaults: BrokerDefaults) -> Guardianship {
+    pub fn new(node: BrokerId, incarnation: Incarnation, defaults: BrokerDefaults) -> Guardianship {
         Guardianship {
             node,
+            incarnation,
             defaults,
             wards: BTreeMap::new(),
         }
@@ -207,10 +241,15 @@ impl Guardianship {
                 config: configs.entry(id.topic_id).or_insert_with(resolve).clone(),
             };
             let role = assignment.role(self.node);
+            let if_missing = self.if_missing(image, partition);
             match self.wards.get_mut(&id) {
-                Some(ward) => effects.extend(ward.update(id, topic, assignment, role)),
+                Some(ward) => {
+                    ward.if_missing = if_missing;
+                    effects.extend(ward.update(id, topic, assignment, role));
+                }
                 None => {
                     let mut ward = Ward::new(topic.clone(), assignment, role);
+                    ward.if_missing = if_missing;
                     effects.extend(ward.adopt(id, find(id, topic)));
                     self.wards.insert(id, ward);
                 }
@@ -220,19 +259,46 @@ impl Guardianship {
         effects
     }
 
-    /// The partition has no replica here any more. Its data goes only with its topic.
+    fn if_missing(&self, image: &MetadataImage, partition: &Partition) -> IfMissing {
+        let node = self.node;
+        let known = image.broker(node);
+        let is_known = known.is_some_and(|broker| broker.incarnation == self.incarnation);
+        let is_led = ![BrokerId::NONE, node].contains(&partition.leader);
+        let counts = partition.isr.contains(&node) || partition.eligible_leaders.contains(&node);
+        match is_known && is_led && !counts {
+            true => IfMissing::BeginEmpty,
+            false => IfMissing::Refuse,
+        }
+    }
+
+    /// The partition has no replica here any more. Its data goes with its topic, or if others have it.
     fn give_up(&mut self, id: PartitionId, image: &MetadataImage) -> Option<Effect> {
-        let fate = match image.was_deleted(id.topic_id) {
+        let has_moved = has_moved_away(image, self.node, self.incarnation, id);
+        let fate = match has_moved || image.was_deleted(id.topic_id) {
             true => Fate::Removed,
             false => Fate::Kept,
         };
         let ward = self.wards.get_mut(&id)?;
-        if let Phase::Opening | Phase::Releasing = ward.phase {
-            ward.doomed = Some(fate);
-            return None;
+        match ward.phase {
+            Phase::Opening | Phase::Releasing | Phase::Settling => {
+                ward.doomed = Some(fate);
+                None
+            }
+            // It may come back, and then must not find the old one at work.
+            Phase::AtWork(_) if has_moved => {
+                ward.doomed = Some(fate);
+                ward.phase = Phase::Releasing;
+                let life = ward.life;
+                Some(Effect::Release { id, life })
+            }
+            Phase::Bereaved(_) | Phase::Missing | Phase::Offline if has_moved => {
+                Some(self.settle(id, fate))
+            }
+            Phase::AtWork(_) | Phase::Bereaved(_) | Phase::Missing | Phase::Offline => {
+                self.wards.remove(&id);
+                Some(Effect::Close { id, fate })
+            }
         }
-        self.wards.remove(&id);
-        Some(Effect::Close { id, fate })
     }
 
     /// A log was opened in this life of the replica, or could not be.
@@ -240,17 +306,25 @@ impl Guardianship {
         &mut self,
         id: PartitionId,
         life: u64,
-        opened: Result<(), String>,
+        opened: Result<(), Unopened>,
     ) -> Vec<Effect> {
         let Some(ward) = self.on_its_way(id, life, Phase::Opening) else {
             return Vec::new();
         };
         if let Some(fate) = ward.doomed {
-            return self.settle(id, fate);
+            return vec![self.settle(id, fate)];
         }
         let effect = match opened {
             Ok(()) => ward.start(id),
-            Err(reason) => {
+            Err(Unopened::Missing(_)) if ward.may_begin_empty() => {
+                // The metadata have changed while it was looked for.
+                ward.open(id, LastUser::LastRun, Duration::ZERO)
+            }
+            Err(Unopened::Missing(reason)) => {
+                ward.phase = Phase::Missing;
+                Effect::TakeOffline { id, reason }
+            }
+            Err(Unopened::Broken(reason)) => {
                 ward.phase = Phase::Offline;
                 Effect::TakeOffline { id, reason }
             }
@@ -270,7 +344,7 @@ impl Guardianship {
             return Vec::new();
         };
         match (ward.doomed, closed) {
-            (Some(fate), _) => self.settle(id, fate),
+            (Some(fate), _) => vec![self.settle(id, fate)],
             (None, Ok(())) => vec![ward.open(id, LastUser::Replica, Duration::ZERO)],
             (None, Err(age)) => ward.lose(id, age),
         }
@@ -296,9 +370,31 @@ impl Guardianship {
         (ward.phase == phase && ward.life == life).then_some(ward)
     }
 
-    fn settle(&mut self, id: PartitionId, fate: Fate) -> Vec<Effect> {
+    /// Its log is closed. Until the data is gone nobody may open it again.
+    fn settle(&mut self, id: PartitionId, fate: Fate) -> Effect {
+        match (fate, self.wards.get_mut(&id)) {
+            (Fate::Removed, Some(ward)) => {
+                ward.doomed = Some(fate);
+                ward.phase = Phase::Settling;
+            }
+            _ => {
+                self.wards.remove(&id);
+            }
+        }
+        Effect::Settle { id, fate }
+    }
+
+    /// The data is removed. The partition is forgotten, unless it is wanted again.
+    pub fn settled(&mut self, id: PartitionId) -> Option<Effect> {
+        let ward = self.wards.get_mut(&id)?;
+        if ward.phase != Phase::Settling {
+            return None;
+        }
+        if ward.doomed.is_none() {
+            return Some(ward.open(id, LastUser::Replica, Duration::ZERO));
+        }
         self.wards.remove(&id);
-        vec![Effect::Settle { id, fate }]
+        None
     }
 
     /// The controller did not give the epoch that follows `seen`, which it was asked for `after` so
@@ -315,9 +411,10 @@ impl Guardianship {
         waits.then_some(Effect::RaiseEpoch { id, seen, after })
     }
 
-    /// Whether every replica is at work.
+    /// Whether every replica is at work. What is being removed is none any more.
     pub fn all_at_work(&self) -> bool {
-        let mut wards = self.wards.values();
+        let is_going = |ward: &&Ward| ward.phase == Phase::Settling && ward.doomed.is_some();
+        let mut wards = self.wards.values().filter(|ward| !is_going(ward));
         wards.all(|ward| matches!(ward.phase, Phase::AtWork(_)))
     }
 
@@ -334,6 +431,7 @@ impl Ward {
             topic,
             assignment,
             role,
+            if_missing: IfMissing::Refuse,
             phase: Phase::Opening,
             doomed: None,
             life: 0,
@@ -380,6 +478,9 @@ impl Ward {
         self.doomed = None;
         match self.phase {
             Phase::AtWork(present) if changed => Some(self.direct(id, present)),
+            Phase::Missing if self.may_begin_empty() => {
+                Some(self.open(id, LastUser::LastRun, Duration::ZERO))
+            }
             Phase::Bereaved(epoch) if self.assignment.epoch() > epoch => {
                 Some(self.open(id, LastUser::DeadReplica, Duration::ZERO))
             }
@@ -398,6 +499,10 @@ impl Ward {
         Effect::Release { id, life }
     }
 
+    fn may_begin_empty(&self) -> bool {
+        self.life == 0 && self.if_missing == IfMissing::BeginEmpty
+    }
+
     fn open(&mut self, id: PartitionId, last_user: LastUser, after: Duration) -> Effect {
         self.phase = Phase::Opening;
         Effect::Open {
@@ -405,6 +510,10 @@ impl Ward {
             life: self.life,
             config: self.assignment.config.clone(),
             last_user,
+            if_missing: match last_user {
+                LastUser::LastRun => self.if_missing,
+                LastUser::Replica | LastUser::DeadReplica => IfMissing::Refuse,
+            },
             after,
         }
     }
@@ -435,6 +544,20 @@ impl Ward {
         };
         vec![Effect::Mourn { id }, next]
     }
+}
+
+/// Whether the partition is there, and has no replica on this node any more. An image that knows this life of
+/// the broker is as new as this life: whatever was written here before, it counts with.
+pub fn has_moved_away(
+    image: &MetadataImage,
+    node: BrokerId,
+    incarnation: Incarnation,
+    id: PartitionId,
+) -> bool {
+    let broker = image.broker(node);
+    let is_current = broker.is_some_and(|broker| broker.incarnation == incarnation);
+    let partition = image.partition(id);
+    is_current && partition.is_some_and(|partition| !partition.replicas.contains(&node))
 }
 
 /// None for the first death; doubled for each that follows soon.

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::*;
-use crate::engine::metadata::MetadataCommand;
+use crate::engine::metadata::{BrokerState, MetadataCommand, PartitionChange};
 
 const NODE: BrokerId = BrokerId(1);
+const LIFE: Incarnation = Incarnation(Uuid::from_u128(7));
 
 struct Script {
     image: MetadataImage,
@@ -21,7 +22,7 @@ impl Script {
     fn new() -> Script {
         Script {
             image: MetadataImage::default(),
-            guardian: Guardianship::new(NODE, BrokerDefaults::default()),
+            guardian: Guardianship::new(NODE, LIFE, BrokerDefaults::default()),
             found: BTreeMap::new(),
         }
     }
@@ -50,6 +51,11 @@ impl Script {
                     leader_epoch: LeaderEpoch(epoch.parse().unwrap()),
                 })
             }
+            ["replicas", partition, replicas] => self.move_to(partition_id(partition), replicas),
+            ["settled", partition] => {
+                let effect = self.guardian.settled(partition_id(partition));
+                Vec::from_iter(effect)
+            }
             ["there", "is", partition, ref what @ ..] => {
                 let found = found(what);
                 self.found.insert(partition_id(partition), found);
@@ -65,9 +71,25 @@ impl Script {
             }
             ["failed", partition, "life", life] => {
                 let life = life.parse().unwrap();
-                let reason = Err("the disk is gone".into());
-                self.guardian.opened(partition_id(partition), life, reason)
+                let reason = Unopened::Broken("the disk is gone".into());
+                let id = partition_id(partition);
+                self.guardian.opened(id, life, Err(reason))
             }
+            ["missing", partition, "life", life] => {
+                let life = life.parse().unwrap();
+                let reason = Unopened::Missing("no directory".into());
+                let id = partition_id(partition);
+                self.guardian.opened(id, life, Err(reason))
+            }
+            ["registered", "life", life] => self.change(MetadataCommand::RegisterBroker {
+                id: NODE,
+                incarnation: Incarnation(Uuid::from_u128(life.parse().unwrap())),
+                endpoints: Vec::new(),
+                rack: None,
+                state: BrokerState::Unfenced,
+            }),
+            ["isr", partition, members] => self.members(partition, Some(members), None),
+            ["eligible", partition, members] => self.members(partition, None, Some(members)),
             ["released", partition, "life", life] => {
                 let life = life.parse().unwrap();
                 self.guardian
@@ -91,9 +113,51 @@ impl Script {
         }
     }
 
+    fn members(
+        &mut self,
+        partition: &str,
+        isr: Option<&str>,
+        eligible: Option<&str>,
+    ) -> Vec<Effect> {
+        let id = partition_id(partition);
+        let ids = |text: &str| {
+            let ids = text.split(',').filter(|id| *id != "none");
+            ids.map(|id| BrokerId(id.parse().unwrap())).collect()
+        };
+        let change = PartitionChange {
+            partition: id.partition,
+            seen: self.image.partition(id).unwrap().partition_epoch,
+            isr: isr.map(ids),
+            eligible_leaders: eligible.map(ids),
+            ..PartitionChange::default()
+        };
+        self.change(MetadataCommand::ChangePartitions {
+            topic: id.topic_id,
+            changes: vec![change],
+        })
+    }
+
     fn change(&mut self, command: MetadataCommand) -> Vec<Effect> {
         self.image.replay(&command);
         self.reconcile()
+    }
+
+    /// The first of them leads.
+    fn move_to(&mut self, id: PartitionId, replicas: &str) -> Vec<Effect> {
+        let replicas = replicas.split(',').map(|id| BrokerId(id.parse().unwrap()));
+        let replicas: Vec<BrokerId> = replicas.collect();
+        let change = PartitionChange {
+            partition: id.partition,
+            seen: self.image.partition(id).unwrap().partition_epoch,
+            leader: replicas.first().copied(),
+            isr: Some(replicas.clone()),
+            replicas: Some(replicas),
+            ..PartitionChange::default()
+        };
+        self.change(MetadataCommand::ChangePartitions {
+            topic: id.topic_id,
+            changes: vec![change],
+        })
     }
 
     fn reconcile(&mut self) -> Vec<Effect> {
@@ -110,10 +174,15 @@ impl Script {
                 life,
                 config,
                 last_user,
+                if_missing,
                 after,
             } => format!(
-                "open {} life {life} retention {} of {last_user:?} after {after:?}",
+                "open {}{} life {life} retention {} of {last_user:?} after {after:?}",
                 name(id),
+                match if_missing {
+                    IfMissing::Refuse => "",
+                    IfMissing::BeginEmpty => " or begin it empty,",
+                },
                 retention(config)
             ),
             Effect::Start {

@@ -70,7 +70,7 @@ pub fn alter_partitions(
         image,
         defaults,
         may_lead: &|id| image.is_active(id),
-        has_lost: None,
+        loss: None,
     };
     let mut changes: BTreeMap<TopicId, Vec<PartitionChange>> = BTreeMap::new();
     let mut decided: BTreeMap<PartitionId, PartitionEpoch> = BTreeMap::new();

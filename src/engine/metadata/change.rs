@@ -14,13 +14,14 @@ use super::change_leader::change_leader;
 use super::create_partitions::{create_partitions, MorePartitions};
 use super::create_topics::{create_topics, NewTopic, NewTopicDefaults};
 use super::delete_topics::{delete_topics, TopicRef};
-use super::elect_leaders::elect_preferred_leader;
+use super::elect_leaders::{elect_leader, ElectionType};
 use super::fence_broker::{begin_controlled_shutdown, fence_broker, unfence_broker};
 use super::producer_ids::allocate_producer_ids;
 use super::readmit_voter::readmit_voter;
+use super::reassign::{reassign_partition, Reassignment, ReplicationFactor};
 use super::register_broker::{register_broker, BrokerRegistration};
 use super::{BrokerDefaults, BrokerEpoch, MetadataCommand, MetadataImage, MetadataLimits, Refusal};
-use crate::model::{BrokerId, DirectoryId, LeaderEpoch, PartitionId};
+use crate::model::{BrokerId, DirectoryId, LeaderEpoch, PartitionId, TopicPartition};
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,9 +55,15 @@ pub enum Change {
     ReplaceTopicConfigs(Vec<NewTopicConfigs>),
     /// Kafka's IncrementalAlterConfigs.
     AlterTopicConfigs(Vec<TopicConfigChanges>),
-    /// The preferred replica shall lead.
-    ElectPreferredLeader {
-        partition: PartitionId,
+    /// See [`elect_leader`].
+    ElectLeaders {
+        election: ElectionType,
+        partitions: Vec<TopicPartition>,
+    },
+    /// See [`reassign_partition`].
+    ReassignPartitions {
+        factor: ReplicationFactor,
+        partitions: Vec<Reassignment>,
     },
     /// A block of ids for a broker's producers.
     AllocateProducerIds {
@@ -113,12 +120,13 @@ impl Change {
             Change::CreatePartitions(topics) => topics.len(),
             Change::ReplaceTopicConfigs(topics) => topics.len(),
             Change::AlterTopicConfigs(topics) => topics.len(),
+            Change::ElectLeaders { partitions, .. } => partitions.len(),
+            Change::ReassignPartitions { partitions, .. } => partitions.len(),
             Change::RegisterBroker(_)
             | Change::FenceBroker { .. }
             | Change::UnfenceBroker { .. }
             | Change::ControlledShutdown { .. }
             | Change::AlterPartition { .. }
-            | Change::ElectPreferredLeader { .. }
             | Change::AllocateProducerIds { .. }
             | Change::ReadmitVoter { .. }
             | Change::ChangeLeader { .. } => 1,
@@ -165,8 +173,16 @@ impl Change {
                 let alter = |changes| alter_topic_configs(image, changes, defaults, limits);
                 topics.iter().map(alter).collect()
             }
-            Change::ElectPreferredLeader { partition } => {
-                vec![elect_preferred_leader(image, *partition, defaults)]
+            Change::ElectLeaders {
+                election,
+                partitions,
+            } => {
+                let elect = |name| elect_leader(image, *election, name, defaults);
+                partitions.iter().map(elect).collect()
+            }
+            Change::ReassignPartitions { factor, partitions } => {
+                let reassign = |asked| reassign_partition(image, asked, *factor, defaults);
+                partitions.iter().map(reassign).collect()
             }
             Change::AllocateProducerIds {
                 broker,

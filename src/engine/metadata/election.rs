@@ -14,6 +14,7 @@
 //! 5. If an unclean election is allowed, any replica. Committed records may be lost.
 //! 6. Nobody: the partition waits.
 
+use super::fence_broker::HasKept;
 use super::{Partition, PartitionChange};
 use crate::model::BrokerId;
 
@@ -29,14 +30,22 @@ pub(super) enum Election {
 }
 
 /// What counts in a change of a partition beside the partition itself.
+#[derive(Clone, Copy)]
 pub(super) struct Terms<'a> {
     pub election: Election,
     /// Which brokers may lead, as of after the change.
     pub may_lead: &'a dyn Fn(BrokerId) -> bool,
     /// As configured for the topic.
     pub min_insync_replicas: usize,
-    /// A broker that may have lost what it had acknowledged.
-    pub has_lost: Option<BrokerId>,
+    /// A broker that may have lost what it had acknowledged, and what it has kept of this partition.
+    pub has_lost: Option<(BrokerId, HasKept)>,
+}
+
+impl Terms<'_> {
+    fn has_lost(&self, broker: BrokerId) -> bool {
+        let is_lost = |(id, kept)| id == broker && kept != HasKept::Everything;
+        self.has_lost.is_some_and(is_lost)
+    }
 }
 
 /// The change that makes of `now` what is `wanted`, with all that follows from it; `None` if that
@@ -49,13 +58,14 @@ pub(super) fn settle(
     terms: &Terms<'_>,
 ) -> Option<PartitionChange> {
     let mut next = wanted;
-    complete_reassignment(&mut next);
+    complete_reassignment(&mut next, terms);
     next.eligible_leaders = eligible_leaders(now, &next, terms);
     elect(now, &mut next, terms);
     let is_led = next.leader != BrokerId::NONE;
     next.last_known_leader = match (is_led, now.leader) {
         (true, _) => BrokerId::NONE,
         (false, BrokerId::NONE) => next.last_known_leader,
+        (false, last) if terms.has_lost == Some((last, HasKept::Nothing)) => BrokerId::NONE,
         (false, last) => last,
     };
     // A replica that goes must not be mistaken for one of the same epoch.
@@ -64,21 +74,26 @@ pub(super) fn settle(
     difference(number, now, &next, new_epoch)
 }
 
-/// Once all that shall be replicas are in sync, the others go (KIP-455).
-fn complete_reassignment(partition: &mut Partition) {
+/// Once those that it brings are in sync, the others go (KIP-455); but not before as many of those that stay
+/// are in sync as a write needs.
+fn complete_reassignment(partition: &mut Partition, terms: &Terms<'_>) {
     if !partition.is_reassigning() {
         return;
     }
-    let stays = |id: &BrokerId| !partition.removing_replicas.contains(id);
-    let replicas: Vec<_> = partition.replicas.iter().copied().filter(stays).collect();
-    let is_complete = !replicas.is_empty() && replicas.iter().all(|id| partition.isr.contains(id));
-    if !is_complete {
+    let replicas = partition.replicas_to_be();
+    let brings = |id: &&BrokerId| replicas.contains(id);
+    let mut brought = partition.adding_replicas.iter().filter(brings);
+    if replicas.is_empty() || !brought.all(|id| partition.isr.contains(id)) {
         return;
     }
-    partition.isr.retain(|id| replicas.contains(id));
-    partition.replicas = replicas;
-    partition.adding_replicas.clear();
-    partition.removing_replicas.clear();
+    let mut complete = partition.clone();
+    complete.isr.retain(|id| replicas.contains(id));
+    complete.replicas = replicas;
+    complete.adding_replicas.clear();
+    complete.removing_replicas.clear();
+    if complete.isr.len() >= complete.min_in_sync(terms.min_insync_replicas) {
+        *partition = complete;
+    }
 }
 
 /// Who has every committed record without being in sync: those who were in sync when the ISR fell
@@ -90,7 +105,7 @@ fn eligible_leaders(now: &Partition, next: &Partition, terms: &Terms<'_>) -> Vec
     let is_eligible = |id: &BrokerId| {
         (now.isr.contains(id) || now.eligible_leaders.contains(id))
             && !next.isr.contains(id)
-            && terms.has_lost != Some(*id)
+            && !terms.has_lost(*id)
     };
     next.replicas.iter().copied().filter(is_eligible).collect()
 }

@@ -5,11 +5,13 @@
 //! until it has nothing left to do. The first one changes the broker's state, so whatever is decided
 //! in between counts with that.
 
+use std::collections::BTreeSet;
+
 use super::sweep::{Sweep, CHANGES_PER_PROPOSAL_MAX};
 use super::{
     BrokerDefaults, BrokerEpoch, BrokerState, MetadataCommand, MetadataImage, Partition, Refusal,
 };
-use crate::model::{BrokerId, ErrorCode};
+use crate::model::{BrokerId, ErrorCode, PartitionId};
 
 /// The broker doesn't answer, or wants to be fenced: it leaves every ISR, and others lead what it
 /// led. Where the ISR falls below the minimum it stays eligible (KIP-966); the last who was in sync
@@ -53,7 +55,12 @@ fn hold_back(
             state,
         });
     }
-    commands.extend(take_away(image, broker, HasKept::Everything, defaults));
+    let nothing = Loss {
+        broker,
+        kept: HasKept::Everything,
+        logs: &BTreeSet::new(),
+    };
+    commands.extend(take_away(image, &nothing, defaults));
     Ok(commands)
 }
 
@@ -77,7 +84,7 @@ pub fn unfence_broker(
         image,
         defaults,
         may_lead: &|id| id == broker || image.is_active(id),
-        has_lost: None,
+        loss: None,
     };
     let is_orphan = |p: &Partition| p.leader == BrokerId::NONE && p.replicas.contains(&broker);
     commands.extend(sweep.run(CHANGES_PER_PROPOSAL_MAX, is_orphan, |_| ()));
@@ -86,7 +93,7 @@ pub fn unfence_broker(
 
 /// What a broker that restarted still has of what it had acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HasKept {
+pub enum HasKept {
     Everything,
     /// It may lack the end of its logs.
     Something,
@@ -94,25 +101,48 @@ pub(super) enum HasKept {
     Nothing,
 }
 
+/// What a broker may have lost of what it had acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub struct Loss<'a> {
+    pub broker: BrokerId,
+    pub kept: HasKept,
+    /// Of these it has no log any more, whatever it has of the others.
+    pub logs: &'a BTreeSet<PartitionId>,
+}
+
+impl Loss<'_> {
+    /// What is left of this partition there.
+    pub(super) fn of(&self, partition: PartitionId) -> HasKept {
+        match self.kept {
+            // If it is the last one that can lead, its log may be found again.
+            HasKept::Everything if self.logs.contains(&partition) => HasKept::Something,
+            kept => kept,
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        self.kept == HasKept::Everything && self.logs.is_empty()
+    }
+}
+
 /// The changes after which the broker leads nothing and is in no ISR, and is no eligible leader if
 /// it may lack something.
 pub(super) fn take_away(
     image: &MetadataImage,
-    broker: BrokerId,
-    kept: HasKept,
+    loss: &Loss<'_>,
     defaults: &BrokerDefaults,
 ) -> Vec<MetadataCommand> {
-    let has_lost = (kept != HasKept::Everything).then_some(broker);
+    let Loss { broker, kept, .. } = *loss;
     let sweep = Sweep {
         image,
         defaults,
         may_lead: &|id| id != broker && image.is_active(id),
-        has_lost,
+        loss: Some(*loss),
     };
     let concerns = |p: &Partition| {
         p.leader == broker
             || p.isr.contains(&broker)
-            || (has_lost.is_some() && p.eligible_leaders.contains(&broker))
+            || (!loss.is_none() && p.eligible_leaders.contains(&broker))
             || (kept == HasKept::Nothing && p.last_known_leader == broker)
     };
     let wish = |p: &mut Partition| {

@@ -113,6 +113,22 @@ impl Partition {
         !self.adding_replicas.is_empty() || !self.removing_replicas.is_empty()
     }
 
+    /// Those that are replicas if a reassignment that is under way is given up.
+    pub fn settled_replicas(&self) -> impl Iterator<Item = BrokerId> + '_ {
+        let is_new = |id: &BrokerId| self.adding_replicas.contains(id);
+        self.replicas.iter().copied().filter(move |id| !is_new(id))
+    }
+
+    /// Those that are replicas once it is complete.
+    pub fn replicas_to_be(&self) -> Vec<BrokerId> {
+        let goes = |id: &BrokerId| self.removing_replicas.contains(id);
+        self.replicas
+            .iter()
+            .copied()
+            .filter(|id| !goes(id))
+            .collect()
+    }
+
     /// How many replicas must be in sync for anything to be committed, if the topic is configured
     /// to want so many: never more than there are without those that a reassignment brings
     /// (KIP-966).
@@ -139,9 +155,10 @@ impl Topic {
         self.partitions.get(index).map(Arc::as_ref)
     }
 
-    /// Of its first partition; all others have as many.
+    /// Of its first partition, once a reassignment is complete; new partitions get as many replicas.
     pub fn replication_factor(&self) -> usize {
-        self.partitions.first().map_or(0, |p| p.replicas.len())
+        let first = self.partitions.first();
+        first.map_or(0, |partition| partition.replicas_to_be().len())
     }
 }
 

@@ -1,12 +1,14 @@
 //! RegisterBroker: a broker joins, comes back, or says where it can be reached now.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use super::fence_broker::{take_away, HasKept};
+use super::fence_broker::{take_away, HasKept, Loss};
 use super::{
     BrokerDefaults, BrokerEpoch, BrokerState, Endpoint, MetadataCommand, MetadataImage, Refusal,
 };
-use crate::model::{BrokerId, ClusterId, ErrorCode, Incarnation};
+use crate::model::{BrokerId, ClusterId, ErrorCode, Incarnation, PartitionId};
 
 /// What a broker says of itself at its start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +20,13 @@ pub struct BrokerRegistration {
     pub endpoints: Vec<Endpoint>,
     pub rack: Option<String>,
     pub past: Past,
+    /// The partitions whose logs should be on its disk and aren't, at most [`LOST_LOGS_MAX`].
+    #[serde(default)]
+    pub lost: BTreeSet<PartitionId>,
 }
+
+/// A broker that has lost more logs than this says that it isn't certain of any.
+pub const LOST_LOGS_MAX: usize = 10_000;
 
 /// What a broker knows of the life before this one, from its disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +60,9 @@ impl Past {
 /// its predecessor led, others lead. If it isn't certain that it kept everything, it isn't eligible
 /// to lead either; if nobody else is, it is elected all the same when it is unfenced, as the last
 /// known leader, unless its disk is another one.
+///
+/// Where it has no log any more it is taken for one that may lack something, and begins an empty log only
+/// once the metadata count on it for nothing (ADR 0006).
 pub fn register_broker(
     image: &MetadataImage,
     broker: &BrokerRegistration,
@@ -85,7 +96,12 @@ pub fn register_broker(
     };
     let mut commands = match image.broker(broker.id) {
         Some(known) if image.has_fencing() && known.incarnation != broker.incarnation => {
-            take_away(image, broker.id, broker.past.kept(known.epoch), defaults)
+            let loss = Loss {
+                broker: broker.id,
+                kept: broker.past.kept(known.epoch),
+                logs: &broker.lost,
+            };
+            take_away(image, &loss, defaults)
         }
         _ => Vec::new(),
     };

@@ -7,10 +7,11 @@
 use std::sync::Arc;
 
 use super::election::{settle, Election, Terms};
+use super::fence_broker::Loss;
 use super::{
     BrokerDefaults, MetadataCommand, MetadataImage, Partition, PartitionChange, Topic, TopicConfig,
 };
-use crate::model::BrokerId;
+use crate::model::{BrokerId, PartitionId};
 
 /// How many partitions one proposal changes: about a megabyte with three replicas each.
 pub const CHANGES_PER_PROPOSAL_MAX: usize = 10_000;
@@ -21,8 +22,8 @@ pub(super) struct Sweep<'a> {
     pub defaults: &'a BrokerDefaults,
     /// Which brokers may lead, as of after the change.
     pub may_lead: &'a dyn Fn(BrokerId) -> bool,
-    /// A broker that may have lost what it had acknowledged.
-    pub has_lost: Option<BrokerId>,
+    /// Of a broker that may have lost what it had acknowledged.
+    pub loss: Option<Loss<'a>>,
 }
 
 impl Sweep<'_> {
@@ -48,6 +49,14 @@ impl Sweep<'_> {
             let change = |(number, now): (i32, &Arc<Partition>)| {
                 let mut wanted = Partition::clone(now);
                 wish(&mut wanted);
+                let id = PartitionId {
+                    topic_id: topic.id,
+                    partition: number,
+                };
+                let terms = Terms {
+                    has_lost: self.loss.map(|loss| (loss.broker, loss.of(id))),
+                    ..terms
+                };
                 settle(number, now, wanted, &terms)
             };
             let changes: Vec<_> = concerned.filter_map(change).take(left).collect();
@@ -69,7 +78,7 @@ impl Sweep<'_> {
             election: election.unwrap_or_else(configured),
             may_lead: self.may_lead,
             min_insync_replicas: TopicConfig::min_insync_replicas(&topic.configs, self.defaults),
-            has_lost: self.has_lost,
+            has_lost: None,
         }
     }
 }

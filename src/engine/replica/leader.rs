@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::progress::{previous_epoch, Progress};
+use super::progress::{epoch_before, Progress};
 use super::{Ack, Epochs, Membership, Mismatch, Push};
 use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, Timestamp};
 
@@ -98,12 +98,23 @@ pub struct IsrProposal {
     pub isr: Vec<BrokerId>,
 }
 
+/// How a follower goes along with the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// It has a part in what is committed now, or has been sent all that there is.
+    Live,
+    /// It lacks what others have had for long. It must not hold up those who are in sync: each of its pushes
+    /// needs a turn ([`super::CatchUpTurns`]).
+    CatchUp,
+}
+
 /// Records to be read and pushed to a follower, or nothing but a question or news.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PushPlan {
     pub push: Push,
     /// Whether records from `push.offset` on go along.
     pub with_records: bool,
+    pub pace: Pace,
 }
 
 /// The state of a partition's leader in one leader epoch.
@@ -291,27 +302,47 @@ impl<P, F: Patience> LeaderReplica<P, F> {
         now: Timestamp,
     ) -> Option<PushPlan> {
         let (epoch, log_end, high_watermark) = (self.epoch, self.log_end, self.high_watermark);
+        let counts = self.membership.in_sync.contains(&to) || self.is_proposed(to);
         let follower = self.follower(to, epoch)?;
-        follower.start_at_least(epochs.start_offset());
-        let (offset, with_records) = follower.next(log_end, high_watermark, now)?;
+        let pace = match counts {
+            true => Pace::Live,
+            false => follower.pace(),
+        };
+        let log_start = epochs.start_offset();
+        follower.start_at_least(log_start);
+        let (offset, with_records) =
+            follower.next((log_start, log_end), high_watermark, pace, now)?;
         Some(PushPlan {
             push: Push {
                 leader_epoch: epoch,
                 offset,
-                previous_epoch: previous_epoch(epochs, offset),
+                previous_epoch: epoch_before(epochs, offset).unwrap_or(LeaderEpoch::NONE),
                 high_watermark,
-                log_start: epochs.start_offset(),
+                log_start,
                 log_end: epochs.end_offset(),
             },
             with_records,
+            pace,
         })
+    }
+
+    /// How many of the pushes to a follower that are on their way have had a turn.
+    pub fn turns_in_use(&self, by: BrokerId) -> usize {
+        let mut followers = self.followers.iter();
+        let follower = followers.find(|follower| follower.id == by);
+        follower.map_or(0, Progress::turns_in_use)
     }
 
     /// A push was sent, with records up to `end`.
     pub fn sent(&mut self, to: BrokerId, end: Offset, bytes: usize, now: Timestamp) {
-        let high_watermark = self.high_watermark;
+        let (log_end, high_watermark) = (self.log_end, self.high_watermark);
+        let counts = self.membership.in_sync.contains(&to) || self.is_proposed(to);
         if let Some(follower) = self.follower(to, self.epoch) {
-            follower.sent(end, bytes, high_watermark, now);
+            let pace = match counts {
+                true => Pace::Live,
+                false => follower.pace(),
+            };
+            follower.sent((end, log_end), bytes, pace, high_watermark, now);
         }
     }
 

@@ -14,17 +14,25 @@
 //! own log where that epoch ends, tries the smaller of the two, and so on until they agree (KIP-279).
 //! What the follower has beyond is cut: never by the high watermark, always by epoch.
 //!
+//! Where they agree nowhere, because the leader has deleted all that the follower has, the follower begins
+//! its log anew where the leader's begins. A leader that asks at the start of its log sends the first records
+//! along: below there is nothing to agree on, and the batch that holds the start may begin before it.
+//! Followers let go of what their leader has deleted.
+//!
 //! | rule | where |
 //! |---|---|
 //! | the high watermark is the smallest end of the in-sync replicas, and of those that are about to be | [`LeaderReplica`] |
 //! | it stands still while fewer than `min.insync.replicas` are in sync, or others are eligible to lead (KIP-966) | [`LeaderReplica`] |
 //! | only what a follower has acknowledged in this epoch counts | `progress` |
 //! | a follower joins the ISR when it has reached the high watermark and the epoch's start, and the metadata say so | `progress` |
+//! | a follower that catches up has few pushes on their way, and all of a node together | `progress`, [`CatchUpTurns`] |
+//! | a log is begun anew only where the leader's begins, and when nothing in it can be told to agree | [`FollowerReplica`] |
 //! | a push of an older epoch is refused, and one of an epoch that the metadata haven't told yet waits | [`FollowerReplica`] |
 
 mod follower;
 mod leader;
 mod progress;
+mod turns;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,8 +40,10 @@ use crate::model::{BrokerId, LeaderEpoch, Offset};
 
 pub use follower::{FollowerReplica, Pushed, Taken};
 pub use leader::{
-    Acks, Commit, CommitRule, IsrProposal, LeaderReplica, LeaderStart, Patience, PushPlan, Released,
+    Acks, Commit, CommitRule, IsrProposal, LeaderReplica, LeaderStart, Pace, Patience, PushPlan,
+    Released,
 };
+pub use turns::CatchUpTurns;
 
 /// What the metadata say of who replicates a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +67,9 @@ pub trait Epochs {
     /// `None` where the log knows nothing about it.
     fn end_of(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)>;
 
+    /// Of the last record that was written, also where it is deleted by now; `None` where that isn't known.
+    fn latest(&self) -> Option<LeaderEpoch>;
+
     fn start_offset(&self) -> Offset;
 
     fn end_offset(&self) -> Offset;
@@ -68,7 +81,8 @@ pub struct Push {
     pub leader_epoch: LeaderEpoch,
     /// Where the records begin; without records it asks whether the logs agree up to there.
     pub offset: Offset,
-    /// Of the record before `offset`; [`LeaderEpoch::NONE`] where the leader's log begins there.
+    /// Of the record before `offset`; [`LeaderEpoch::NONE`] where the leader's log begins there, and has
+    /// nothing left of it.
     pub previous_epoch: LeaderEpoch,
     pub high_watermark: Offset,
     /// Of the leader's log: what is below it may be deleted.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Ack, CommitRule, Epochs, Mismatch};
+use super::{Ack, CommitRule, Epochs, Mismatch, Pace};
 use crate::model::{BrokerId, LeaderEpoch, Offset, Timestamp};
 
 /// Bytes that may be on their way to a follower, beyond which nothing more is sent until it has said
@@ -10,6 +10,8 @@ use crate::model::{BrokerId, LeaderEpoch, Offset, Timestamp};
 const WINDOW_BYTES: usize = 8 * 1024 * 1024;
 /// Pushes that may be on their way, however small.
 const WINDOW_LEN: usize = 1024;
+/// Pushes that may be on their way to a follower that catches up: one that it writes, and the next.
+const CATCH_UP_WINDOW_LEN: usize = 2;
 /// A question that isn't answered within this time is asked again: the follower may not have known
 /// the leader's epoch yet, and said nothing.
 const ASK_AGAIN_MS: i64 = 100;
@@ -29,11 +31,15 @@ enum Stage {
 struct InFlight {
     end: Offset,
     bytes: usize,
+    pace: Pace,
 }
 
 pub(super) struct Progress {
     pub id: BrokerId,
     stage: Stage,
+    /// Of the question that is on its way, if records go along with it.
+    asked_with: Option<Pace>,
+    pace: Pace,
     /// Where the next push begins.
     next: Offset,
     in_flight: VecDeque<InFlight>,
@@ -55,6 +61,8 @@ impl Progress {
         Progress {
             id,
             stage: Stage::Asking(None),
+            asked_with: None,
+            pace: Pace::CatchUp,
             next: log_end,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
@@ -77,14 +85,19 @@ impl Progress {
     /// Where the next push begins, and whether it may carry records; `None` while nothing may be sent.
     pub fn next(
         &self,
-        log_end: Offset,
+        (log_start, log_end): (Offset, Offset),
         high_watermark: Offset,
+        pace: Pace,
         now: Timestamp,
     ) -> Option<(Offset, bool)> {
         match self.stage {
+            // There is nothing below to agree on. It isn't sent again and again to one that isn't there.
+            Stage::Asking(None) => Some((self.next, self.next == log_start && self.next < log_end)),
             Stage::Asking(Some(asked)) if now - asked < ASK_AGAIN_MS => None,
-            Stage::Asking(_) => Some((self.next, false)),
-            Stage::Streaming if self.next < log_end => self.has_room().then_some((self.next, true)),
+            Stage::Asking(Some(_)) => Some((self.next, false)),
+            Stage::Streaming if self.next < log_end => {
+                self.has_room(pace).then_some((self.next, true))
+            }
             Stage::Streaming => {
                 let has_news = self.told < high_watermark && self.in_flight.is_empty();
                 has_news.then_some((self.next, false))
@@ -92,22 +105,50 @@ impl Progress {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.in_flight_bytes < WINDOW_BYTES && self.in_flight.len() < WINDOW_LEN
+    fn has_room(&self, pace: Pace) -> bool {
+        let len_max = match pace {
+            Pace::Live => WINDOW_LEN,
+            Pace::CatchUp => CATCH_UP_WINDOW_LEN,
+        };
+        self.in_flight_bytes < WINDOW_BYTES && self.in_flight.len() < len_max
+    }
+
+    /// That of a follower which isn't in sync.
+    pub fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    pub fn turns_in_use(&self) -> usize {
+        let pushes = self.in_flight.iter().map(|push| push.pace);
+        let all = pushes.chain(self.asked_with);
+        all.filter(|pace| *pace == Pace::CatchUp).count()
     }
 
     /// Records up to `end` were sent.
-    pub fn sent(&mut self, end: Offset, bytes: usize, high_watermark: Offset, now: Timestamp) {
+    pub fn sent(
+        &mut self,
+        (end, log_end): (Offset, Offset),
+        bytes: usize,
+        pace: Pace,
+        high_watermark: Offset,
+        now: Timestamp,
+    ) {
         self.told = high_watermark;
         self.last_sent = now;
         if let Stage::Asking(_) = self.stage {
             self.stage = Stage::Asking(Some(now));
+            self.asked_with = (bytes > 0).then_some(pace);
             return;
         }
         if bytes > 0 {
-            self.in_flight.push_back(InFlight { end, bytes });
+            self.in_flight.push_back(InFlight { end, bytes, pace });
             self.in_flight_bytes += bytes;
             self.next = end;
+            if end >= log_end {
+                self.pace = Pace::Live;
+            } else if !self.has_room(Pace::Live) {
+                self.pace = Pace::CatchUp;
+            }
         }
     }
 
@@ -119,6 +160,7 @@ impl Progress {
         }
         if let Stage::Asking(_) = self.stage {
             self.stage = Stage::Streaming;
+            self.asked_with = None;
             self.next = ack.written;
         }
         while self
@@ -204,6 +246,8 @@ impl Progress {
     }
 
     fn forget_in_flight(&mut self) {
+        self.asked_with = None;
+        self.pace = Pace::CatchUp;
         self.in_flight.clear();
         self.in_flight_bytes = 0;
     }
@@ -230,10 +274,11 @@ impl Progress {
     }
 }
 
-/// Of the record before `offset`, as a push says it.
-pub(super) fn previous_epoch(epochs: &impl Epochs, offset: Offset) -> LeaderEpoch {
+/// Of the record before `offset`, as far as the log knows it.
+pub(super) fn epoch_before(epochs: &impl Epochs, offset: Offset) -> Option<LeaderEpoch> {
     match offset > epochs.start_offset() {
-        true => epochs.epoch_of(offset + -1).unwrap_or(LeaderEpoch::NONE),
-        false => LeaderEpoch::NONE,
+        true => epochs.epoch_of(offset + -1),
+        false if offset == epochs.end_offset() => epochs.latest(),
+        false => None,
     }
 }

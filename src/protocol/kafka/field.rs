@@ -2,11 +2,12 @@
 
 use std::mem::size_of;
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{DecodeError, Decoder, Encoder};
-use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, Timestamp, TopicId};
-use crate::protocol::Records;
+use crate::model::{BrokerId, DirectoryId, ErrorCode, LeaderEpoch, Offset, Timestamp, TopicId};
+use crate::protocol::{Opaque, Records};
 
 /// A value that has a place in a message.
 pub trait Field: Sized {
@@ -117,7 +118,7 @@ macro_rules! newtypes {
     )*};
 }
 
-newtypes! { BrokerId LeaderEpoch Offset Timestamp TopicId }
+newtypes! { BrokerId DirectoryId LeaderEpoch Offset Timestamp TopicId }
 
 impl Field for bool {
     fn encode(&self, out: &mut Encoder) {
@@ -223,5 +224,19 @@ impl Field for Records {
             None => Ok(Records::default()),
             Some(length) => input.take_slice(length).map(Records),
         }
+    }
+}
+
+/// Null means none.
+impl Field for Opaque {
+    fn encode(&self, out: &mut Encoder) {
+        out.put_long_length(Some(self.0.len()));
+        out.put(&self.0);
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let length = input.long_length()?.unwrap_or_default();
+        input.charge(length)?;
+        Ok(Opaque(Bytes::copy_from_slice(input.take(length)?)))
     }
 }

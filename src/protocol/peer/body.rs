@@ -34,6 +34,6 @@ pub fn encode_body<T: Serialize>(body: &T) -> Result<Segments, EncodeError> {
 
 /// Exactly one value; how many values it may hold and how deep is bounded as for a request.
 pub fn decode_body<T: DeserializeOwned>(body: &Bytes) -> Result<T, BodyError> {
-    scan(body, REQUEST_VALUES_MAX, Payload::Records)?;
+    scan(body, REQUEST_VALUES_MAX, Payload::Bytes)?;
     with_frame(body, || codec::decode_body(body)).map_err(BodyError::Field)
 }

@@ -140,7 +140,7 @@ impl Hello {
 
     /// Reads a frame, without its length.
     pub fn decode(frame: &[u8]) -> Result<Hello, PeerFrameError> {
-        scan(frame, VALUES_MAX, Payload::Records)?;
+        scan(frame, VALUES_MAX, Payload::Bytes)?;
         let foreign = || malformed("it doesn't begin as Klamm's peers do");
         let (mut fields, count) = Fields::of(frame).map_err(|_| foreign())?;
         if fields.str("magic").map_err(|_| foreign())? != MAGIC {
@@ -334,7 +334,7 @@ impl Refusal {
 
 /// The fields of a frame behind its tag.
 fn answer(frame: &[u8], due: Tag) -> Result<(Fields<'_>, u32), Unexpected> {
-    scan(frame, VALUES_MAX, Payload::Records).map_err(PeerFrameError::from)?;
+    scan(frame, VALUES_MAX, Payload::Bytes).map_err(PeerFrameError::from)?;
     let (mut fields, count) = Fields::of(frame)?;
     let tag: u8 = fields.int("tag")?;
     if tag == Tag::Refused as u8 {

@@ -84,6 +84,8 @@ impl Kind {
     pub const CONTROLLER: Kind = Kind(2);
     /// A broker's heartbeat to the active controller.
     pub const HEARTBEAT: Kind = Kind(3);
+    /// Asks the node that leads the metadata for its voters.
+    pub const QUORUM: Kind = Kind(4);
     /// Records for a follower. One-way.
     pub const PUSH: Kind = Kind(16);
     /// What a follower has of them. One-way.
@@ -96,6 +98,7 @@ impl fmt::Display for Kind {
             Kind::RAFT => f.write_str("raft"),
             Kind::CONTROLLER => f.write_str("controller"),
             Kind::HEARTBEAT => f.write_str("heartbeat"),
+            Kind::QUORUM => f.write_str("quorum"),
             Kind::PUSH => f.write_str("push"),
             Kind::ACK => f.write_str("ack"),
             Kind(other) => write!(f, "kind {other}"),

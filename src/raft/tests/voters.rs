@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 use async_raft::storage::HardState;
 use async_raft::RaftStorage;
 use bytes::Bytes;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::chaos::number_of;
 use super::cluster::{three_voters, Cluster, PATIENCE};
 use super::{create, entry};
 use crate::model::{BrokerId, TopicId};
 use crate::raft::storage::Storage;
-use crate::raft::{Leadership, ProposeError, RaftError, RaftRpc, RaftSettings};
+use crate::raft::{
+    Leadership, ProposeError, Quorum, Raft, RaftError, RaftRpc, RaftSettings, Voter,
+};
 use crate::storage::meta::MetaStore;
 
 fn topic(number: u128) -> TopicId {
@@ -279,4 +281,53 @@ async fn measure_the_time_from_the_leaders_end_to_the_next_write() {
             at(100)
         );
     }
+}
+
+/// Until the leader says of its voters what is waited for.
+async fn await_quorum(raft: &Raft, what: &str, is_so: impl Fn(&Quorum) -> bool) -> Quorum {
+    let waited = async {
+        loop {
+            match raft.quorum().filter(&is_so) {
+                Some(quorum) => return quorum,
+                None => sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    let waited = timeout(PATIENCE, waited).await;
+    waited.unwrap_or_else(|_| panic!("{what}: {:?}", raft.quorum()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leader_knows_how_far_each_voter_is_and_since_when_one_lags() {
+    let cluster = Cluster::started(three_voters(), 21).await;
+    cluster.write(vec![create(1)]).await;
+    let leader = cluster.leader().await;
+    let raft = cluster.node(leader);
+    let all_caught_up = |quorum: &Quorum| {
+        let is_there = |voter: &Voter| {
+            let is_heard = voter.heard_ms_ago.is_some() && voter.caught_up_ms_ago.is_some();
+            voter.log_end == Some(quorum.high_watermark) && is_heard && voter.directory.is_some()
+        };
+        quorum.voters.iter().all(is_there)
+    };
+    let quorum = await_quorum(&raft, "all have all", all_caught_up).await;
+    assert_eq!(quorum.leader, leader);
+    let ids: Vec<BrokerId> = quorum.voters.iter().map(|voter| voter.id).collect();
+    assert_eq!(ids, cluster.voters());
+    let other = *ids.iter().find(|id| **id != leader).unwrap();
+    assert_eq!(cluster.node(other).quorum(), None, "it doesn't lead");
+
+    cluster.cut_off(other);
+    for number in 2..12 {
+        cluster.write(vec![create(number)]).await;
+    }
+    let of_other = |quorum: &Quorum| quorum.voters.iter().find(|v| v.id == other).cloned();
+    let lags = |quorum: &Quorum| {
+        of_other(quorum).is_some_and(|voter| {
+            let is_behind = voter.log_end < Some(quorum.high_watermark);
+            is_behind && voter.heard_ms_ago > Some(300) && voter.caught_up_ms_ago > Some(300)
+        })
+    };
+    await_quorum(&raft, "one lags", lags).await;
+    cluster.stop().await;
 }

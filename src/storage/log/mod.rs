@@ -28,6 +28,7 @@
 
 mod ahead;
 mod append;
+mod begin_anew;
 mod close;
 mod compaction;
 mod epochs;
@@ -70,13 +71,15 @@ pub use retention::Removed;
 pub use sync::{Covered, SyncJob};
 pub use timestamps::{LookFor, TimeLookup, TimestampedOffset};
 
-use self::compaction::CancelOnDrop;
+use self::compaction::{CancelOnDrop, Leftovers};
 use self::epochs::LeaderEpochs;
 use self::producer_state::ProducerState;
 use self::read::ReadHints;
 use self::segment::{Active, Sealed};
 use self::sync::Unsynced;
-use super::checkpoint::{CheckpointJob, CheckpointOrder, LogCheckpoint, Producers, SegmentLargest};
+use super::checkpoint::{
+    CheckpointJob, CheckpointOrder, LogCheckpoint, Producers, SegmentLargest, Segments,
+};
 use super::fs::{File, FileSystem};
 use super::lease::Lease;
 use super::witness::Witness;
@@ -170,6 +173,7 @@ pub struct Log {
     /// Below it compaction has been at work.
     clean_to: Offset,
     compaction: CancelOnDrop,
+    leftovers: Leftovers,
     /// Why appends are refused, if they are.
     failure: Option<String>,
     lease: Lease,
@@ -242,17 +246,16 @@ impl Log {
     }
 
     fn checkpoint_with(&self, recovery_point: Offset) -> CheckpointJob {
-        let number = self.checkpoint_number.get() + 1;
-        self.checkpoint_number.set(number);
         let producers = match self.producers.is_empty() {
             true => Producers::None,
             false => Producers::Some,
         };
-        let checkpoint = LogCheckpoint {
+        self.checkpoint_of(LogCheckpoint {
             start_offset: self.start_offset,
             recovery_point,
             high_watermark: self.high_watermark,
             clean_to: self.clean_to,
+            segments: Segments::Its,
             producers,
             largest: self.active.largest().map(|l| SegmentLargest {
                 segment: self.active.base,
@@ -260,7 +263,12 @@ impl Log {
                 offset: l.offset,
             }),
             epochs: self.epochs.entries().to_vec(),
-        };
+        })
+    }
+
+    fn checkpoint_of(&self, checkpoint: LogCheckpoint) -> CheckpointJob {
+        let number = self.checkpoint_number.get() + 1;
+        self.checkpoint_number.set(number);
         CheckpointJob::new(
             self.fs.clone(),
             self.dir.clone(),
@@ -273,7 +281,10 @@ impl Log {
     }
 
     fn write_checkpoint(&mut self, recovery_point: Offset) -> Result<(), LogError> {
-        let job = self.checkpoint_with(recovery_point);
+        self.run_checkpoint(self.checkpoint_with(recovery_point))
+    }
+
+    fn run_checkpoint(&mut self, job: CheckpointJob) -> Result<(), LogError> {
         job.run().map_err(LogError::storage("write", &job.path()))?;
         self.unsynced.note_first_checkpoint();
         Ok(())

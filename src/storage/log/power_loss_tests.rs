@@ -41,8 +41,21 @@ struct Model {
     /// The start that was made durable, and the one that was asked for.
     start_durable: Offset,
     start_asked: Offset,
+    /// Where the log was asked to begin anew, when the power went.
+    anew_asked: Option<Offset>,
     /// The next sequence of each producer.
     sequences: BTreeMap<i64, i32>,
+}
+
+impl Model {
+    fn began_anew(&mut self, at: Offset) {
+        *self = Model {
+            durable: at,
+            start_durable: at,
+            start_asked: at,
+            ..Model::default()
+        };
+    }
 }
 
 struct World {
@@ -102,7 +115,7 @@ impl World {
     /// Uses the log until it is closed, killed, or without power.
     fn use_log(&mut self, log: &mut Log) -> Shutdown {
         while self.fs.has_power() {
-            let failed = match self.random.below(24) {
+            let failed = match self.random.below(25) {
                 0..=9 => self.append(log),
                 10..=15 => self.sync(log),
                 16..=17 => log.checkpoint().run().is_err(),
@@ -117,6 +130,7 @@ impl World {
                     return Shutdown::Clean;
                 }
                 23 if self.random.one_in(3) => return Shutdown::Unclean,
+                24 if self.random.one_in(2) => self.begin_anew(log),
                 _ => false,
             };
             assert!(
@@ -281,6 +295,22 @@ impl World {
         false
     }
 
+    /// Beyond the log's end, as a rule.
+    fn begin_anew(&mut self, log: &mut Log) -> bool {
+        let to = match self.random.one_in(4) {
+            true => log.start_offset() + self.random.below(20) as i64,
+            false => log.end_offset() + self.random.below(20) as i64,
+        };
+        self.model.anew_asked = Some(to);
+        if log.begin_anew(to, NOW).is_err() {
+            return true;
+        }
+        self.model.began_anew(to);
+        // Its leader's epochs are others.
+        self.epoch = LeaderEpoch(self.random.below(3) as i32);
+        false
+    }
+
     fn forget_beyond(&mut self, end: Offset) {
         while let Some(last) = self.model.known.pop_if(|k| k.next > end) {
             if let Some((producer, sequence, _)) = last.sent {
@@ -297,6 +327,10 @@ impl World {
             Err(error) => panic!("seed {seed}: it doesn't open after power loss: {error}"),
         };
         let (start, end) = (log.start_offset(), log.end_offset());
+        if self.model.anew_asked == Some(start) && start == end {
+            self.model.began_anew(start);
+        }
+        self.model.anew_asked = None;
         let model = &self.model;
         assert!(
             end >= model.durable,

@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::segments::{Ended, Scanned};
-use super::compaction::CancelOnDrop;
+use super::begin_anew::remove_all_segments;
+use super::compaction::{CancelOnDrop, Leftovers};
 use super::epochs::LeaderEpochs;
 use super::index::{Entry, OffsetEntry, TimeEntry};
 use super::producer_snapshots::load_producers;
@@ -27,7 +28,7 @@ use super::segment::{base_of, segment_path, Active, Sealed, LOG_SUFFIX, SNAPSHOT
 use super::sync::Unsynced;
 use super::{bounded, Log, LogConfig, LogError, Shutdown};
 use crate::model::{Offset, Timestamp};
-use crate::storage::checkpoint::{Loaded, LogCheckpoint, Producers, CHECKPOINT_FILE};
+use crate::storage::checkpoint::{Loaded, LogCheckpoint, Producers, Segments, CHECKPOINT_FILE};
 use crate::storage::fs::{File, FileSystem, TEMPORARY_SUFFIX};
 use crate::storage::lease::Lease;
 use crate::storage::witness::{LogHome, Witness};
@@ -92,6 +93,11 @@ impl Log {
             _ => Offset::ZERO,
         };
         let (checkpoint, tail) = known_of(loaded, &segments, witness);
+        let are_stale = |c: &LogCheckpoint| c.segments == Segments::Stale;
+        if checkpoint.as_ref().is_some_and(are_stale) {
+            remove_all_segments(&*fs, dir)?;
+            segments.clear();
+        }
         let mut recovery = Recovery {
             fs,
             dir: dir.to_owned(),
@@ -127,12 +133,12 @@ fn first_of(segments: &[Offset]) -> Offset {
     segments.first().copied().unwrap_or(Offset::ZERO)
 }
 
-/// Looks for the witness. Where it is, the directory must be.
+/// Looks for the witness. Where it is, the directory must be, and not empty.
 fn find_witness<'a>(fs: &dyn FileSystem, home: &'a LogHome) -> Result<Option<&'a Path>, LogError> {
     let failed = |e| LogError::storage("look at", &home.dir)(e);
     let witness = home.witness.find(fs).map_err(failed)?;
     match witness {
-        Some(witness) if !fs.is_dir(&home.dir).map_err(failed)? => Err(LogError::Vanished {
+        Some(witness) if !home.has_log(fs).map_err(failed)? => Err(LogError::Vanished {
             dir: home.dir.clone(),
             witness: witness.to_owned(),
         }),
@@ -288,8 +294,16 @@ impl Recovery {
             return Err(self.corrupt(start, 0, start, "all segments are missing".into()));
         }
         let active = Active::create(&self.fs, &self.dir, start, self.now)?;
+        let was_stale = (self.checkpoint.as_ref()).is_some_and(|c| c.segments == Segments::Stale);
         let mut log = self.into_log(VecDeque::new(), active, start);
         log.unsynced.note_new_log();
+        if was_stale {
+            // Before anything is appended, which the next start would take for stale too.
+            log.fs
+                .sync_dir(&log.dir)
+                .map_err(LogError::sync_failed(&log.dir))?;
+            log.write_checkpoint(start)?;
+        }
         Ok(log)
     }
 
@@ -306,6 +320,8 @@ impl Recovery {
         while let Some(segment) = sealed.pop_back() {
             self.remove_segment(segment.base)?;
         }
+        // Who has written just below the start is lost with it.
+        self.epochs = LeaderEpochs::default();
         Ok(Scanned {
             active,
             end: start,
@@ -407,6 +423,7 @@ impl Recovery {
             checkpoint_number: Cell::new(0),
             clean_to: clean_to.min(end),
             compaction: CancelOnDrop::default(),
+            leftovers: Leftovers::default(),
             failure: None,
             lease: self.lease,
         }

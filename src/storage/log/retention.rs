@@ -1,7 +1,6 @@
 //! Removing the beginning of a log: by size, by time, and by an admin's delete-records.
 
 use std::collections::VecDeque;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,7 +9,6 @@ use super::segment::{segment_path, Sealed, LOG_SUFFIX, SNAPSHOT_SUFFIX};
 use super::{Log, LogError};
 use crate::model::{Offset, Timestamp};
 use crate::storage::checkpoint::CheckpointJob;
-use crate::storage::fs::FileSystem;
 
 /// What went out of a log. Its files are still there: [`Removed::remove`] unlinks them, off the
 /// arbiter.
@@ -21,7 +19,6 @@ use crate::storage::fs::FileSystem;
 #[derive(Debug)]
 #[must_use = "the files stay until remove() is called"]
 pub struct Removed {
-    fs: Arc<dyn FileSystem>,
     /// It holds the lease on the directory, also for the unlinking.
     checkpoint: CheckpointJob,
     files: Vec<PathBuf>,
@@ -53,19 +50,12 @@ impl Removed {
         if self.is_empty() {
             return Ok(());
         }
-        let path = self.checkpoint.path();
-        self.checkpoint
-            .run()
-            .map_err(LogError::storage("write", &path))?;
-        for file in &self.files {
-            match self.fs.remove(file) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    return Err(LogError::storage("remove", file)(e));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        let removed = self.checkpoint.run_and_remove(&self.files);
+        removed.map_err(|(file, source)| LogError::Storage {
+            operation: "write or remove",
+            file,
+            source,
+        })
     }
 }
 
@@ -171,7 +161,6 @@ impl Log {
             Vec::new()
         };
         Removed {
-            fs: self.fs.clone(),
             checkpoint: self.checkpoint(),
             files,
             start_offset: self.start_offset,

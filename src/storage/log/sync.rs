@@ -103,6 +103,13 @@ impl Unsynced {
         self.files.retain(|f| f.next > start);
     }
 
+    /// All files are gone, and the names of those in their place on disk.
+    pub fn forget_all(&mut self) {
+        self.files.clear();
+        self.names_synced = self.names_made;
+        self.new_log = false;
+    }
+
     /// The files beyond `offset` are gone.
     pub fn truncate(&mut self, offset: Offset) {
         self.files.retain(|f| f.next <= offset);

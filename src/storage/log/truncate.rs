@@ -40,6 +40,7 @@ impl Log {
         let synced = self.synced_offset.min(end);
         self.write_checkpoint(self.unsynced.recovery_point(synced))?;
         self.retire_reads();
+        self.remove_leftovers()?;
 
         let mut file = self.active.file.clone();
         if segment < self.active.base {
@@ -136,7 +137,7 @@ impl Log {
     }
 
     /// Reads that are under way may find half of the old and half of the new.
-    fn retire_reads(&mut self) {
+    pub(super) fn retire_reads(&mut self) {
         self.truncations += 1;
         self.hints.retire();
         self.hints = Default::default();

@@ -8,6 +8,7 @@ use super::*;
 use crate::model::{BrokerId, ClusterId, Incarnation, TopicId};
 
 mod configs;
+mod decisions;
 mod encoding;
 mod properties;
 mod replay;

@@ -1,5 +1,7 @@
 //! Replay: brokers, leaders, producer ids, and commands that don't fit.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::engine::metadata::change_leader::change_leader;
 use crate::engine::metadata::image::DELETED_TOPICS_KEPT_MAX;
@@ -32,6 +34,7 @@ fn registration(id: i32, incarnation: u128) -> BrokerRegistration {
         endpoints: vec![endpoint(7070)],
         rack: None,
         past: Past::Unknown,
+        lost: BTreeSet::new(),
     }
 }
 
@@ -93,6 +96,67 @@ fn a_broker_registers_when_something_is_new_and_only_in_its_own_cluster() {
     assert_eq!(code(foreign), E::InconsistentClusterId);
     assert_eq!(code(nowhere), E::InvalidRequest);
     assert_eq!(code(registration(-1, 1)), E::InvalidRequest);
+}
+
+/// Three replicas, of which the first leads and only `isr` are in sync.
+fn led(image: &mut MetadataImage, isr: &[i32]) {
+    image.replay(&create("t", 1, &[&[1, 2, 3], &[1, 2, 3]]));
+    let change = |partition| PartitionChange {
+        partition,
+        isr: Some(isr.iter().copied().map(BrokerId).collect()),
+        ..PartitionChange::default()
+    };
+    image.replay(&MetadataCommand::ChangePartitions {
+        topic: topic_id(1),
+        changes: vec![change(0), change(1)],
+    });
+}
+
+fn comes_back(image: &mut MetadataImage, past: Past, lost: &[i32]) {
+    let registration = BrokerRegistration {
+        past,
+        lost: lost.iter().map(|number| partition(1, *number)).collect(),
+        ..registration(1, 999)
+    };
+    let defaults = BrokerDefaults::new([("min.insync.replicas", "2".into())]).unwrap();
+    let commands = register_broker(image, &registration, &defaults).unwrap();
+    commands.iter().for_each(|command| image.replay(command));
+}
+
+#[test]
+fn a_broker_is_no_eligible_leader_of_a_partition_whose_log_it_has_lost() {
+    let mut image = cluster(3);
+    led(&mut image, &[1, 2]);
+    let epoch = image.broker(BrokerId(1)).unwrap().epoch;
+    comes_back(&mut image, Past::Kept(epoch), &[1]);
+    let of = |number| image.partition(partition(1, number)).unwrap();
+    assert_eq!(of(0).isr, [BrokerId(2)]);
+    assert_eq!(of(0).eligible_leaders, [BrokerId(1)]);
+    assert_eq!(of(1).isr, [BrokerId(2)]);
+    assert_eq!(of(1).eligible_leaders, []);
+    assert_eq!(of(1).leader, BrokerId(2));
+}
+
+#[test]
+fn who_was_alone_in_sync_stays_known_without_its_log_and_not_with_another_disk() {
+    let image = || {
+        let mut image = cluster(3);
+        led(&mut image, &[1]);
+        image
+    };
+    let epoch = image().broker(BrokerId(1)).unwrap().epoch;
+    for (past, lost, last) in [
+        (Past::Kept(epoch), vec![0], BrokerId(1)),
+        (Past::Unclean(epoch), vec![], BrokerId(1)),
+        (Past::Unknown, vec![], BrokerId::NONE),
+    ] {
+        let mut image = image();
+        comes_back(&mut image, past, &lost);
+        let partition = image.partition(partition(1, 0)).unwrap();
+        assert_eq!(partition.leader, BrokerId::NONE);
+        assert_eq!(partition.eligible_leaders, [], "{past:?}");
+        assert_eq!(partition.last_known_leader, last, "{past:?}");
+    }
 }
 
 #[test]

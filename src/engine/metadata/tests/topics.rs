@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::engine::metadata::change::{Change, ChangeSettings, Intent};
+use crate::engine::metadata::change_batch::ChangeBatch;
 use crate::engine::metadata::create_partitions::{create_partitions, MorePartitions};
 use crate::engine::metadata::create_topics::{create_topics, NewTopic, NewTopicDefaults};
 use crate::engine::metadata::delete_topics::{delete_topics, TopicRef};
@@ -451,4 +453,41 @@ fn partitions_are_added_and_never_taken_away() {
     assert!(twice
         .iter()
         .all(|d| d.as_ref().unwrap_err().code == E::InvalidRequest));
+}
+
+#[test]
+fn changes_of_a_batch_are_each_decided_on_what_those_before_come_to() {
+    let settings = ChangeSettings {
+        new_topics: DEFAULTS,
+        defaults: BrokerDefaults::default(),
+        limits: MetadataLimits::default(),
+    };
+    let create = |id: u128| {
+        Change::CreateTopics(vec![NewTopic {
+            id: topic_id(id),
+            ..new_topic("orders")
+        }])
+    };
+    let delete = Change::DeleteTopics(vec![TopicRef::Name("orders".into())]);
+    let changes = [
+        (create(1), Intent::ValidateOnly),
+        (create(2), Intent::Apply),
+        (create(3), Intent::Apply),
+        (delete, Intent::Apply),
+        (create(4), Intent::Apply),
+    ];
+    let changes = changes.iter().map(|(change, intent)| (change, *intent));
+    let mut image = cluster(1);
+    let batch = ChangeBatch::decide(changes, &image, &settings);
+    let codes = batch.decided.iter().map(|parts| match &parts[0] {
+        Ok(_) => E::None,
+        Err(refusal) => refusal.code,
+    });
+    let exists = E::TopicAlreadyExists;
+    assert!(codes.eq([E::None, E::None, exists, E::None, E::None]));
+    batch
+        .commands
+        .iter()
+        .for_each(|command| image.replay(command));
+    assert_eq!(image.topic_by_name("orders").unwrap().id, topic_id(4));
 }

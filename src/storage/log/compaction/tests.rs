@@ -514,6 +514,30 @@ fn a_merged_segment_is_not_taken_for_a_deleted_one() {
     assert_eq!(log_files, log.sealed.len() + 1);
 }
 
+/// The cleaner is slow: the log is cut and written to before it removes what is left over, and a new segment
+/// has the name of an old one by then.
+#[test]
+fn what_is_left_over_goes_before_its_names_are_given_again() {
+    let mut world = Written::new(14);
+    let mut log = open(&world.fs, config()).unwrap();
+    world.fill(&mut log, 60);
+    let second = log.sealed[1].base;
+    let plan = log.plan_compaction(NOW, MAP_BYTES).unwrap().unwrap();
+    let result = plan.run(|replacement| {
+        let replaced = log.replace(replacement)?;
+        log.begin_anew(second, NOW)?;
+        world.model.clear();
+        world.append(&mut log)?;
+        world.sync(&mut log)?;
+        Ok(replaced)
+    });
+    assert!(result.is_ok() || matches!(result, Err(LogError::Superseded)));
+    drop(log);
+    let log = open(&world.fs.restart(), config()).unwrap();
+    assert_eq!(log.start_offset(), second);
+    world.check(&log, "begun anew");
+}
+
 /// Else one of them could fit what is written after a truncation.
 #[test]
 fn the_files_that_a_compaction_has_removed_do_not_come_back() {

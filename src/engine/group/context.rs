@@ -1,0 +1,75 @@
+//! What all groups of a shard share: settings, timers, and what is to be done.
+
+use std::collections::BTreeSet;
+
+use super::shard::{GroupShard, Purpose};
+use super::{Answer, GroupId, GroupRecord, GroupSettings, JoinAnswer, MemberId, SyncAnswer};
+use crate::engine::coordinator::Effect;
+use crate::model::{ErrorCode, Timestamp};
+
+/// What is due at a time. Whether it still is, the group knows when the time has come: a timer is never
+/// taken back.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// Members have had their time to join.
+    Join(GroupId),
+    /// Members have had their time to ask for their assignments.
+    Sync(GroupId),
+    /// The member wasn't heard from, perhaps.
+    Session(GroupId, MemberId),
+    /// Who was told its id has had its time to join with it.
+    Pending(GroupId, MemberId),
+    /// Offsets may have expired.
+    Retention,
+}
+
+pub(super) struct Context<T> {
+    pub settings: GroupSettings,
+    pub timers: BTreeSet<(Timestamp, Timer)>,
+    pub effects: Vec<Effect<GroupShard<T>>>,
+}
+
+impl<T> Context<T> {
+    pub fn answer(&mut self, to: T, answer: Answer) {
+        self.effects.push(Effect::Answer { to, answer });
+    }
+
+    pub fn answer_join(&mut self, to: T, answer: JoinAnswer) {
+        self.answer(to, Answer::Join(answer));
+    }
+
+    pub fn refuse_join(&mut self, to: T, error: ErrorCode, member: MemberId) {
+        self.answer_join(to, JoinAnswer::refused(error, member));
+    }
+
+    pub fn refuse_sync(&mut self, to: T, error: ErrorCode) {
+        self.answer(to, Answer::Sync(SyncAnswer::refused(error)));
+    }
+
+    pub fn write(&mut self, records: Vec<GroupRecord>, purpose: Purpose<T>) {
+        self.effects.push(Effect::Write { records, purpose });
+    }
+
+    pub fn set_timer(&mut self, at: Timestamp, timer: Timer) {
+        self.timers.insert((at, timer));
+    }
+}
+
+/// So many milliseconds after `now`.
+pub(super) fn after(now: Timestamp, ms: i64) -> Timestamp {
+    Timestamp(now.0.saturating_add(ms.max(0)))
+}
+
+/// What a client is told whose record can't be written, as Kafka translates it.
+pub(super) fn write_error(error: ErrorCode) -> ErrorCode {
+    match error {
+        ErrorCode::UnknownTopicOrPartition
+        | ErrorCode::NotEnoughReplicas
+        | ErrorCode::NotEnoughReplicasAfterAppend
+        | ErrorCode::RequestTimedOut
+        | ErrorCode::ThrottlingQuotaExceeded => ErrorCode::CoordinatorNotAvailable,
+        ErrorCode::NotLeaderOrFollower | ErrorCode::KafkaStorageError => ErrorCode::NotCoordinator,
+        ErrorCode::MessageTooLarge => ErrorCode::UnknownServerError,
+        other => other,
+    }
+}

@@ -1,0 +1,240 @@
+//! What a group's coordinator is asked, and what it answers.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{GroupId, MemberId};
+use crate::model::{ErrorCode, LeaderEpoch, Offset};
+
+/// Partitions, by their topics.
+pub type TopicPartitions = Vec<(Arc<str>, Vec<i32>)>;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    Join(JoinRequest),
+    Sync(SyncRequest),
+    Heartbeat(HeartbeatRequest),
+    Leave(LeaveRequest),
+    Commit(CommitRequest),
+    Fetch(FetchRequest),
+    DeleteOffsets(OffsetDeletion),
+    Describe(GroupId),
+    List,
+    Delete(GroupId),
+    /// These topics are gone, and with them what was committed for them.
+    ForgetTopics(Vec<Arc<str>>),
+    /// Whose offsets are known? So that it can be seen which topics are gone.
+    Topics,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Answer {
+    Join(JoinAnswer),
+    Sync(SyncAnswer),
+    Leave(LeaveAnswer),
+    Commit(CommitAnswer),
+    Fetch(FetchAnswer),
+    /// To Heartbeat, Delete, DeleteOffsets and ForgetTopics; and to DeleteOffsets with [`Answer::Commit`].
+    Code(ErrorCode),
+    Described(Result<DescribedGroup, ErrorCode>),
+    Listed(Vec<ListedGroup>),
+    Topics(Vec<Arc<str>>),
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JoinRequest {
+    pub group: GroupId,
+    pub member: MemberId,
+    pub instance: Option<Arc<str>>,
+    pub client_id: Arc<str>,
+    pub client_host: Arc<str>,
+    pub session_timeout_ms: i32,
+    /// -1: as the session's.
+    pub rebalance_timeout_ms: i32,
+    pub protocol_type: Arc<str>,
+    /// With what the member says to the leader in each.
+    pub protocols: Vec<(Arc<str>, Bytes)>,
+    /// Makes a new member's id unique.
+    pub nonce: String,
+    pub new_members: NewMembers,
+    pub leaders: Leaders,
+}
+
+/// Whether a new member joins at once, or is told its id first (KIP-394).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NewMembers {
+    #[default]
+    JoinAtOnce,
+    AreToldTheirId,
+}
+
+/// Whether a leader can be told that it need not assign (KIP-814).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leaders {
+    #[default]
+    AssignAlways,
+    CanSkip,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JoinAnswer {
+    pub error: ErrorCode,
+    pub member: MemberId,
+    /// -1 with an error.
+    pub generation: i32,
+    pub protocol_type: Option<Arc<str>>,
+    pub protocol: Option<Arc<str>>,
+    pub leader: MemberId,
+    pub skip_assignment: bool,
+    /// For the leader only.
+    pub members: Vec<JoinedMember>,
+}
+
+impl JoinAnswer {
+    pub(super) fn refused(error: ErrorCode, member: MemberId) -> JoinAnswer {
+        JoinAnswer {
+            error,
+            member,
+            generation: -1,
+            ..JoinAnswer::default()
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct JoinedMember {
+    pub member: MemberId,
+    pub instance: Option<Arc<str>>,
+    pub metadata: Bytes,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SyncRequest {
+    pub group: GroupId,
+    pub generation: i32,
+    pub member: MemberId,
+    pub instance: Option<Arc<str>>,
+    pub protocol_type: Option<Arc<str>>,
+    pub protocol: Option<Arc<str>>,
+    pub assignments: Vec<(MemberId, Bytes)>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SyncAnswer {
+    pub error: ErrorCode,
+    pub protocol_type: Option<Arc<str>>,
+    pub protocol: Option<Arc<str>>,
+    pub assignment: Bytes,
+}
+
+impl SyncAnswer {
+    pub(super) fn refused(error: ErrorCode) -> SyncAnswer {
+        SyncAnswer {
+            error,
+            ..SyncAnswer::default()
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HeartbeatRequest {
+    pub group: GroupId,
+    pub generation: i32,
+    pub member: MemberId,
+    pub instance: Option<Arc<str>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LeaveRequest {
+    pub group: GroupId,
+    pub members: Vec<LeavingMember>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LeavingMember {
+    /// May be empty if the instance is given.
+    pub member: MemberId,
+    pub instance: Option<Arc<str>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LeaveAnswer {
+    pub error: ErrorCode,
+    /// One for each, in their order.
+    pub members: Vec<ErrorCode>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CommitRequest {
+    pub group: GroupId,
+    /// -1: the consumer assigns partitions to itself.
+    pub generation: i32,
+    pub member: MemberId,
+    pub instance: Option<Arc<str>>,
+    pub offsets: Vec<NewOffset>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewOffset {
+    pub topic: Arc<str>,
+    pub partition: i32,
+    pub offset: Offset,
+    pub leader_epoch: LeaderEpoch,
+    pub metadata: Arc<str>,
+}
+
+/// One code for each partition, in their order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommitAnswer(pub Vec<ErrorCode>);
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct FetchRequest {
+    pub group: GroupId,
+    /// `None`: all that there is.
+    pub partitions: Option<TopicPartitions>,
+}
+
+/// All partitions that were asked for, in their order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FetchAnswer(pub Vec<(Arc<str>, Vec<FetchedOffset>)>);
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct FetchedOffset {
+    pub partition: i32,
+    /// -1: none is committed.
+    pub offset: Offset,
+    pub leader_epoch: LeaderEpoch,
+    pub metadata: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct OffsetDeletion {
+    pub group: GroupId,
+    pub partitions: Vec<(Arc<str>, i32)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct DescribedGroup {
+    pub state: super::GroupState,
+    pub protocol_type: Arc<str>,
+    pub protocol: Arc<str>,
+    pub members: Vec<DescribedMember>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct DescribedMember {
+    pub member: MemberId,
+    pub instance: Option<Arc<str>>,
+    pub client_id: Arc<str>,
+    pub client_host: Arc<str>,
+    pub metadata: Bytes,
+    pub assignment: Bytes,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListedGroup {
+    pub group: GroupId,
+    pub protocol_type: Arc<str>,
+    pub state: super::GroupState,
+}

@@ -1,0 +1,60 @@
+//! Consumer groups: who shares the work of some topics, and how far the group has come.
+//!
+//! The core of one partition of `__consumer_offsets`, which is a [`Core`] for the runtime of all
+//! coordinators. It speaks the classic protocol: members join, one of them, the leader, assigns, and
+//! the broker only passes on what they say to each other. So it serves any protocol type: `consumer`,
+//! `connect`, and others.
+//!
+//! | state | means | leaves it when |
+//! |---|---|---|
+//! | Empty | no members; perhaps offsets | somebody joins |
+//! | PreparingRebalance | members are to join anew | all have, or the time is over |
+//! | CompletingRebalance | they have; the leader is to assign | its assignment is committed |
+//! | Stable | everyone has an assignment | a member comes, goes, or wants something else |
+//! | Dead | its deletion is being written | it is committed |
+//!
+//! Of this only what a record says survives the coordinator: the last generation that was assigned, and
+//! the offsets. Who was joining when the coordinator moved joins again.
+//!
+//! Offsets are told, and expire, as they are committed. What was written and isn't committed yet is
+//! known by its place only, so that a deletion that is decided meanwhile covers it.
+//!
+//! The error codes are those of Apache Kafka 4.3.
+
+mod admin;
+mod consumer_protocol;
+mod context;
+mod heartbeat;
+mod ids;
+mod join;
+mod leave;
+mod member;
+mod messages;
+mod offsets;
+mod rebalance;
+mod records;
+mod settings;
+mod shard;
+mod state;
+mod static_member;
+mod stored;
+mod sync;
+
+#[cfg(test)]
+mod tests;
+
+pub use ids::{GroupId, MemberId};
+pub use messages::{
+    Answer, CommitAnswer, CommitRequest, DescribedGroup, DescribedMember, FetchAnswer,
+    FetchRequest, FetchedOffset, HeartbeatRequest, JoinAnswer, JoinRequest, JoinedMember, Leaders,
+    LeaveAnswer, LeaveRequest, LeavingMember, ListedGroup, NewMembers, NewOffset, OffsetDeletion,
+    Request, SyncAnswer, SyncRequest, TopicPartitions,
+};
+pub use records::{partition_of, GroupRecord};
+pub use settings::GroupSettings;
+pub use shard::{GroupShard, Purpose};
+pub use state::GroupState;
+pub use stored::{CommittedOffset, StoredGroup, StoredMember};
+
+#[cfg(doc)]
+use super::coordinator::Core;

@@ -1,0 +1,359 @@
+//! How far groups have come: committed, told, deleted and expired.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::consumer_protocol::{subscribed_topics, CONSUMER};
+use super::context::{after, write_error, Context, Timer};
+use super::rebalance::Group;
+use super::settings::{
+    GROUPS_MAX, NAME_BYTES_MAX, OFFSETS_OF_A_GROUP_MAX, TOMBSTONES_IN_A_BATCH_MAX,
+};
+use super::shard::{GroupShard, Purpose};
+use super::stored::CommittedOffset;
+use super::{
+    Answer, CommitAnswer, CommitRequest, FetchAnswer, FetchRequest, FetchedOffset, GroupId,
+    GroupRecord, GroupState, NewOffset, OffsetDeletion,
+};
+use crate::model::{ErrorCode, LeaderEpoch, Offset, Timestamp};
+
+/// A partition that an offset is for.
+pub(super) type Place = (Arc<str>, i32);
+
+/// What one group has committed, and where it is about to.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Offsets {
+    committed: BTreeMap<Place, CommittedOffset>,
+    /// How many commits of each place are being written.
+    in_flight: BTreeMap<Place, usize>,
+}
+
+impl Offsets {
+    pub fn is_empty(&self) -> bool {
+        self.committed.is_empty() && self.in_flight.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.committed.len()
+    }
+
+    pub fn get(&self, place: &Place) -> Option<&CommittedOffset> {
+        self.committed.get(place)
+    }
+
+    pub fn replay(&mut self, place: Place, offset: Option<CommittedOffset>) {
+        match offset {
+            Some(offset) => self.committed.insert(place, offset),
+            None => self.committed.remove(&place),
+        };
+    }
+
+    fn begin(&mut self, place: &Place) {
+        *self.in_flight.entry(place.clone()).or_default() += 1;
+    }
+
+    fn end(&mut self, place: &Place) {
+        if let Some(count) = self.in_flight.get_mut(place) {
+            *count -= 1;
+            if *count == 0 {
+                self.in_flight.remove(place);
+            }
+        }
+    }
+
+    fn has_room_for(&self, place: &Place) -> bool {
+        self.committed.contains_key(place)
+            || self.committed.len() + self.in_flight.len() < OFFSETS_OF_A_GROUP_MAX
+    }
+
+    /// All that are committed or about to be: what is written now comes after them.
+    pub fn places(&self) -> BTreeSet<Place> {
+        let all = self.committed.keys().chain(self.in_flight.keys());
+        all.cloned().collect()
+    }
+}
+
+impl<T> GroupShard<T> {
+    pub(super) fn commit(&mut self, now: Timestamp, request: CommitRequest, to: T) {
+        let count = request.offsets.len();
+        let refused = |error| Answer::Commit(CommitAnswer(vec![error; count]));
+        let id = request.group.clone();
+        if !self.groups.contains_key(&id) {
+            let error = match request.generation {
+                0.. => ErrorCode::IllegalGeneration,
+                _ if id.as_str().len() > NAME_BYTES_MAX => ErrorCode::InvalidGroupId,
+                _ if self.groups.len() >= GROUPS_MAX => ErrorCode::PolicyViolation,
+                _ => ErrorCode::None,
+            };
+            if !error.is_ok() {
+                return self.context.answer(to, refused(error));
+            }
+            self.groups.insert(id.clone(), Group::new(id.clone()));
+        }
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        match group.check_commit(&request) {
+            Ok(()) => group.commit(&mut self.context, now, request, to),
+            Err(error) => self.context.answer(to, refused(error)),
+        }
+        self.forget_if_vacant(&id);
+    }
+
+    pub(super) fn committed(
+        &mut self,
+        group: &GroupId,
+        places: &[Option<Place>],
+        to: T,
+        codes: Vec<ErrorCode>,
+        written: Result<(), ErrorCode>,
+    ) {
+        if let Some(group) = self.groups.get_mut(group) {
+            let written = places.iter().flatten();
+            written.for_each(|place| group.offsets.end(place));
+        }
+        let error = match written {
+            Ok(()) => ErrorCode::None,
+            Err(ErrorCode::MessageTooLarge) => ErrorCode::InvalidCommitOffsetSize,
+            Err(error) => write_error(error),
+        };
+        let codes = codes.into_iter().map(|code| match code {
+            ErrorCode::None => error,
+            refused => refused,
+        });
+        let answer = Answer::Commit(CommitAnswer(codes.collect()));
+        self.context.answer(to, answer);
+        self.forget_if_vacant(group);
+    }
+
+    pub(super) fn fetch(&self, request: &FetchRequest) -> FetchAnswer {
+        let offsets = self.groups.get(&request.group).map(|group| &group.offsets);
+        let Some(asked) = &request.partitions else {
+            return FetchAnswer(offsets.map(Offsets::all).unwrap_or_default());
+        };
+        let told = asked.iter().map(|(topic, partitions)| {
+            let told = partitions.iter().map(|partition| {
+                let place = (topic.clone(), *partition);
+                told(*partition, offsets.and_then(|offsets| offsets.get(&place)))
+            });
+            (topic.clone(), told.collect())
+        });
+        FetchAnswer(told.collect())
+    }
+
+    pub(super) fn delete_offsets(&mut self, request: OffsetDeletion, to: T) {
+        let group = self.groups.get(&request.group);
+        let Some(group) = group.filter(|group| group.state != GroupState::Dead) else {
+            let answer = Answer::Code(ErrorCode::GroupIdNotFound);
+            return self.context.answer(to, answer);
+        };
+        let uses_consumers = group.protocol_type.as_deref() == Some(CONSUMER);
+        if group.state != GroupState::Empty && !uses_consumers {
+            let answer = Answer::Code(ErrorCode::NonEmptyGroup);
+            return self.context.answer(to, answer);
+        }
+        let known = group.offsets.places();
+        let mut codes = Vec::with_capacity(request.partitions.len());
+        let mut records = Vec::new();
+        for place in request.partitions {
+            let subscribed = group.is_subscribed_to(&place.0);
+            codes.push(match subscribed {
+                true => ErrorCode::GroupSubscribedToTopic,
+                false => ErrorCode::None,
+            });
+            if !subscribed && known.contains(&place) {
+                records.push(tombstone(&request.group, place));
+            }
+        }
+        let answer = Answer::Commit(CommitAnswer(codes));
+        match records.is_empty() {
+            true => self.context.answer(to, answer),
+            false => {
+                let group = request.group;
+                let purpose = Purpose::OffsetsDeleted { group, to, answer };
+                self.context.write(records, purpose);
+            }
+        }
+    }
+
+    /// What was committed for these topics isn't theirs any more if they are created again.
+    pub(super) fn forget_topics(&mut self, topics: &[Arc<str>]) {
+        let gone: BTreeSet<&Arc<str>> = topics.iter().collect();
+        for group in self.groups.values() {
+            let places = group.offsets.places().into_iter();
+            let places = places.filter(|(topic, _)| gone.contains(topic)).collect();
+            forget(&mut self.context, &group.id, places);
+        }
+    }
+
+    /// The topics of all offsets.
+    pub(super) fn topics(&self) -> Vec<Arc<str>> {
+        let places = self
+            .groups
+            .values()
+            .flat_map(|g| g.offsets.committed.keys());
+        let topics: BTreeSet<&Arc<str>> = places.map(|(topic, _)| topic).collect();
+        topics.into_iter().cloned().collect()
+    }
+
+    /// Forgets offsets that are too old, of groups without members, and groups that have nothing left.
+    pub(super) fn expire(&mut self, now: Timestamp) {
+        let interval_ms = self.context.settings.offsets_retention_check_interval_ms;
+        let next = after(now, interval_ms);
+        self.context.set_timer(next, Timer::Retention);
+        for group in self.groups.values_mut() {
+            group.expire(&mut self.context, now);
+        }
+    }
+}
+
+impl Offsets {
+    fn all(&self) -> Vec<(Arc<str>, Vec<FetchedOffset>)> {
+        let mut all: Vec<(Arc<str>, Vec<FetchedOffset>)> = Vec::new();
+        for ((topic, partition), offset) in &self.committed {
+            let offset = told(*partition, Some(offset));
+            match all.last_mut().filter(|(last, _)| last == topic) {
+                Some((_, offsets)) => offsets.push(offset),
+                None => all.push((topic.clone(), vec![offset])),
+            }
+        }
+        all
+    }
+}
+
+fn told(partition: i32, committed: Option<&CommittedOffset>) -> FetchedOffset {
+    FetchedOffset {
+        partition,
+        offset: committed.map_or(Offset::NONE, |committed| committed.offset),
+        leader_epoch: committed.map_or(LeaderEpoch::NONE, |committed| committed.leader_epoch),
+        metadata: committed.map_or("".into(), |committed| committed.metadata.clone()),
+    }
+}
+
+fn tombstone(group: &GroupId, (topic, partition): Place) -> GroupRecord {
+    GroupRecord::Offset {
+        group: group.clone(),
+        topic,
+        partition,
+        offset: None,
+    }
+}
+
+/// Writes tombstones for all of them.
+pub(super) fn forget<T>(context: &mut Context<T>, group: &GroupId, places: Vec<Place>) {
+    for places in places.chunks(TOMBSTONES_IN_A_BATCH_MAX) {
+        let records = places.iter().map(|place| tombstone(group, place.clone()));
+        let purpose = Purpose::OffsetsForgotten {
+            group: group.clone(),
+        };
+        context.write(records.collect(), purpose);
+    }
+}
+
+impl<T> Group<T> {
+    /// Who is no member commits only to a group that has none.
+    fn check_commit(&self, request: &CommitRequest) -> Result<(), ErrorCode> {
+        if self.state == GroupState::Dead {
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        }
+        if request.generation < 0 && self.state == GroupState::Empty {
+            return Ok(());
+        }
+        let is_anonymous =
+            request.generation < 0 && request.member.is_empty() && request.instance.is_none();
+        if is_anonymous {
+            return Err(ErrorCode::UnknownMemberId);
+        }
+        self.check_member(&request.member, request.instance.as_ref())?;
+        if request.generation != self.generation {
+            return Err(ErrorCode::IllegalGeneration);
+        }
+        match self.state {
+            GroupState::CompletingRebalance => Err(ErrorCode::RebalanceInProgress),
+            _ => Ok(()),
+        }
+    }
+
+    fn commit(&mut self, context: &mut Context<T>, now: Timestamp, request: CommitRequest, to: T) {
+        self.hear(context, now, &request.member);
+        let metadata_max = context.settings.offset_metadata_max_bytes;
+        let mut codes = Vec::with_capacity(request.offsets.len());
+        let mut places = Vec::with_capacity(request.offsets.len());
+        let mut records = Vec::with_capacity(request.offsets.len());
+        for new in request.offsets {
+            let place = (new.topic.clone(), new.partition);
+            let code = if new.metadata.len() > metadata_max {
+                ErrorCode::OffsetMetadataTooLarge
+            } else if !self.offsets.has_room_for(&place) {
+                ErrorCode::InvalidCommitOffsetSize
+            } else {
+                self.offsets.begin(&place);
+                records.push(self.offset_record(now, new));
+                ErrorCode::None
+            };
+            codes.push(code);
+            places.push(code.is_ok().then_some(place));
+        }
+        if records.is_empty() {
+            return context.answer(to, Answer::Commit(CommitAnswer(codes)));
+        }
+        let purpose = Purpose::Commit {
+            group: self.id.clone(),
+            places,
+            to,
+            codes,
+        };
+        context.write(records, purpose);
+    }
+
+    fn offset_record(&self, now: Timestamp, new: NewOffset) -> GroupRecord {
+        GroupRecord::Offset {
+            group: self.id.clone(),
+            topic: new.topic,
+            partition: new.partition,
+            offset: Some(CommittedOffset {
+                offset: new.offset,
+                leader_epoch: new.leader_epoch,
+                metadata: new.metadata,
+                commit_timestamp: now,
+            }),
+        }
+    }
+
+    /// Whether a member reads the topic. A member that doesn't say what it reads may read any.
+    fn is_subscribed_to(&self, topic: &str) -> bool {
+        let protocol = self.protocol.as_deref();
+        self.members.values().any(|member| {
+            let metadata = match protocol {
+                Some(protocol) => member.metadata(protocol),
+                None => member
+                    .protocols
+                    .first()
+                    .map(|p| p.1.clone())
+                    .unwrap_or_default(),
+            };
+            subscribed_topics(&metadata).is_none_or(|topics| topics.contains(&topic))
+        })
+    }
+
+    fn expire(&mut self, context: &mut Context<T>, now: Timestamp) {
+        let is_at_rest = self.state == GroupState::Empty && self.pending.is_empty();
+        if !is_at_rest {
+            return;
+        }
+        let retention_ms = context.settings.offsets_retention_ms;
+        let is_old = |(place, offset): &(&Place, &CommittedOffset)| {
+            let since = offset.commit_timestamp.max(self.state_since);
+            now - since >= retention_ms && !self.offsets.in_flight.contains_key(*place)
+        };
+        let old = self.offsets.committed.iter().filter(is_old);
+        let old: Vec<Place> = old.map(|(place, _)| place.clone()).collect();
+        let has_nothing_left =
+            old.len() == self.offsets.committed.len() && self.offsets.in_flight.is_empty();
+        if has_nothing_left && (self.stored.is_some() || self.generation > 0) {
+            self.delete(context, None);
+        } else {
+            forget(context, &self.id, old);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The records of `__consumer_offsets`, in Kafka's formats, so that tools which read the topic know
+//! them: `OffsetCommitKey` 1 and `OffsetCommitValue` 3, `GroupMetadataKey` 2 and `GroupMetadataValue` 3.
+//! Key and value begin with their version, an i16.
+
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes};
+
+use super::stored::{CommittedOffset, StoredGroup, StoredMember};
+use super::{GroupId, MemberId};
+use crate::engine::coordinator::Record;
+use crate::model::{LeaderEpoch, Offset, Timestamp};
+
+/// Which kind a key is; Kafka reads 0 and 1 alike.
+const OFFSET_KEY: i16 = 1;
+const OFFSET_KEY_OLD: i16 = 0;
+const GROUP_KEY: i16 = 2;
+const OFFSET_VALUE: i16 = 3;
+const GROUP_VALUE: i16 = 3;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum GroupRecord {
+    Offset {
+        group: GroupId,
+        topic: Arc<str>,
+        partition: i32,
+        /// `None`: it is forgotten.
+        offset: Option<CommittedOffset>,
+    },
+    Group {
+        group: GroupId,
+        /// `None`: it is deleted.
+        stored: Option<StoredGroup>,
+    },
+}
+
+/// Which of so many partitions a group's records lie in: by Java's `String.hashCode`, as tools compute
+/// it too.
+pub fn partition_of(group: &str, partitions: i32) -> i32 {
+    let hash = group.encode_utf16().fold(0i32, |hash, unit| {
+        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
+    });
+    // The smallest number has no positive counterpart.
+    hash.checked_abs().unwrap_or(0) % partitions.max(1)
+}
+
+impl Record for GroupRecord {
+    fn key(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self {
+            GroupRecord::Offset {
+                group,
+                topic,
+                partition,
+                ..
+            } => {
+                out.put_i16(OFFSET_KEY);
+                put_string(&mut out, group.as_str());
+                put_string(&mut out, topic);
+                out.put_i32(*partition);
+            }
+            GroupRecord::Group { group, .. } => {
+                out.put_i16(GROUP_KEY);
+                put_string(&mut out, group.as_str());
+            }
+        }
+        out
+    }
+
+    fn value(&self) -> Option<Vec<u8>> {
+        match self {
+            GroupRecord::Offset { offset, .. } => offset.as_ref().map(encode_offset),
+            GroupRecord::Group { stored, .. } => stored.as_ref().map(encode_group),
+        }
+    }
+
+    fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Option<GroupRecord>, String> {
+        let mut key = Reader(key);
+        match key.i16("the key's version")? {
+            OFFSET_KEY | OFFSET_KEY_OLD => Ok(Some(GroupRecord::Offset {
+                group: GroupId(key.string("group")?),
+                topic: key.string("topic")?,
+                partition: key.i32("partition")?,
+                offset: value.map(decode_offset).transpose()?,
+            })),
+            GROUP_KEY => Ok(Some(GroupRecord::Group {
+                group: GroupId(key.string("group")?),
+                stored: value.map(decode_group).transpose()?,
+            })),
+            _ => Ok(None),
+        }
+    }
+}
+
+fn encode_offset(offset: &CommittedOffset) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.put_i16(OFFSET_VALUE);
+    out.put_i64(offset.offset.0);
+    out.put_i32(offset.leader_epoch.0);
+    put_string(&mut out, &offset.metadata);
+    out.put_i64(offset.commit_timestamp.0);
+    out
+}
+
+fn decode_offset(value: &[u8]) -> Result<CommittedOffset, String> {
+    let mut value = Reader(value);
+    let version = value.i16("the value's version")?;
+    if !(0..=OFFSET_VALUE).contains(&version) {
+        return Err(format!("OffsetCommitValue {version} isn't known"));
+    }
+    Ok(CommittedOffset {
+        offset: Offset(value.i64("offset")?),
+        leader_epoch: match version {
+            3.. => LeaderEpoch(value.i32("leader_epoch")?),
+            _ => LeaderEpoch::NONE,
+        },
+        metadata: value.string("metadata")?,
+        commit_timestamp: Timestamp(value.i64("commit_timestamp")?),
+    })
+}
+
+fn encode_group(group: &StoredGroup) -> Vec<u8> {
+    let mut out = Vec::new();
+    out.put_i16(GROUP_VALUE);
+    put_string(&mut out, &group.protocol_type);
+    out.put_i32(group.generation);
+    put_nullable(&mut out, group.protocol.as_deref());
+    put_nullable(&mut out, group.leader.as_ref().map(MemberId::as_str));
+    out.put_i64(group.state_timestamp.0);
+    out.put_i32(group.members.len() as i32);
+    for member in &group.members {
+        put_string(&mut out, member.member.as_str());
+        put_nullable(&mut out, member.instance.as_deref());
+        put_string(&mut out, &member.client_id);
+        put_string(&mut out, &member.client_host);
+        out.put_i32(member.rebalance_timeout_ms);
+        out.put_i32(member.session_timeout_ms);
+        put_bytes(&mut out, &member.subscription);
+        put_bytes(&mut out, &member.assignment);
+    }
+    out
+}
+
+fn decode_group(value: &[u8]) -> Result<StoredGroup, String> {
+    let mut value = Reader(value);
+    let version = value.i16("the value's version")?;
+    if !(0..=GROUP_VALUE).contains(&version) {
+        return Err(format!("GroupMetadataValue {version} isn't known"));
+    }
+    Ok(StoredGroup {
+        protocol_type: value.string("protocol_type")?,
+        generation: value.i32("generation")?,
+        protocol: value.nullable("protocol")?,
+        leader: value.nullable("leader")?.map(MemberId),
+        state_timestamp: match version {
+            2.. => Timestamp(value.i64("current_state_timestamp")?),
+            _ => Timestamp::NONE,
+        },
+        members: {
+            let count = value.i32("members")?;
+            let members = (0..count).map(|_| decode_member(&mut value, version));
+            members.collect::<Result<_, _>>()?
+        },
+    })
+}
+
+fn decode_member(value: &mut Reader<'_>, version: i16) -> Result<StoredMember, String> {
+    let member = MemberId(value.string("member_id")?);
+    let instance = match version {
+        3.. => value.nullable("group_instance_id")?,
+        _ => None,
+    };
+    let (client_id, client_host) = (value.string("client_id")?, value.string("client_host")?);
+    let rebalance_timeout_ms = match version {
+        1.. => Some(value.i32("rebalance_timeout")?),
+        _ => None,
+    };
+    let session_timeout_ms = value.i32("session_timeout")?;
+    Ok(StoredMember {
+        member,
+        instance,
+        client_id,
+        client_host,
+        rebalance_timeout_ms: rebalance_timeout_ms.unwrap_or(session_timeout_ms),
+        session_timeout_ms,
+        subscription: value.bytes("subscription")?,
+        assignment: value.bytes("assignment")?,
+    })
+}
+
+/// No string of ours is longer: names come with a length of 16 bits.
+fn put_string(out: &mut Vec<u8>, text: &str) {
+    out.put_i16(text.len() as i16);
+    out.put_slice(text.as_bytes());
+}
+
+fn put_nullable(out: &mut Vec<u8>, text: Option<&str>) {
+    match text {
+        Some(text) => put_string(out, text),
+        None => out.put_i16(-1),
+    }
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.put_i32(bytes.len() as i32);
+    out.put_slice(bytes);
+}
+
+/// Each error names the field that isn't there.
+struct Reader<'a>(&'a [u8]);
+
+macro_rules! numbers {
+    ($($number:ident $get:ident)*) => {$(
+        fn $number(&mut self, field: &str) -> Result<$number, String> {
+            self.0.$get().map_err(|_| format!("{field} is cut off"))
+        }
+    )*};
+}
+
+impl Reader<'_> {
+    numbers! { i16 try_get_i16 i32 try_get_i32 i64 try_get_i64 }
+
+    fn take(&mut self, length: usize, field: &str) -> Result<&[u8], String> {
+        let split = self.0.split_at_checked(length);
+        let (taken, rest) = split.ok_or_else(|| format!("{field} is cut off"))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn nullable(&mut self, field: &str) -> Result<Option<Arc<str>>, String> {
+        let length = self.i16(field)?;
+        let Ok(length) = usize::try_from(length) else {
+            return Ok(None);
+        };
+        let text = std::str::from_utf8(self.take(length, field)?);
+        text.map(|text| Some(text.into()))
+            .map_err(|_| format!("{field} isn't UTF-8"))
+    }
+
+    fn string(&mut self, field: &str) -> Result<Arc<str>, String> {
+        let text = self.nullable(field)?;
+        text.ok_or_else(|| format!("{field} can't be null"))
+    }
+
+    fn bytes(&mut self, field: &str) -> Result<Bytes, String> {
+        let length = self.i32(field)?;
+        let length = usize::try_from(length).map_err(|_| format!("{field} can't be null"))?;
+        Ok(Bytes::copy_from_slice(self.take(length, field)?))
+    }
+}

@@ -1,0 +1,108 @@
+//! The records' bytes are Kafka's, and no bytes make the decoder panic.
+
+use proptest::prelude::*;
+
+use crate::engine::coordinator::Record;
+use crate::engine::group::*;
+use crate::model::{LeaderEpoch, Offset, Timestamp};
+
+fn offset() -> GroupRecord {
+    GroupRecord::Offset {
+        group: "g".into(),
+        topic: "t".into(),
+        partition: 3,
+        offset: Some(CommittedOffset {
+            offset: Offset(5),
+            leader_epoch: LeaderEpoch(2),
+            metadata: "m".into(),
+            commit_timestamp: Timestamp(7),
+        }),
+    }
+}
+
+fn group() -> GroupRecord {
+    GroupRecord::Group {
+        group: "g".into(),
+        stored: Some(StoredGroup {
+            protocol_type: "consumer".into(),
+            generation: 4,
+            protocol: Some("range".into()),
+            leader: Some("a".into()),
+            state_timestamp: Timestamp(7),
+            members: vec![StoredMember {
+                member: "a".into(),
+                instance: None,
+                client_id: "c".into(),
+                client_host: "h".into(),
+                rebalance_timeout_ms: 1,
+                session_timeout_ms: 2,
+                subscription: bytes::Bytes::from_static(b"s"),
+                assignment: bytes::Bytes::from_static(b"x"),
+            }],
+        }),
+    }
+}
+
+#[test]
+fn keys_and_values_are_these_bytes() {
+    let record = offset();
+    assert_eq!(record.key(), b"\0\x01\0\x01g\0\x01t\0\0\0\x03");
+    let value = b"\0\x03\0\0\0\0\0\0\0\x05\0\0\0\x02\0\x01m\0\0\0\0\0\0\0\x07";
+    assert_eq!(record.value().unwrap(), value);
+
+    let record = group();
+    assert_eq!(record.key(), b"\0\x02\0\x01g");
+    let value = [
+        &b"\0\x03\0\x08consumer\0\0\0\x04\0\x05range\0\x01a\0\0\0\0\0\0\0\x07"[..],
+        b"\0\0\0\x01\0\x01a\xff\xff\0\x01c\0\x01h\0\0\0\x01\0\0\0\x02",
+        b"\0\0\0\x01s\0\0\0\x01x",
+    ];
+    assert_eq!(record.value().unwrap(), value.concat());
+}
+
+#[test]
+fn records_read_back_as_they_were_written() {
+    for record in [offset(), group()] {
+        let value = record.value();
+        let read = GroupRecord::decode(&record.key(), value.as_deref());
+        assert_eq!(read, Ok(Some(record.clone())));
+        let tombstone = GroupRecord::decode(&record.key(), None).unwrap().unwrap();
+        assert_eq!((tombstone.key(), tombstone.value()), (record.key(), None));
+    }
+}
+
+#[test]
+fn a_kind_that_is_not_known_is_passed_over_and_a_broken_record_is_an_error() {
+    assert_eq!(GroupRecord::decode(b"\0\x05whatever", Some(b"")), Ok(None));
+    let key = offset().key();
+    let error = GroupRecord::decode(&key, Some(b"\0\x03\0\0")).unwrap_err();
+    assert!(error.contains("offset"), "{error}");
+    let error = GroupRecord::decode(&key, Some(b"\0\x09\0\0")).unwrap_err();
+    assert!(error.contains("isn't known"), "{error}");
+}
+
+/// As Kafka's tools compute it; the last one's hash is the smallest number.
+#[test]
+fn a_group_lies_where_kafka_looks_for_it() {
+    for (group, partition) in [
+        ("", 0),
+        ("g", 3),
+        ("my-group", 12),
+        ("polygenelubricants", 0),
+    ] {
+        assert_eq!(partition_of(group, 50), partition, "{group}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_decoder_panic(
+        kind in 0u8..4,
+        key in proptest::collection::vec(any::<u8>(), 0..40),
+        value in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..80)),
+    ) {
+        let key = [&[0, kind][..], &key].concat();
+        let value = value.map(|value| [&[0, 3][..], &value].concat());
+        let _ = GroupRecord::decode(&key, value.as_deref());
+    }
+}
