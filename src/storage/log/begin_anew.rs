@@ -15,15 +15,14 @@
 //! | the checkpoint says that the segments are the log's | the new log |
 //!
 //! Two things make sure that no old file comes back: nothing is appended before the last step, and what is
-//! under way for the old log is void: a sync covers nothing, an old checkpoint isn't written any more, a
-//! compaction ends, and an old removal removes nothing ([`CheckpointJob::run_and_remove`]).
+//! under way for the old log is void: a sync covers nothing, an old checkpoint isn't written any more, and an
+//! old removal removes nothing ([`CheckpointJob::run_and_remove`]).
 //!
 //! [`CheckpointJob::run_and_remove`]: crate::storage::checkpoint::CheckpointJob::run_and_remove
 
 use std::io;
 use std::path::Path;
 
-use super::compaction::CancelOnDrop;
 use super::epochs::LeaderEpochs;
 use super::index::{Entry, OffsetEntry, TimeEntry};
 use super::producer_state::ProducerState;
@@ -53,15 +52,15 @@ impl Log {
             start_offset: offset,
             recovery_point: offset,
             high_watermark: offset,
-            segments: Segments::Stale,
             clean_to: Offset::ZERO,
+            segments: Segments::Stale,
             producers: Producers::None,
             largest: None,
             epochs: Vec::new(),
         });
         self.run_checkpoint(stale)?;
         self.retire_reads();
-        self.compaction = CancelOnDrop::default();
+        self.remove_leftovers()?;
         remove_all_segments(&*self.fs, &self.dir)?;
         self.active = Active::create(&self.fs, &self.dir, offset, now)?;
         self.fs
