@@ -7,6 +7,7 @@
 //! Stop: no new connections, what is in flight gets its time, logs are closed, the metadata is
 //! stopped, and only if all of that went well the directory is marked clean.
 
+mod groups;
 mod listeners;
 mod membership;
 mod strays;
@@ -47,6 +48,7 @@ use crate::storage::fs::RealFs;
 use crate::storage::meta::MetaError;
 use crate::storage::syncer::{AbortProcess, SyncPool};
 
+use groups::{offsets_topic, start_groups};
 use listeners::{Bound, WayIn};
 use membership::{await_unfenced, join_cluster, leave, past, register, start_raft, Links};
 use strays::settle_strays;
@@ -264,6 +266,8 @@ impl Node {
             links.services.receive(Arc::new(receiver));
             follow_links(&links.peers, &partitions);
         }
+        let stopping = CancellationToken::new();
+        let groups = start_groups(&config.groups, &wards, stopping.clone());
         let shared = Arc::new(Shared {
             node: config.node.id,
             cluster_id,
@@ -272,13 +276,15 @@ impl Node {
             images: raft.image(),
             partitions,
             controller,
+            groups,
+            offsets_topic: offsets_topic(&config.groups, config.cluster.nodes.0.len().max(1)),
             peers: links.as_ref().map(|links| links.peers.clone()),
             producer_ids: ProducerIds::default(),
             fetch_sessions: Arc::default(),
             log_dir: LogDir::new(wards.file_system.clone(), &config.node.data_dir),
             checkers: Checkers::start(cores())?,
             registry,
-            stopping: CancellationToken::new(),
+            stopping,
         });
         let node = Node {
             wards,

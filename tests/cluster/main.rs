@@ -10,6 +10,7 @@ mod comes_back;
 #[allow(dead_code)]
 mod history;
 mod nodes;
+mod placement;
 mod writers;
 
 use std::time::{Duration, Instant};

@@ -12,6 +12,7 @@ mod compaction;
 mod crash;
 mod entry;
 mod exchange;
+mod groups;
 mod library;
 mod limits;
 mod log_files;

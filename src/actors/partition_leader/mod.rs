@@ -109,7 +109,8 @@ impl PartitionLeader {
         let mut batches = Vec::with_capacity(items.len());
         let mut tickets = Vec::with_capacity(items.len());
         for item in items {
-            match self.replica.admit(item.acks) {
+            let epoch_fits = self.replica.check_epoch(item.leader_epoch);
+            match epoch_fits.and_then(|()| self.replica.admit(item.acks)) {
                 Ok(()) => {
                     batches.push(item.batch);
                     tickets.push((item.acks, item.deadline, item.ticket));

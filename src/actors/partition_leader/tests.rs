@@ -230,6 +230,7 @@ async fn append(leader: &PartitionHandle) -> AppendReceipt {
     leader.append(vec![AppendItem {
         batch: batch(),
         acks: Acks::All,
+        leader_epoch: LeaderEpoch::NONE,
         deadline: Timestamp(i64::MAX),
         ticket: AppendTicket::new(Arc::new(Told(sender)), key),
     }]);

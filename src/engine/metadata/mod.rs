@@ -39,6 +39,7 @@ pub mod register_broker;
 mod replay;
 mod sweep;
 mod topic_config;
+pub mod unregister_broker;
 
 #[cfg(test)]
 mod tests;
