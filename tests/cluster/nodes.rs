@@ -50,7 +50,7 @@ impl Cluster {
         &mut self.nodes[id.0 as usize - 1]
     }
 
-    fn bootstrap(&self) -> String {
+    pub fn bootstrap(&self) -> String {
         let addresses: Vec<&str> = self.nodes.iter().map(|node| &node.address[..]).collect();
         addresses.join(",")
     }
@@ -223,8 +223,7 @@ impl Cluster {
         }
     }
 
-    /// The bytes of the only partition's log, without the zeros that a log has ahead of its end or the last
-    /// record at its own.
+    /// The bytes of the only partition's log, up to where all nodes have it.
     pub fn log(&self, id: BrokerId) -> Vec<u8> {
         let dirs = self.nodes[id.0 as usize - 1].partition_dirs(0);
         let [dir] = &dirs[..] else {
