@@ -12,6 +12,7 @@ mod consume;
 mod error;
 #[cfg(feature = "chaos")]
 mod fault;
+mod group;
 mod json_record;
 mod lines;
 mod log;
@@ -51,6 +52,9 @@ enum Command {
     Produce(produce::Args),
     /// Read a topic's records
     Consume(consume::Args),
+    /// List, describe, reset and delete consumer groups
+    #[command(subcommand)]
+    Group(group::Command),
     /// Measure the machine, and a broker under load
     #[command(subcommand)]
     Perf(perf::Command),
@@ -83,6 +87,7 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Topic(command) => topic::run(command),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
+        Command::Group(command) => group::run(command),
         Command::Perf(command) => perf::run(command),
         Command::Cluster(command) => cluster::run(command),
         Command::Actors(args) => actors::run(args),
