@@ -9,6 +9,7 @@ mod comes_back;
 #[path = "../broker/history.rs"]
 #[allow(dead_code)]
 mod history;
+mod nearest;
 mod nodes;
 mod writers;
 

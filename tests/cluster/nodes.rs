@@ -18,6 +18,11 @@ pub fn number(name: &str, default: u64) -> u64 {
     set.map_or(default, |text| text.parse().expect("it is a number"))
 }
 
+/// Each node stands in its own.
+pub fn rack(node: BrokerId) -> String {
+    format!("rack-{node}")
+}
+
 pub struct Cluster {
     nodes: Vec<Broker>,
 }
@@ -38,6 +43,8 @@ impl Cluster {
                 ("KLAMM__LISTENERS__PEER__BIND", peer),
                 ("KLAMM__TOPICS__DEFAULT_REPLICATION_FACTOR", "3"),
                 ("KLAMM__TOPICS__MIN_INSYNC_REPLICAS", "2"),
+                ("KLAMM__NODE__RACK", &rack(BrokerId(id))),
+                ("KLAMM__CLUSTER__REPLICA_SELECTOR", "rack-aware"),
             ])
         };
         let mut nodes: Vec<Broker> = (1..).zip(&peers).map(begin).collect();
@@ -47,6 +54,12 @@ impl Cluster {
 
     pub fn node(&mut self, id: BrokerId) -> &mut Broker {
         &mut self.nodes[id.0 as usize - 1]
+    }
+
+    /// Where Kafka's clients connect to.
+    pub fn kafka(&self) -> String {
+        let addresses: Vec<&str> = self.nodes.iter().map(|node| &node.kafka[..]).collect();
+        addresses.join(",")
     }
 
     fn bootstrap(&self) -> String {

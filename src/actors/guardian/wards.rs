@@ -12,6 +12,7 @@ use crate::actors::replication::Replicator;
 use crate::actors::vitals::Registry;
 use crate::engine::metadata::change::ChangeSettings;
 use crate::engine::metadata::{BrokerDefaults, TimestampType as Configured, TopicConfig};
+use crate::engine::replica::ReplicaSelector;
 use crate::model::{BrokerId, Incarnation};
 use crate::raft::Raft;
 use crate::record::TimestampType;
@@ -27,6 +28,8 @@ pub struct PartitionSettings {
     pub mailbox_capacity: usize,
     /// `replica.lag.time.max.ms`.
     pub replica_lag_max: Duration,
+    /// Who sends readers to replicas nearby.
+    pub replica_selector: ReplicaSelector,
     pub producer_expiration_ms: i64,
 }
 

@@ -56,6 +56,11 @@ impl IsrKeeping {
             lives: HashMap::new(),
         }
     }
+
+    /// The latest metadata that this node knows.
+    pub(super) fn image(&self) -> Arc<MetadataImage> {
+        self.metadata.image()
+    }
 }
 
 impl PartitionLeader {
@@ -65,21 +70,26 @@ impl PartitionLeader {
         let image = self.isr.metadata.image();
         let may_join = |id| image.is_active(id);
         let now = Timestamp::now();
-        if let Some(proposal) = self.replica.propose_isr(lag_max_ms, now, may_join) {
-            self.ask_for(proposal, context);
+        let Some(proposal) = self.replica.propose_isr(lag_max_ms, now, may_join) else {
+            return;
+        };
+        match self.change_to(&proposal) {
+            Some(change) => self.ask_for(proposal, change, context),
+            None => {
+                // A member has another life than the one that we know: it has to say what it has.
+                let released = self.replica.isr_refused();
+                self.release(released);
+            }
         }
     }
 
-    fn ask_for(&mut self, proposal: IsrProposal, context: &mut Context<Self>) {
-        let Some(change) = self.change_to(&proposal) else {
-            // A member has another life than the one that we know: it has to say what it has.
-            let released = self.replica.isr_refused();
-            return self.release(released);
-        };
+    /// However often it is asked for, the members' lives are those in which they were found in sync.
+    fn ask_for(&mut self, proposal: IsrProposal, change: Change, context: &mut Context<Self>) {
         let metadata = self.isr.metadata.clone();
-        let asked = async move { metadata.change(change).await };
+        let asked = change.clone();
+        let asked = async move { metadata.change(asked).await };
         context.spawn(asked.into_actor(self).map(move |decided, leader, context| {
-            leader.isr_decided(proposal, decided, context);
+            leader.isr_decided(proposal, change, decided, context);
         }));
     }
 
@@ -109,6 +119,7 @@ impl PartitionLeader {
     fn isr_decided(
         &mut self,
         proposal: IsrProposal,
+        change: Change,
         decided: Decided,
         context: &mut Context<Self>,
     ) {
@@ -132,7 +143,7 @@ impl PartitionLeader {
             Some(_) => {
                 context.run_later(RETRY_INTERVAL, move |leader, context| {
                     if leader.replica.proposed() == Some(&proposal) {
-                        leader.ask_for(proposal, context);
+                        leader.ask_for(proposal, change, context);
                     }
                 });
             }

@@ -117,6 +117,7 @@ fn lead_by(
         &assignment,
         Replicator::default(),
         IsrKeeping::new(Arc::new(NoChanges), WAIT_MAX),
+        ReplicaSelector::Leader,
         &handle,
         life_line,
     );

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Ack, CommitRule, Epochs, Mismatch, Pace};
+use super::{Ack, CommitRule, Epochs, Mismatch, Pace, ReadableReplica};
 use crate::model::{BrokerId, LeaderEpoch, Offset, Timestamp};
 
 /// Bytes that may be on their way to a follower, beyond which nothing more is sent until it has said
@@ -79,6 +79,17 @@ impl Progress {
         self.acked.map(|acked| match rule {
             CommitRule::Synced => acked.synced,
             CommitRule::Written => acked.written,
+        })
+    }
+
+    /// Whether a consumer can read on at `offset` here.
+    pub fn readable_at(&self, offset: Offset) -> Option<ReadableReplica> {
+        let has = |acked: &Ack| acked.log_start <= offset && offset <= acked.written;
+        let acked = self.acked.filter(has)?;
+        Some(ReadableReplica {
+            id: self.id,
+            log_end: acked.written,
+            caught_up: self.caught_up,
         })
     }
 
@@ -176,6 +187,7 @@ impl Progress {
             leader_epoch: ack.leader_epoch,
             written: known.written.max(ack.written),
             synced: known.synced.max(ack.synced),
+            log_start: known.log_start.max(ack.log_start),
         });
         self.next = self.next.max(ack.written);
         // As Kafka reckons it: it had everything that was there when it last spoke.
