@@ -343,7 +343,7 @@ impl<P, F: Patience> LeaderReplica<P, F> {
     /// Looks after followers that have said nothing for too long about what they were sent.
     pub fn tick(&mut self, now: Timestamp) {
         for follower in &mut self.followers {
-            follower.tick(now);
+            follower.tick(self.rule, now);
         }
     }
 
