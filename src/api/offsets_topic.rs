@@ -32,7 +32,7 @@ impl OffsetsTopic {
         }
     }
 
-    /// Nothing of it is ever deleted, as long as logs aren't compacted here.
+    /// Of each group and each offset it keeps the last record.
     pub fn new_topic(&self) -> NewTopic {
         let config = |name: &str, value: &str| (name.to_owned(), Some(value.to_owned()));
         NewTopic {
@@ -42,8 +42,7 @@ impl OffsetsTopic {
             replication_factor: self.replication_factor,
             assignments: Vec::new(),
             configs: vec![
-                config("retention.ms", "-1"),
-                config("retention.bytes", "-1"),
+                config("cleanup.policy", "compact"),
                 config("segment.bytes", SEGMENT_BYTES),
             ],
         }

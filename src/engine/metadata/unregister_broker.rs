@@ -1,7 +1,5 @@
 //! UnregisterBroker: the cluster forgets a broker that is gone for good (KIP-631).
 
-use std::collections::BTreeSet;
-
 use super::command::METADATA_VERSION;
 use super::fence_broker::{take_away, HasKept, Loss};
 use super::sweep::CHANGES_PER_PROPOSAL_MAX;
@@ -36,11 +34,7 @@ pub fn unregister_broker(
             version: METADATA_VERSION,
         });
     }
-    let loss = Loss {
-        broker,
-        kept: HasKept::Something,
-        logs: &BTreeSet::new(),
-    };
+    let loss = Loss::of_broker(broker, HasKept::Something);
     let taken = take_away(image, &loss, defaults);
     if changes(&taken) == CHANGES_PER_PROPOSAL_MAX {
         let message =

@@ -61,6 +61,7 @@ impl Log {
         });
         self.run_checkpoint(stale)?;
         self.retire_reads();
+        self.remove_leftovers()?;
         self.compaction = CancelOnDrop::default();
         remove_all_segments(&*self.fs, &self.dir)?;
         self.active = Active::create(&self.fs, &self.dir, offset, now)?;

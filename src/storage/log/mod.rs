@@ -71,7 +71,7 @@ pub use retention::Removed;
 pub use sync::{Covered, SyncJob};
 pub use timestamps::{LookFor, TimeLookup, TimestampedOffset};
 
-use self::compaction::CancelOnDrop;
+use self::compaction::{CancelOnDrop, Leftovers};
 use self::epochs::LeaderEpochs;
 use self::producer_state::ProducerState;
 use self::read::ReadHints;
@@ -173,6 +173,7 @@ pub struct Log {
     /// Below it compaction has been at work.
     clean_to: Offset,
     compaction: CancelOnDrop,
+    leftovers: Leftovers,
     /// Why appends are refused, if they are.
     failure: Option<String>,
     lease: Lease,

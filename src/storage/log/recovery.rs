@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use self::segments::{Ended, Scanned};
 use super::begin_anew::remove_all_segments;
-use super::compaction::CancelOnDrop;
+use super::compaction::{CancelOnDrop, Leftovers};
 use super::epochs::LeaderEpochs;
 use super::index::{Entry, OffsetEntry, TimeEntry};
 use super::producer_snapshots::load_producers;
@@ -423,6 +423,7 @@ impl Recovery {
             checkpoint_number: Cell::new(0),
             clean_to: clean_to.min(end),
             compaction: CancelOnDrop::default(),
+            leftovers: Leftovers::default(),
             failure: None,
             lease: self.lease,
         }

@@ -40,6 +40,7 @@ impl Log {
         let synced = self.synced_offset.min(end);
         self.write_checkpoint(self.unsynced.recovery_point(synced))?;
         self.retire_reads();
+        self.remove_leftovers()?;
 
         let mut file = self.active.file.clone();
         if segment < self.active.base {

@@ -8,7 +8,7 @@ use super::super::scan::{ends_too_early, Check, Step};
 use super::super::segment::{segment_path, Sealed, Start, LOG_SUFFIX};
 use super::super::LogError;
 use super::offset_map::{Full, OffsetMap};
-use super::output::{remove_temporary, Output};
+use super::output::{remove_temporary, Cleaned, Output};
 use super::{Cancel, Compaction, Replaced, Replacement};
 use crate::model::Offset;
 use crate::record::{
@@ -28,8 +28,8 @@ impl Compaction {
     ) -> Result<Compacted, LogError> {
         let (map, clean_to) = self.find_last_records()?;
         let (mut bytes_before, mut bytes_after) = (0, 0);
-        while let Some(group) = self.next_group(clean_to) {
-            if let Some(replacement) = self.clean(&map, clean_to, group)? {
+        while self.segments.front().is_some_and(|s| s.base < clean_to) {
+            if let Some(replacement) = self.clean(&map, clean_to)? {
                 bytes_before += replacement.group.iter().map(|s| s.size).sum::<u64>();
                 bytes_after += replacement.cleaned.size;
                 replace(replacement)?.finish()?;
@@ -88,35 +88,18 @@ impl Compaction {
         Ok((map, end))
     }
 
-    /// The next segments that become one together.
-    fn next_group(&mut self, clean_to: Offset) -> Option<Vec<Arc<Sealed>>> {
-        let first = self.segments.front()?.clone();
-        if first.base >= clean_to {
-            return None;
-        }
-        let mut size = 0;
-        let mut group = Vec::new();
-        while let Some(sealed) = self.segments.front() {
-            let fits = size + sealed.size <= self.segment_bytes
-                && sealed.next - first.base <= i64::from(i32::MAX);
-            if !group.is_empty() && (!fits || sealed.base >= clean_to) {
-                break;
-            }
-            size += sealed.size;
-            group.extend(self.segments.pop_front());
-        }
-        Some(group)
-    }
-
-    /// Writes one segment in the place of a group; nothing where it would be the same.
+    /// Writes one segment in the place of the next ones, as many as it can hold; nothing where it would be
+    /// the same.
     fn clean(
-        &self,
+        &mut self,
         map: &OffsetMap,
         clean_to: Offset,
-        group: Vec<Arc<Sealed>>,
     ) -> Result<Option<Replacement>, LogError> {
-        let base = group[0].base;
-        let cleaned = self.write_cleaned(map, clean_to, &group);
+        let mut group = Vec::from_iter(self.segments.pop_front());
+        let Some(base) = group.first().map(|s| s.base) else {
+            return Ok(None);
+        };
+        let cleaned = self.write_cleaned(map, clean_to, &mut group);
         let same = |size: u64, rewritten| {
             group.len() == 1 && size == group[0].size && rewritten == Rewritten::No
         };
@@ -136,16 +119,17 @@ impl Compaction {
     }
 
     fn write_cleaned(
-        &self,
+        &mut self,
         map: &OffsetMap,
         clean_to: Offset,
-        group: &[Arc<Sealed>],
-    ) -> Result<(super::output::Cleaned, Rewritten), LogError> {
+        group: &mut Vec<Arc<Sealed>>,
+    ) -> Result<(Cleaned, Rewritten), LogError> {
         let (base, interval) = (group[0].base, self.index_interval_bytes);
         let mut output = Output::create(&self.fs, &self.dir, base, interval)?;
         let mut rewritten = Rewritten::No;
-        for sealed in group {
-            self.each_batch(sealed, |batch| match self.filtered(map, clean_to, batch) {
+        let mut next = group.first().cloned();
+        while let Some(sealed) = next {
+            self.each_batch(&sealed, |batch| match self.filtered(map, clean_to, batch) {
                 Filtered::All => output.keep(batch.bytes()),
                 Filtered::Some(bytes) => {
                     rewritten = Rewritten::Yes;
@@ -156,8 +140,19 @@ impl Compaction {
                     None => output.drop_batch(batch.header()),
                 },
             })?;
+            next = self.next_beside(base, output.position(), clean_to);
+            group.extend(next.clone());
         }
         Ok((output.finish()?, rewritten))
+    }
+
+    /// The next segment, if it has room beside `bytes` in one that begins at `base`.
+    fn next_beside(&mut self, base: Offset, bytes: u64, clean_to: Offset) -> Option<Arc<Sealed>> {
+        let next = self.segments.front()?;
+        let fits = bytes + next.size <= self.segment_bytes
+            && next.next - base <= i64::from(i32::MAX)
+            && next.base < clean_to;
+        fits.then(|| self.segments.pop_front()).flatten()
     }
 
     /// What is left of a batch. Control batches stay, and so do transactions, of which it isn't known

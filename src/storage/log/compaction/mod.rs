@@ -37,7 +37,8 @@ mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use clean::Compacted;
@@ -100,29 +101,15 @@ impl Cleanup {
 
 /// Ends a compaction whose log has been closed, dropped or begun anew.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Cancel(Arc<Mutex<bool>>);
+pub(super) struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
-    /// Waits for what is being done just now while it is wanted.
     pub fn set(&self) {
-        *self.lock() = true;
+        self.0.store(true, Ordering::Release);
     }
 
     fn is_set(&self) -> bool {
-        *self.lock()
-    }
-
-    /// Does something that must not be done any more once it is set.
-    fn while_wanted<T>(&self, work: impl FnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
-        let is_set = self.lock();
-        match *is_set {
-            true => Err(LogError::Superseded),
-            false => work(),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -175,39 +162,54 @@ impl Drop for Replacement {
     }
 }
 
+/// The files of segments whose place another one has taken. They are removed once that is on disk: by the
+/// cleaner, or by the log's owner when it cuts the log before, since new segments may get their names.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Leftovers(Arc<Mutex<Vec<PathBuf>>>);
+
+impl Leftovers {
+    fn lock(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remove(&self, fs: &dyn FileSystem, dir: &Path) -> Result<(), LogError> {
+        let sync = || {
+            let synced = fs.sync_dir(dir);
+            synced.map_err(LogError::storage("sync", dir))
+        };
+        let mut files = self.lock();
+        sync()?;
+        if files.is_empty() {
+            return Ok(());
+        }
+        for path in &*files {
+            remove_if_there(fs, path)?;
+        }
+        // One that came back later could fit what is written after a truncation.
+        sync()?;
+        files.clear();
+        Ok(())
+    }
+}
+
 /// A segment has taken the place of others.
 #[derive(Debug)]
 #[must_use = "the others' files stay until finish() is called"]
 pub struct Replaced {
     fs: Arc<dyn FileSystem>,
     dir: PathBuf,
-    remove: Vec<PathBuf>,
-    cancelled: Cancel,
+    leftovers: Leftovers,
     _lease: Lease,
 }
 
 impl Replaced {
     /// Puts the names on disk, and removes the files that are left over.
     fn finish(self) -> Result<(), LogError> {
-        let sync = || {
-            let synced = self.fs.sync_dir(&self.dir);
-            synced.map_err(LogError::storage("sync", &self.dir))
-        };
-        sync()?;
-        if self.remove.is_empty() {
-            return Ok(());
-        }
-        // In a log that is begun anew others may have their names.
-        self.cancelled.while_wanted(|| {
-            let mut paths = self.remove.iter();
-            paths.try_for_each(|path| remove_if_there(&*self.fs, path))
-        })?;
-        // One that came back later could fit what is written after a truncation.
-        sync()
+        self.leftovers.remove(&*self.fs, &self.dir)
     }
 }
 
-fn remove_if_there(fs: &dyn FileSystem, path: &std::path::Path) -> Result<(), LogError> {
+fn remove_if_there(fs: &dyn FileSystem, path: &Path) -> Result<(), LogError> {
     match fs.remove(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(LogError::storage("remove", path)(e)),
         _ => Ok(()),
@@ -353,13 +355,21 @@ impl Log {
             let suffixes = SUFFIXES.into_iter().chain([SNAPSHOT_SUFFIX]);
             suffixes.map(|suffix| segment_path(&self.dir, s.base, suffix))
         });
+        self.leftovers.lock().extend(others);
         Ok(Replaced {
             fs: self.fs.clone(),
             dir: self.dir.clone(),
-            remove: others.collect(),
-            cancelled: self.compaction.0.clone(),
+            leftovers: self.leftovers.clone(),
             _lease: self.lease.clone(),
         })
+    }
+
+    /// Before the log is cut: what compaction has left over goes first.
+    pub(super) fn remove_leftovers(&self) -> Result<(), LogError> {
+        if self.leftovers.lock().is_empty() {
+            return Ok(());
+        }
+        self.leftovers.remove(&*self.fs, &self.dir)
     }
 
     /// Gives the cleaned files their names. After an error the log's data file is the old one.

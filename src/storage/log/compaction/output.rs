@@ -77,7 +77,7 @@ impl Output {
     }
 
     /// Where the next byte goes.
-    fn position(&self) -> u64 {
+    pub fn position(&self) -> u64 {
         self.written + self.buffer.len() as u64
     }
 

@@ -256,9 +256,7 @@ fn small_segments_become_one_and_their_files_go() {
     world.fill(&mut log, 100);
     let segments = log.sealed.len();
     assert!(compact(&mut log));
-    world.fill(&mut log, 20);
-    assert!(compact(&mut log));
-    world.check(&log, "compacted twice");
+    world.check(&log, "compacted");
     assert!(log.sealed.len() < segments / 2);
     let files_of = |suffix: &str| {
         let names = names(&world.fs);
@@ -466,10 +464,7 @@ fn a_crash_at_any_step_loses_nothing() {
         for step in 1.. {
             let mut world = Written::new(seed);
             let mut log = open(&world.fs, config()).unwrap();
-            world.fill(&mut log, 30);
-            assert!(compact(&mut log));
-            // The next one makes one segment of several.
-            world.fill(&mut log, 20);
+            world.fill(&mut log, 40);
             world.fs.lose_power_at(world.fs.operations() + step);
             let result = compact_at(&mut log, NOW, MAP_BYTES);
             drop(log);
@@ -487,6 +482,108 @@ fn a_crash_at_any_step_loses_nothing() {
             }
         }
     }
+}
+
+/// A kill when the merged segment has its place and some of the others are still there. Then records are
+/// deleted up to beyond where the second of them begins.
+#[test]
+fn a_merged_segment_is_not_taken_for_a_deleted_one() {
+    let mut world = Written::new(12);
+    let mut log = open(&world.fs, config()).unwrap();
+    world.fill(&mut log, 60);
+    let (second, third) = (log.sealed[1].base, log.sealed[2].base);
+    assert!(third > second + 3);
+    let plan = log.plan_compaction(NOW, MAP_BYTES).unwrap().unwrap();
+    let killed = plan.run(|replacement| {
+        let replaced = log.replace(replacement);
+        assert!(replaced.is_ok());
+        Err(LogError::Superseded)
+    });
+    assert!(killed.is_err());
+    assert!(log.sealed[0].next > second + 3);
+    let removed = log.delete_records_before(second + 3).unwrap();
+    removed.remove().unwrap();
+    drop(log);
+    let fs = world.fs.restart();
+    let path = segment_path(Path::new(DIR), third, LOG_SUFFIX);
+    fs.remove(&path).unwrap();
+    let log = open(&fs, config()).unwrap();
+    assert_eq!(log.start_offset(), second + 3);
+    world.check(&log, "killed");
+    let log_files = names(&fs).iter().filter(|n| n.ends_with(".log")).count();
+    assert_eq!(log_files, log.sealed.len() + 1);
+}
+
+/// The cleaner is slow: the log is cut and written to before it removes what is left over, and a new segment
+/// has the name of an old one by then.
+#[test]
+fn what_is_left_over_goes_before_its_names_are_given_again() {
+    let mut world = Written::new(14);
+    let mut log = open(&world.fs, config()).unwrap();
+    world.fill(&mut log, 60);
+    let second = log.sealed[1].base;
+    let plan = log.plan_compaction(NOW, MAP_BYTES).unwrap().unwrap();
+    let result = plan.run(|replacement| {
+        let replaced = log.replace(replacement)?;
+        log.begin_anew(second, NOW)?;
+        world.model.clear();
+        world.append(&mut log)?;
+        world.sync(&mut log)?;
+        Ok(replaced)
+    });
+    assert!(result.is_ok() || matches!(result, Err(LogError::Superseded)));
+    drop(log);
+    let log = open(&world.fs.restart(), config()).unwrap();
+    assert_eq!(log.start_offset(), second);
+    world.check(&log, "begun anew");
+}
+
+/// Else one of them could fit what is written after a truncation.
+#[test]
+fn the_files_that_a_compaction_has_removed_do_not_come_back() {
+    for seed in 0..8 {
+        let mut world = Written::new(seed);
+        let mut log = open(&world.fs, config()).unwrap();
+        world.fill(&mut log, 60);
+        let plan = log.plan_compaction(NOW, MAP_BYTES).unwrap().unwrap();
+        plan.run(|replacement| log.replace(replacement)).unwrap();
+        let after = names(&world.fs.crash());
+        let log_files = after.iter().filter(|n| n.ends_with(".log")).count();
+        assert!(log_files <= log.sealed.len() + 1, "seed {seed}: {after:?}");
+    }
+}
+
+/// The map may be full between a value and the tombstone that deletes it, in one segment. What it knows
+/// nothing of stays, however old.
+#[test]
+fn a_tombstone_beyond_the_map_does_not_go_before_what_it_deletes() {
+    let mut world = Written::new(13);
+    let mut log = open(&world.fs, config()).unwrap();
+    let records = [
+        (1, Some(vec![1])),
+        (2, Some(vec![2])),
+        (3, Some(vec![3])),
+        (1, None),
+    ];
+    for (offset, (key, value)) in (0..).zip(records) {
+        let record = Record { key, value };
+        let batch = batch_of(
+            std::slice::from_ref(&record),
+            ProducerStamp::NONE,
+            Codec::None,
+        );
+        log.append(&[batch], EPOCH, NOW).unwrap();
+        world.model.insert(Offset(offset), record);
+    }
+    log.roll(NOW).unwrap();
+    world.sync(&mut log).unwrap();
+    // One key at a time, and each time a horizon has passed.
+    let mut now = NOW;
+    while compact_at(&mut log, now, 0).unwrap() {
+        world.check(&log, &format!("clean to {}", log.clean_to));
+        now = Timestamp(now.0 + RETENTION_MS + 1);
+    }
+    assert_eq!(log.clean_to, Offset(4));
 }
 
 /// A log that is written to, synced, compacted, cut at its start, closed and killed, with the power going
