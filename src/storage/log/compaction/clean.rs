@@ -33,6 +33,7 @@ impl Compaction {
                 bytes_before += replacement.group.iter().map(|s| s.size).sum::<u64>();
                 bytes_after += replacement.cleaned.size;
                 replace(replacement)?.finish()?;
+                self.check_wanted()?;
             }
         }
         Ok(Compacted {
