@@ -146,6 +146,13 @@ section! {
         checkpoint_interval_ms: u64 = 5_000,
         /// How many logs are synced side by side.
         sync_threads: usize = 8,
+        /// Kafka's `log.cleaner.threads`: how many logs are compacted side by side.
+        cleaner_threads: usize = 1,
+        /// Kafka's `log.cleaner.dedupe.buffer.size`: what compaction may remember of keys, 24 bytes
+        /// each, in all threads together. With less memory it takes more than one go.
+        cleaner_dedupe_buffer_bytes: usize = 128 * 1024 * 1024,
+        /// Kafka's `log.cleaner.backoff.ms`: how often it is looked what there is to compact.
+        cleaner_backoff_ms: u64 = 15_000,
     }
 }
 

@@ -10,7 +10,9 @@ use klamm::model::{ErrorCode, Timestamp};
 use klamm::protocol::{
     decode_request, decode_response, fetch, metadata, split_frame, ApiKey, FRAME_BYTES_MAX,
 };
-use klamm::record::{validate, Batch, BatchBuilder, Codec, Limits, ProducerStamp, TimestampRule};
+use klamm::record::{
+    validate, Batch, BatchBuilder, Codec, KeyRule, Limits, ProducerStamp, TimestampRule,
+};
 
 /// Counts what a thread has allocated and not freed, and the most that this ever was.
 struct Counting;
@@ -280,6 +282,7 @@ fn limits() -> Limits {
         batch_bytes_max: 1 << 20,
         records_bytes_max: 16 << 20,
         timestamps: TimestampRule::Any,
+        keys: KeyRule::Optional,
     }
 }
 

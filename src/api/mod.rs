@@ -49,6 +49,7 @@ mod partition_name;
 pub mod produce;
 mod readmit_voter;
 mod sync_group;
+mod unregister_broker;
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -387,6 +388,9 @@ async fn answer_without_records(context: &ApiContext, request: Request) -> Respo
         }
         Request::ListPartitionReassignments(request) => {
             list_partition_reassignments::answer(context, request).into()
+        }
+        Request::UnregisterBroker(request) => {
+            unregister_broker::answer(context, request).await.into()
         }
         Request::ElectLeaders(request) => elect_leaders::answer(context, request).await.into(),
         Request::ReadmitVoter(request) => readmit_voter::answer(context, request).await.into(),

@@ -25,7 +25,7 @@ use crate::protocol::produce::{
     PartitionProduceData, PartitionProduceResponse, Request, Response, TopicProduceData,
     TopicProduceResponse,
 };
-use crate::record::{self, Checked, Limits, RecordError, TimestampRule};
+use crate::record::{self, Checked, KeyRule, Limits, RecordError, TimestampRule};
 
 /// What one read of a connection may decompress on its arbiter: well below a millisecond. A hop to
 /// another thread costs less than a larger batch.
@@ -272,6 +272,10 @@ fn limits(context: &ApiContext, topic: &TopicConfig, now: Timestamp) -> Limits {
                 topic.message_timestamp_before_max_ms,
                 topic.message_timestamp_after_max_ms,
             ),
+        },
+        keys: match topic.cleanup_policy.compacts() {
+            true => KeyRule::Required,
+            false => KeyRule::Optional,
         },
     }
 }

@@ -40,6 +40,8 @@ const OFFSET_METADATA_BYTES_MAX: u16 = i16::MAX as u16;
 const GROUP_SIZE_MAX: usize = 100_000;
 const ARBITERS_MAX: usize = 1024;
 const SYNC_THREADS_MAX: usize = 1024;
+/// Kafka's: with less, a log of any size takes too many goes.
+const DEDUPE_BUFFER_BYTES_MIN: usize = 1024 * 1024;
 /// Raft needs several heartbeats in an election timeout.
 const HEARTBEATS_A_TIMEOUT_MIN: u64 = 2;
 
@@ -226,7 +228,15 @@ fn validate_log(log: &Log) -> Result<(), ConfigError> {
     )?;
     interval("log.checkpoint_interval_ms", log.checkpoint_interval_ms)?;
     at_least("log.sync_threads", log.sync_threads, 1)?;
-    at_most("log.sync_threads", log.sync_threads, SYNC_THREADS_MAX)
+    at_most("log.sync_threads", log.sync_threads, SYNC_THREADS_MAX)?;
+    at_least("log.cleaner_threads", log.cleaner_threads, 1)?;
+    at_most("log.cleaner_threads", log.cleaner_threads, SYNC_THREADS_MAX)?;
+    at_least(
+        "log.cleaner_dedupe_buffer_bytes",
+        log.cleaner_dedupe_buffer_bytes,
+        DEDUPE_BUFFER_BYTES_MIN,
+    )?;
+    interval("log.cleaner_backoff_ms", log.cleaner_backoff_ms)
 }
 
 fn validate_topics(topics: &Topics) -> Result<(), ConfigError> {

@@ -236,6 +236,7 @@ apis! {
     OffsetDelete = 47, offset_delete, message_pack 0..=0, kafka 0..=0, advertised from 0, flexible from 1;
     DescribeQuorum = 55, describe_quorum, message_pack 0..=0, kafka 0..=2, advertised from 0, flexible from 0;
     DescribeCluster = 60, describe_cluster, message_pack 0..=0, kafka 0..=2, advertised from 0, flexible from 0;
+    UnregisterBroker = 64, unregister_broker, message_pack 0..=0, kafka 0..=0, advertised from 0, flexible from 0;
     DescribeTopicPartitions = 75, describe_topic_partitions, message_pack 0..=0, kafka 0..=0, advertised from 0, flexible from 0;
     DescribeActors = 1000, describe_actors, message_pack 0..=0;
     #[cfg(feature = "chaos")]

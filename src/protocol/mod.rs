@@ -54,6 +54,7 @@ pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod readmit_voter;
 pub mod sync_group;
+pub mod unregister_broker;
 
 #[cfg(feature = "chaos")]
 pub mod inject_fault;

@@ -11,6 +11,7 @@ mod groups;
 #[allow(dead_code)]
 mod history;
 mod nodes;
+mod placement;
 mod writers;
 
 use std::time::{Duration, Instant};

@@ -8,6 +8,7 @@
 mod broker_process;
 
 mod admin;
+mod compaction;
 mod crash;
 mod entry;
 mod exchange;

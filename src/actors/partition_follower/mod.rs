@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::epochs::LogEpochs;
 use super::guardian::LifeLine;
-use super::log_keeper::{close, KeepsLog, LogKeeper, Synced};
+use super::log_keeper::{close, Cleaning, KeepsLog, LogKeeper, Synced};
 use super::partition_handle::{Close, PartitionGauges, PartitionHandle, Update};
 use super::peer::{Received, Session};
 use super::replication::{AckMessage, PushMessage, Said};
@@ -241,6 +241,15 @@ impl Handler<Synced> for PartitionFollower {
             self.say(Said::Ack(ack));
         }
         self.publish();
+    }
+}
+
+impl Handler<Cleaning> for PartitionFollower {
+    type Result = ();
+
+    fn handle(&mut self, cleaning: Cleaning, _: &mut Self::Context) {
+        self.vitals.message_handled();
+        self.keeper.cleaning(cleaning);
     }
 }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use crate::actors::guardian::LifeLine;
-use crate::actors::log_keeper::{close, refusal, KeepsLog, LogKeeper, Synced};
+use crate::actors::log_keeper::{close, refusal, Cleaning, KeepsLog, LogKeeper, Synced};
 use crate::actors::partition_handle::{Close, PartitionGauges, PartitionHandle, Update};
 use crate::actors::replication::Replicator;
 use crate::actors::vitals::Vitals;
@@ -369,6 +369,15 @@ impl Handler<DeleteRecords> for PartitionLeader {
                 }
             }
         })
+    }
+}
+
+impl Handler<Cleaning> for PartitionLeader {
+    type Result = ();
+
+    fn handle(&mut self, cleaning: Cleaning, _: &mut Self::Context) {
+        self.vitals.message_handled();
+        self.keeper.cleaning(cleaning);
     }
 }
 

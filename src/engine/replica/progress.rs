@@ -231,6 +231,7 @@ impl Progress {
 
     /// What it was sent may have been passed over, for example because its mailbox was full.
     pub fn tick(&mut self, now: Timestamp) {
+        self.forget_the_future(now);
         let (last_ack, _) = self.last_ack;
         let silent_since = self.last_sent.max(last_ack);
         if !self.in_flight.is_empty() && now - silent_since > SILENCE_MAX_MS {
@@ -238,6 +239,17 @@ impl Progress {
             self.next = self.acked.map_or(self.next, |acked| acked.written);
             self.stage = Stage::Asking(None);
         }
+    }
+
+    /// The clock may have been set back: what has happened hasn't happened later than now. Else a question
+    /// would wait until then to be asked again, and nobody would lag.
+    fn forget_the_future(&mut self, now: Timestamp) {
+        if let Stage::Asking(Some(asked)) = &mut self.stage {
+            *asked = (*asked).min(now);
+        }
+        self.last_sent = self.last_sent.min(now);
+        self.caught_up = self.caught_up.min(now);
+        self.last_ack.0 = self.last_ack.0.min(now);
     }
 
     pub fn has_everything(&self, log_end: Offset, high_watermark: Offset) -> bool {
@@ -280,5 +292,27 @@ pub(super) fn epoch_before(epochs: &impl Epochs, offset: Offset) -> Option<Leade
         true => epochs.epoch_of(offset + -1),
         false if offset == epochs.end_offset() => epochs.latest(),
         false => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_holds_up_no_question_and_nobody_is_in_sync_by_it() {
+        let end = Offset(10);
+        let hour_ms = 3_600_000;
+        let (before, after) = (Timestamp(hour_ms), Timestamp(1_000));
+        let mut follower = Progress::new(BrokerId(2), end, before);
+        follower.sent((end, end), 0, Pace::Live, Offset(0), before);
+        follower.tick(after);
+        let next =
+            |follower: &Progress, now| follower.next((Offset(0), end), Offset(0), Pace::Live, now);
+        assert_eq!(next(&follower, after), None);
+        let later = Timestamp(after.0 + ASK_AGAIN_MS);
+        assert_eq!(next(&follower, later), Some((end, false)));
+        assert!(!follower.lags(end, 10_000, later));
+        assert!(follower.lags(end, 10_000, Timestamp(after.0 + 10_001)));
     }
 }
