@@ -32,7 +32,7 @@ impl OffsetsTopic {
         }
     }
 
-    /// Of each group and each offset it keeps the last record.
+    /// It is compacted: of each offset and each group, what was written last is kept.
     pub fn new_topic(&self) -> NewTopic {
         let config = |name: &str, value: &str| (name.to_owned(), Some(value.to_owned()));
         NewTopic {

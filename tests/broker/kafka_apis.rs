@@ -114,6 +114,17 @@ fn a_group_has_a_coordinator_and_a_transaction_has_none_in_each_version() {
     let topic = &response.topics[0];
     assert_eq!(topic.name.as_deref(), Some("__consumer_offsets"));
     assert_eq!((topic.is_internal, topic.partitions.len()), (true, 50));
+    let request = describe_configs::Request {
+        resources: vec![DescribeConfigsResource {
+            resource_type: RESOURCE_TOPIC,
+            resource_name: "__consumer_offsets".into(),
+            configuration_keys: Some(vec!["cleanup.policy".into()]),
+        }],
+        ..Default::default()
+    };
+    let described = wire.call::<describe_configs::Api>(&request);
+    let policy = described.results[0].configs[0].value.as_deref();
+    assert_eq!(policy, Some("compact"));
     let to_it = produce_request("__consumer_offsets", 0, ACKS_ALL, batch(&["a"]));
     let produced = wire.call::<produce::Api>(&to_it);
     let refused = produced.responses[0].partition_responses[0].error_code;
