@@ -6,9 +6,11 @@
 #[path = "../broker_process/mod.rs"]
 mod broker_process;
 mod comes_back;
+mod groups;
 #[path = "../broker/history.rs"]
 #[allow(dead_code)]
 mod history;
+mod nearest;
 mod nodes;
 mod placement;
 mod writers;
