@@ -11,7 +11,9 @@ use klamm::protocol::{
     decode_request, encode_request, produce, split_frame, ApiKey, Records, RequestHeader,
     FRAME_BYTES_MAX,
 };
-use klamm::record::{validate, Batch, BatchBuilder, Codec, Limits, ProducerStamp, TimestampRule};
+use klamm::record::{
+    validate, Batch, BatchBuilder, Codec, KeyRule, Limits, ProducerStamp, TimestampRule,
+};
 
 const ROUNDS: usize = 15;
 const RECORDS: usize = 640;
@@ -64,6 +66,7 @@ fn bench_records(values: &[String]) {
         batch_bytes_max: 1 << 20,
         records_bytes_max: 16 << 20,
         timestamps: TimestampRule::Any,
+        keys: KeyRule::Optional,
     };
     measure("record: append to a batch", RECORDS, || {
         let mut builder = BatchBuilder::with_capacity(80_000);

@@ -49,6 +49,7 @@ section! {
         listeners: Listeners = Listeners::default(),
         log: Log = Log::default(),
         topics: Topics = Topics::default(),
+        groups: Groups = Groups::default(),
         metadata: Metadata = Metadata::default(),
         actors: Actors = Actors::default(),
         shutdown: Shutdown = Shutdown::default(),
@@ -147,6 +148,13 @@ section! {
         checkpoint_interval_ms: u64 = 5_000,
         /// How many logs are synced side by side.
         sync_threads: usize = 8,
+        /// Kafka's `log.cleaner.threads`: how many logs are compacted side by side.
+        cleaner_threads: usize = 1,
+        /// Kafka's `log.cleaner.dedupe.buffer.size`: what compaction may remember of keys, 24 bytes
+        /// each, in all threads together. With less memory it takes more than one go.
+        cleaner_dedupe_buffer_bytes: usize = 128 * 1024 * 1024,
+        /// Kafka's `log.cleaner.backoff.ms`: how often it is looked what there is to compact.
+        cleaner_backoff_ms: u64 = 15_000,
     }
 }
 
@@ -160,6 +168,28 @@ section! {
         auto_create_topics_enable: bool = true,
         /// The most partitions that this broker takes.
         partitions_max: usize = 4_000,
+    }
+}
+
+section! {
+    /// `[groups]`: consumer groups, and the offsets that they commit. The keys are Kafka's, with `group.`
+    /// or `offsets.` in front.
+    Groups {
+        min_session_timeout_ms: i32 = 6_000,
+        max_session_timeout_ms: i32 = 1_800_000,
+        /// The most members of a group.
+        max_size: usize = 1_000,
+        /// How long an empty group waits for more members than the first.
+        initial_rebalance_delay_ms: u32 = 3_000,
+        /// What a consumer may write beside an offset.
+        offset_metadata_max_bytes: u16 = 4_096,
+        /// Offsets of a group without members are forgotten after it.
+        offsets_retention_minutes: u32 = 7 * 24 * 60,
+        offsets_retention_check_interval_ms: u32 = 600_000,
+        /// Of the topic `__consumer_offsets`, when it is created.
+        offsets_topic_num_partitions: i32 = 50,
+        /// No more than there are nodes.
+        offsets_topic_replication_factor: i16 = 3,
     }
 }
 

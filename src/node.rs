@@ -7,6 +7,7 @@
 //! Stop: no new connections, what is in flight gets its time, logs are closed, the metadata is
 //! stopped, and only if all of that went well the directory is marked clean.
 
+mod groups;
 mod listeners;
 mod membership;
 mod strays;
@@ -28,7 +29,7 @@ use crate::actors::connection::Budget;
 use crate::actors::controller::{keep_sessions, ChangeService, ControllerHandle, QuorumService};
 use crate::actors::guardian::{GuardianHandle, PartitionSettings, Ward, Wards};
 use crate::actors::log_dir::LogDir;
-use crate::actors::log_keeper::KeepSettings;
+use crate::actors::log_keeper::{KeepSettings, LogWorkers};
 use crate::actors::partitions::Partitions;
 use crate::actors::replication::{follow_links, ReplicationReceiver, Replicator};
 use crate::actors::vitals::Registry;
@@ -41,11 +42,13 @@ use crate::engine::replica::{CommitRule, ReplicaSelector};
 use crate::model::{ClusterId, Incarnation, Refusal, Timestamp};
 use crate::protocol::peer::Kind;
 use crate::raft::{ProposeError, Raft, RaftError};
+use crate::storage::cleaner::Cleaner;
 use crate::storage::data_dir::{DataDir, DataDirError};
 use crate::storage::fs::RealFs;
 use crate::storage::meta::MetaError;
-use crate::storage::syncer::{AbortProcess, SyncPool, Syncer};
+use crate::storage::syncer::{AbortProcess, SyncPool};
 
+use groups::{offsets_topic, start_groups};
 use listeners::{Bound, WayIn};
 use membership::{await_unfenced, join_cluster, leave, past, register, start_raft, Links};
 use strays::settle_strays;
@@ -233,16 +236,20 @@ impl Node {
         // Before anybody opens a log.
         settle_strays(&current(&raft), &data_dir, config.node.id, incarnation)?;
 
-        let syncer: Arc<dyn Syncer> = Arc::new(SyncPool::start(
-            config.log.sync_threads,
-            Arc::new(AbortProcess),
-        )?);
+        let log = &config.log;
+        let workers = LogWorkers {
+            syncer: Arc::new(SyncPool::start(log.sync_threads, Arc::new(AbortProcess))?),
+            cleaner: Arc::new(Cleaner::start(
+                log.cleaner_threads,
+                log.cleaner_dedupe_buffer_bytes,
+            )?),
+        };
         let wards = Arc::new(Wards {
             node: config.node.id,
             incarnation,
             file_system,
             data_dir,
-            syncer,
+            workers,
             raft: raft.clone(),
             defaults: defaults.clone(),
             settings: partition_settings(&config),
@@ -259,6 +266,8 @@ impl Node {
             links.services.receive(Arc::new(receiver));
             follow_links(&links.peers, &partitions);
         }
+        let stopping = CancellationToken::new();
+        let groups = start_groups(&config.groups, &wards, stopping.clone());
         let shared = Arc::new(Shared {
             node: config.node.id,
             cluster_id,
@@ -267,13 +276,15 @@ impl Node {
             images: raft.image(),
             partitions,
             controller,
+            groups,
+            offsets_topic: offsets_topic(&config.groups, config.cluster.nodes.0.len().max(1)),
             peers: links.as_ref().map(|links| links.peers.clone()),
             producer_ids: ProducerIds::default(),
             fetch_sessions: Arc::default(),
             log_dir: LogDir::new(wards.file_system.clone(), &config.node.data_dir),
             checkers: Checkers::start(cores())?,
             registry,
-            stopping: CancellationToken::new(),
+            stopping,
         });
         let node = Node {
             wards,
@@ -402,6 +413,7 @@ fn partition_settings(config: &Config) -> PartitionSettings {
             },
             checkpoint_interval: Duration::from_millis(config.log.checkpoint_interval_ms),
             retention_interval: Duration::from_millis(config.log.retention_check_interval_ms),
+            compaction_interval: Duration::from_millis(config.log.cleaner_backoff_ms),
         },
         mailbox_capacity: config.actors.partition_mailbox_capacity,
         replica_lag_max: REPLICA_LAG_MAX,

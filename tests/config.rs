@@ -213,6 +213,9 @@ fn an_impossible_value_is_refused_with_its_path_and_the_reason() {
             "createtime",
         ),
         ("[log]\nsync_threads = 0", "log.sync_threads", "at least 1"),
+        ("[log]\ncleaner_threads = 0", "log.cleaner_threads", "at least 1"),
+        ("[log]\ncleaner_dedupe_buffer_bytes = 1000", "log.cleaner_dedupe_buffer_bytes", "at least 1048576"),
+        ("[log]\ncleaner_backoff_ms = 0", "log.cleaner_backoff_ms", "at least 1"),
         (
             "[topics]\nnum_partitions = 0",
             "topics.num_partitions",

@@ -1,9 +1,12 @@
-//! What everyone who owns a partition's log does with it: syncs, checkpoints, retention.
+//! What everyone who owns a partition's log does with it: syncs, checkpoints, retention, compaction.
 //!
 //! An append is written inline and never waits for the disk. One sync at a time runs off the
 //! arbiter ([`Syncer`]), and covers all that was appended before it began; the next one starts if
 //! there is more by then. So the slower the disk, the larger the groups. Where nobody waits for the
 //! disk ([`CommitRule::Written`]) a sync only goes before each checkpoint.
+//!
+//! A log that is dirty enough goes to the [`Cleaner`], whose thread works on copies of its segments. Each
+//! time one is ready the owner is asked to put it in its place ([`Cleaning`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +17,8 @@ use super::partition_handle::Closing;
 use super::vitals::Vitals;
 use crate::engine::replica::CommitRule;
 use crate::model::{ErrorCode, Offset, Refusal, Timestamp};
-use crate::storage::log::{Covered, Log, LogError, Removed};
+use crate::storage::cleaner::{Cleaner, LogOwner, ReplaceReply};
+use crate::storage::log::{Compacted, Covered, Log, LogError, Removed, Replacement};
 use crate::storage::syncer::{abort_if_fatal, Syncer};
 
 /// How a log is kept.
@@ -23,15 +27,25 @@ pub struct KeepSettings {
     pub commit_rule: CommitRule,
     pub checkpoint_interval: Duration,
     pub retention_interval: Duration,
+    /// How often it is looked whether there is enough to compact.
+    pub compaction_interval: Duration,
+}
+
+/// Who works for all logs of this node.
+#[derive(Clone)]
+pub struct LogWorkers {
+    pub syncer: Arc<dyn Syncer>,
+    pub cleaner: Arc<Cleaner>,
 }
 
 /// A log, and what is under way for it.
 pub struct LogKeeper {
     pub log: Log,
     pub settings: KeepSettings,
-    syncer: Arc<dyn Syncer>,
+    workers: LogWorkers,
     sync: Sync,
     checkpoint: Checkpoint,
+    compaction: CompactionState,
     vitals: Arc<Vitals>,
 }
 
@@ -47,6 +61,39 @@ enum Checkpoint {
     Due,
 }
 
+#[derive(PartialEq)]
+enum CompactionState {
+    Idle,
+    UnderWay,
+}
+
+/// What a cleaner has to say.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub enum Cleaning {
+    /// It has cleaned a segment, and waits for the answer.
+    Replace(Replacement, ReplaceReply),
+    Ended(Result<Compacted, LogError>),
+}
+
+/// The owner of a log, as a cleaner knows it. Where the actor is gone, what it is sent is dropped.
+struct Owner<A: Actor> {
+    actor: Addr<A>,
+    vitals: Arc<Vitals>,
+}
+
+impl<A: KeepsLog> LogOwner for Owner<A> {
+    fn replace(&self, replacement: Replacement, reply: ReplaceReply) {
+        self.vitals.message_sent();
+        self.actor.do_send(Cleaning::Replace(replacement, reply));
+    }
+
+    fn done(&self, result: Result<Compacted, LogError>) {
+        self.vitals.message_sent();
+        self.actor.do_send(Cleaning::Ended(result));
+    }
+}
+
 /// A sync has ended well; one that fails ends the process.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -55,7 +102,7 @@ pub struct Synced {
 }
 
 /// An actor that owns a log.
-pub trait KeepsLog: Actor<Context = Context<Self>> + Handler<Synced> {
+pub trait KeepsLog: Actor<Context = Context<Self>> + Handler<Synced> + Handler<Cleaning> {
     fn keeper(&mut self) -> &mut LogKeeper;
 
     /// The log's start has moved.
@@ -106,18 +153,14 @@ pub fn refusal(name: &str, what: &str, error: &LogError) -> Refusal {
 }
 
 impl LogKeeper {
-    pub fn new(
-        log: Log,
-        settings: KeepSettings,
-        syncer: Arc<dyn Syncer>,
-        vitals: Arc<Vitals>,
-    ) -> Self {
+    pub fn new(log: Log, settings: KeepSettings, workers: LogWorkers, vitals: Arc<Vitals>) -> Self {
         LogKeeper {
             log,
             settings,
-            syncer,
+            workers,
             sync: Sync::Idle,
             checkpoint: Checkpoint::UpToDate,
+            compaction: CompactionState::Idle,
             vitals,
         }
     }
@@ -131,6 +174,53 @@ impl LogKeeper {
                 actor.log_was_cut();
             }
         });
+        context.run_interval(self.settings.compaction_interval, |actor, context| {
+            actor.keeper().compact(context);
+        });
+    }
+
+    /// Has the log compacted if enough of it is dirty.
+    fn compact<A: KeepsLog>(&mut self, context: &mut Context<A>) {
+        if self.compaction == CompactionState::UnderWay {
+            return;
+        }
+        let map_bytes = self.workers.cleaner.map_bytes();
+        match self.log.plan_compaction(Timestamp::now(), map_bytes) {
+            Ok(None) => {}
+            Ok(Some(compaction)) => {
+                self.compaction = CompactionState::UnderWay;
+                let owner = Owner {
+                    actor: context.address(),
+                    vitals: self.vitals.clone(),
+                };
+                self.workers.cleaner.submit(compaction, Box::new(owner));
+            }
+            Err(error) => log::error!("{}: compaction: {error}", self.vitals.name()),
+        }
+    }
+
+    /// Puts a cleaned segment in its place, or notes that the compaction is over.
+    pub fn cleaning(&mut self, cleaning: Cleaning) {
+        let name = self.vitals.name();
+        match cleaning {
+            Cleaning::Replace(replacement, reply) => {
+                // Where it isn't taken the cleaner is gone, and what is left over goes with the next start.
+                let _ = reply.send(self.log.replace(replacement));
+            }
+            Cleaning::Ended(result) => {
+                self.compaction = CompactionState::Idle;
+                match result {
+                    Ok(compacted) => {
+                        self.log.complete_compaction(compacted);
+                        let (before, after) = (compacted.bytes_before, compacted.bytes_after);
+                        log::info!("{name}: compacted {before} bytes to {after}");
+                        self.write_checkpoint();
+                    }
+                    Err(LogError::Superseded) => log::debug!("{name}: a compaction was given up"),
+                    Err(error) => log::error!("{name}: compaction: {error}"),
+                }
+            }
+        }
     }
 
     /// Something was appended.
@@ -181,7 +271,7 @@ impl LogKeeper {
             vitals.message_sent();
             actor.do_send(Synced { covered });
         };
-        self.syncer.submit(job, Box::new(done));
+        self.workers.syncer.submit(job, Box::new(done));
     }
 
     fn schedule_checkpoint<A: KeepsLog>(&mut self, context: &mut Context<A>) {

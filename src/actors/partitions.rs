@@ -94,6 +94,11 @@ impl Partitions {
         self.changed.send_replace(());
     }
 
+    /// Changes whenever there is another directory, or a leader has come up or gone offline.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
     /// Waits until the partition with this index of the topic has a leader at work, or can't get
     /// one.
     pub async fn settled(&self, topic: TopicId, name: &str, partition: i32) {

@@ -15,6 +15,7 @@ use crate::model::Timestamp;
 pub enum Kind {
     Connection,
     Controller,
+    GroupCoordinator,
     Guardian,
     PartitionFollower,
     PartitionLeader,
@@ -29,6 +30,7 @@ impl Kind {
         match self {
             Kind::Connection => "connection",
             Kind::Controller => "controller",
+            Kind::GroupCoordinator => "group_coordinator",
             Kind::Guardian => "guardian",
             Kind::PartitionFollower => "partition_follower",
             Kind::PartitionLeader => "partition_leader",

@@ -24,6 +24,9 @@ pub const TOPIC_OPERATIONS: i32 = bits(&[
     ALTER_CONFIGS,
 ]);
 
+/// All that can be done with a group.
+pub const GROUP_OPERATIONS: i32 = bits(&[READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS]);
+
 /// All that can be done with the cluster.
 pub const CLUSTER_OPERATIONS: i32 = bits(&[
     CREATE,

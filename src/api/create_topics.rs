@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 
 use super::describe_configs::describe_entry;
 use super::{change_each, patience, ApiContext};
+use crate::actors::group_coordinator::OFFSETS_TOPIC;
 use crate::engine::metadata::change::{Change, Decided, Intent};
 use crate::engine::metadata::create_topics::NewTopic;
 use crate::engine::metadata::{MetadataCommand, TopicConfig};
@@ -34,13 +35,16 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
 
 /// Creates topics because somebody asked for their metadata.
 pub async fn create_by_asking(context: &ApiContext, names: &[&str]) {
-    let topics = names.iter().map(|name| NewTopic {
-        name: (*name).to_owned(),
-        id: TopicId::random(),
-        partitions: -1,
-        replication_factor: -1,
-        assignments: Vec::new(),
-        configs: Vec::new(),
+    let topics = names.iter().map(|name| match *name {
+        OFFSETS_TOPIC => context.offsets_topic.new_topic(),
+        name => NewTopic {
+            name: name.to_owned(),
+            id: TopicId::random(),
+            partitions: -1,
+            replication_factor: -1,
+            assignments: Vec::new(),
+            configs: Vec::new(),
+        },
     });
     let decided = create(context, topics.collect(), Intent::Apply).await;
     for refusal in decided.iter().filter_map(|decided| decided.as_ref().err()) {

@@ -106,6 +106,7 @@ pub fn describe_entry(entry: &ConfigEntry) -> DescribeConfigsResourceResult {
             ConfigKind::String => ConfigType::String,
             ConfigKind::Int => ConfigType::Int,
             ConfigKind::Long => ConfigType::Long,
+            ConfigKind::Double => ConfigType::Double,
             ConfigKind::List => ConfigType::List,
             ConfigKind::Boolean => ConfigType::Boolean,
         } as i8,

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashSet};
 use super::authorized_operations::{CLUSTER_OPERATIONS, TOPIC_OPERATIONS};
 use super::create_topics::create_by_asking;
 use super::ApiContext;
+use crate::actors::group_coordinator::OFFSETS_TOPIC;
 use crate::engine::metadata::{MetadataImage, Topic};
 use crate::model::{BrokerId, ErrorCode, TopicId};
 use crate::protocol::metadata::{
@@ -142,7 +143,7 @@ pub fn describe(
         error_code: ErrorCode::None,
         name: Some(topic.name.to_string()),
         topic_id: TopicId(topic.id.0),
-        is_internal: false,
+        is_internal: topic.name.as_str() == OFFSETS_TOPIC,
         partitions: partitions.collect(),
         ..Default::default()
     }

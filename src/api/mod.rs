@@ -15,11 +15,13 @@ mod checkers;
 mod create_partitions;
 mod create_topics;
 mod current_leaders;
+mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_actors;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
 mod describe_log_dirs;
 mod describe_quorum;
 mod describe_topic_partitions;
@@ -27,19 +29,31 @@ mod elect_leaders;
 mod fetch;
 mod fetch_sessions;
 mod find_coordinator;
+mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
 #[cfg(feature = "chaos")]
 mod inject_fault;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
+mod offsets_topic;
 mod partition_name;
 pub mod produce;
 mod readmit_voter;
+mod sync_group;
+mod unregister_broker;
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -49,11 +63,13 @@ use tokio::sync::{watch, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::controller::ControllerHandle;
+use crate::actors::group_coordinator::GroupCoordinators;
 use crate::actors::log_dir::LogDir;
 use crate::actors::partition_handle::PartitionHandle;
 use crate::actors::partitions::Partitions;
 use crate::actors::peer::Peers;
 use crate::actors::vitals::Registry;
+use crate::engine::group;
 use crate::engine::metadata::change::{Change, Decided, Intent};
 use crate::engine::metadata::{BrokerDefaults, MetadataImage};
 use crate::model::{BrokerId, ClusterId, ErrorCode, Refusal, Timestamp, TopicId, TopicName};
@@ -62,6 +78,7 @@ use crate::protocol::{Encoding, Request, Response};
 pub use checkers::Checkers;
 pub use fetch_sessions::{FetchSessions, SessionOfConnection};
 pub use init_producer_id::ProducerIds;
+pub use offsets_topic::OffsetsTopic;
 
 /// A request never waits longer than this for others, whatever it asks for.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -102,6 +119,8 @@ pub struct Shared {
     pub images: watch::Receiver<Arc<MetadataImage>>,
     pub partitions: Partitions,
     pub controller: ControllerHandle,
+    pub groups: GroupCoordinators,
+    pub offsets_topic: OffsetsTopic,
     /// `None` on a node that is alone.
     pub peers: Option<Peers>,
     pub producer_ids: ProducerIds,
@@ -147,6 +166,19 @@ impl ApiContext {
         Ok(Some(known.name.clone()))
     }
 
+    /// Asks the coordinator of a group, if it is here; for a member that may wait there until the broker
+    /// stops.
+    async fn ask_group(
+        &self,
+        group: &str,
+        request: group::Request,
+    ) -> Result<group::Answer, ErrorCode> {
+        tokio::select! {
+            answer = self.groups.ask(group, request) => answer,
+            () = self.stopping.cancelled() => Err(ErrorCode::NotCoordinator),
+        }
+    }
+
     /// The leader of a partition, if it is here.
     fn leader(&self, topic: &str, partition: i32) -> Result<PartitionHandle, Refusal> {
         let directory = self.partitions.current();
@@ -183,14 +215,36 @@ impl ApiContext {
 pub struct Peer {
     pub room: Room,
     fetch_session: Rc<SessionOfConnection>,
+    /// What the client called itself last.
+    client_id: Rc<RefCell<Arc<str>>>,
+    address: IpAddr,
 }
 
 impl Peer {
-    pub fn new(context: &ApiContext, record_bytes_max: usize) -> Peer {
+    pub fn new(context: &ApiContext, address: IpAddr, record_bytes_max: usize) -> Peer {
         Peer {
             room: Room::new(record_bytes_max),
             fetch_session: Rc::new(SessionOfConnection::new(context.fetch_sessions.clone())),
+            client_id: Rc::default(),
+            address,
         }
+    }
+
+    /// A request says what the client calls itself. Most say the same all the time.
+    pub fn is_called(&self, client_id: Option<String>) {
+        let client_id = client_id.unwrap_or_default();
+        if **self.client_id.borrow() != *client_id {
+            *self.client_id.borrow_mut() = client_id.into();
+        }
+    }
+
+    fn client_id(&self) -> Arc<str> {
+        self.client_id.borrow().clone()
+    }
+
+    /// As Kafka's tools know it.
+    fn host(&self) -> Arc<str> {
+        format!("/{}", self.address).into()
     }
 }
 
@@ -299,11 +353,16 @@ pub async fn answer(
         return (response.into(), room);
     }
     let room = peer.room.for_answer().await;
-    (answer_without_records(context, request).await, room)
+    let response = match request {
+        Request::JoinGroup(request) => join_group::answer(context, request, peer).await.into(),
+        request => answer_without_records(context, request).await,
+    };
+    (response, room)
 }
 
 async fn answer_without_records(context: &ApiContext, request: Request) -> Response {
     match request {
+        Request::JoinGroup(_) => unreachable!("it is told who asks"),
         Request::Fetch(_) => unreachable!("its answer has records"),
         Request::Produce(_) => unreachable!("the connection keeps what is pending"),
         Request::AlterConfigs(request) => alter_configs::answer(context, request).await.into(),
@@ -330,9 +389,23 @@ async fn answer_without_records(context: &ApiContext, request: Request) -> Respo
         Request::ListPartitionReassignments(request) => {
             list_partition_reassignments::answer(context, request).into()
         }
+        Request::UnregisterBroker(request) => {
+            unregister_broker::answer(context, request).await.into()
+        }
         Request::ElectLeaders(request) => elect_leaders::answer(context, request).await.into(),
         Request::ReadmitVoter(request) => readmit_voter::answer(context, request).await.into(),
-        Request::FindCoordinator(request) => find_coordinator::answer(request).into(),
+        Request::DeleteGroups(request) => delete_groups::answer(context, request).await.into(),
+        Request::DescribeGroups(request) => describe_groups::answer(context, request).await.into(),
+        Request::FindCoordinator(request) => {
+            find_coordinator::answer(context, request).await.into()
+        }
+        Request::Heartbeat(request) => heartbeat::answer(context, request).await.into(),
+        Request::LeaveGroup(request) => leave_group::answer(context, request).await.into(),
+        Request::ListGroups(request) => list_groups::answer(context, request).await.into(),
+        Request::OffsetCommit(request) => offset_commit::answer(context, request).await.into(),
+        Request::OffsetDelete(request) => offset_delete::answer(context, request).await.into(),
+        Request::OffsetFetch(request) => offset_fetch::answer(context, request).await.into(),
+        Request::SyncGroup(request) => sync_group::answer(context, request).await.into(),
         Request::OffsetForLeaderEpoch(request) => offset_for_leader_epoch::answer(context, request)
             .await
             .into(),

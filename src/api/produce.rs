@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::current_leaders::CurrentLeaders;
 use super::{patience, ApiContext, Checkers};
+use crate::actors::group_coordinator::OFFSETS_TOPIC;
 use crate::actors::partition_handle::PartitionHandle;
 use crate::actors::partition_leader::{
     AppendItem, AppendKey, AppendReplies, AppendResult, AppendTicket,
@@ -17,12 +18,14 @@ use crate::actors::partition_leader::{
 use crate::actors::partitions::{Directory, LocalTopic};
 use crate::engine::metadata::{TimestampType, TopicConfig};
 use crate::engine::replica::Acks;
-use crate::model::{ErrorCode, Offset, PartitionId, Refusal, Timestamp, TopicId, TopicName};
+use crate::model::{
+    ErrorCode, LeaderEpoch, Offset, PartitionId, Refusal, Timestamp, TopicId, TopicName,
+};
 use crate::protocol::produce::{
     PartitionProduceData, PartitionProduceResponse, Request, Response, TopicProduceData,
     TopicProduceResponse,
 };
-use crate::record::{self, Checked, Limits, RecordError, TimestampRule};
+use crate::record::{self, Checked, KeyRule, Limits, RecordError, TimestampRule};
 
 /// What one read of a connection may decompress on its arbiter: well below a millisecond. A hop to
 /// another thread costs less than a larger batch.
@@ -128,6 +131,7 @@ impl Item {
             Ok(batch) => Some(AppendItem {
                 batch,
                 acks: self.acks,
+                leader_epoch: LeaderEpoch::NONE,
                 deadline: self.deadline,
                 ticket: self.ticket,
             }),
@@ -224,6 +228,10 @@ impl Target<'_> {
         now: Timestamp,
     ) -> Result<Target<'a>, Refusal> {
         let name = context.topic_of_id(&topic.name, topic.topic_id)?;
+        if name.as_ref().map_or(topic.name.as_str(), TopicName::as_str) == OFFSETS_TOPIC {
+            let message = "only coordinators write to an internal topic";
+            return Err(Refusal::new(ErrorCode::InvalidTopicException, message));
+        }
         let local = directory.topic(name.as_ref().map_or(&topic.name, TopicName::as_str));
         let here = local.map(|local| (local, limits(context, &local.config, now)));
         Ok(Target { name, here })
@@ -264,6 +272,10 @@ fn limits(context: &ApiContext, topic: &TopicConfig, now: Timestamp) -> Limits {
                 topic.message_timestamp_before_max_ms,
                 topic.message_timestamp_after_max_ms,
             ),
+        },
+        keys: match topic.cleanup_policy.compacts() {
+            true => KeyRule::Required,
+            false => KeyRule::Optional,
         },
     }
 }

@@ -16,7 +16,7 @@ const CLEAR_SCREEN: &str = "\x1b[H\x1b[2J";
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only actors of this kind: connection, partition_leader, partition_follower, controller, guardian
+    /// Only actors of this kind: connection, partition_leader, partition_follower, group_coordinator, controller, guardian
     #[arg(long)]
     kind: Option<String>,
     /// The broker's number [default: the one that --bootstrap finds]

@@ -1,8 +1,11 @@
 //! Choices that several commands offer, as they are spelled on the command line.
 
+use std::str::FromStr;
+
 use clap::ValueEnum;
 
 use crate::client;
+use crate::model::BrokerId;
 use crate::record::Codec;
 
 /// When a record counts as written.
@@ -66,5 +69,20 @@ pub fn name_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(format!("{text:?} isn't NAME=VALUE")),
+    }
+}
+
+/// Brokers' numbers, such as `1,2,3`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerList(pub Vec<BrokerId>);
+
+impl FromStr for BrokerList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<BrokerList, String> {
+        let id = |number: &str| number.trim().parse().map(BrokerId);
+        let ids: Result<Vec<BrokerId>, _> = text.split(',').map(id).collect();
+        ids.map(BrokerList)
+            .map_err(|_| format!("{text:?} isn't a list of brokers, such as 1,2,3"))
     }
 }

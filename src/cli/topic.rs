@@ -10,7 +10,7 @@ use crate::protocol::describe_configs::ConfigSource;
 use crate::protocol::incremental_alter_configs::AlterConfigOp;
 use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 
-use super::choices::name_and_value;
+use super::choices::{name_and_value, BrokerList};
 use super::connect::{block_on, Bootstrap};
 use super::error::CliError;
 use super::output::{print, table, Column, Output};
@@ -38,6 +38,10 @@ pub struct Create {
     /// On how many brokers each partition is [default: the broker's]
     #[arg(long, value_name = "N")]
     replication_factor: Option<i16>,
+    /// The brokers of each partition in turn, the preferred leader first, such as 1,2; may be given several
+    /// times, for partitions 0, 1, …
+    #[arg(long = "replicas", value_name = "ID,…", conflicts_with_all = ["partitions", "replication_factor"])]
+    replicas: Vec<BrokerList>,
     /// A setting of its own, such as retention.ms=3600000; may be given several times
     #[arg(long = "config", value_name = "NAME=VALUE", value_parser = name_and_value)]
     configs: Vec<(String, String)>,
@@ -106,6 +110,7 @@ async fn create(args: Create) -> Result<(), CliError> {
         partitions: args.partitions,
         replication_factor: args.replication_factor,
         configs: args.configs,
+        assignments: args.replicas.into_iter().map(|list| list.0).collect(),
     };
     admin.create_topic(&topic).await?;
     print(&format!("created {}", topic.name))

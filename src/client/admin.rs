@@ -1,5 +1,7 @@
 //! Administration: topics, partitions, configs, offsets and the brokers themselves.
 
+mod placement;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,6 +18,8 @@ use crate::protocol::{
     readmit_voter,
 };
 
+pub use placement::{Election, PartitionOutcome, PartitionTarget, Reassigning};
+
 /// How long the controller may take to carry out a change.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -28,6 +32,9 @@ pub struct NewTopic {
     /// `None`: the broker's default.
     pub replication_factor: Option<i16>,
     pub configs: Vec<(String, String)>,
+    /// The replicas of each partition, the preferred leader first; empty lets the cluster place them. With
+    /// these, neither of the counts above may be given.
+    pub assignments: Vec<Vec<BrokerId>>,
 }
 
 /// Whose configs are asked for or changed.
@@ -111,6 +118,15 @@ fn millis(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }
 
+fn assigned(
+    (partition_index, replicas): (i32, &Vec<BrokerId>),
+) -> create_topics::CreatableReplicaAssignment {
+    create_topics::CreatableReplicaAssignment {
+        partition_index,
+        broker_ids: replicas.clone(),
+    }
+}
+
 impl Admin {
     pub(super) fn new(client: Client) -> Admin {
         Admin { client }
@@ -131,7 +147,7 @@ impl Admin {
                 name: topic.name.clone(),
                 num_partitions: topic.partitions.unwrap_or(-1),
                 replication_factor: topic.replication_factor.unwrap_or(-1),
-                assignments: Vec::new(),
+                assignments: (0..).zip(&topic.assignments).map(assigned).collect(),
                 configs: configs.collect(),
             }],
             timeout_ms: millis(CHANGE_TIMEOUT),

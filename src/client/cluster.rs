@@ -328,20 +328,19 @@ impl Client {
         connection.call::<A>(request, Duration::ZERO).await
     }
 
-    /// Asks the controller, or any broker while none is known.
+    /// Asks the controller, or any broker, which passes it on, while none is known or it can't be reached.
     pub(super) async fn call_controller<A: Api>(
         &self,
         request: &A::Request,
         extra: Duration,
     ) -> Result<A::Response, ClientError> {
         let controller = lock(&self.inner.cache).controller;
-        match controller {
-            Some(id) => {
-                let connection = self.broker(id, Purpose::Control).await?;
-                connection.call::<A>(request, extra).await
+        if let Some(id) = controller {
+            if let Ok(connection) = self.broker(id, Purpose::Control).await {
+                return connection.call::<A>(request, extra).await;
             }
-            None => self.call_any::<A>(request).await,
         }
+        self.call_any::<A>(request).await
     }
 
     /// All topics, as the cluster has them now.

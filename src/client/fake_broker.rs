@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, Timestamp, TopicId};
 use crate::protocol::*;
-use crate::record::{validate, Batch, Limits, TimestampRule};
+use crate::record::{validate, Batch, KeyRule, Limits, TimestampRule};
 
 pub const TOPIC: &str = "t";
 
@@ -301,6 +301,7 @@ impl FakeLog {
             batch_bytes_max: 1 << 26,
             records_bytes_max: 1 << 26,
             timestamps: TimestampRule::Any,
+            keys: KeyRule::Optional,
         };
         let mut bytes =
             BytesMut::from(&validate(bytes, &limits).map_err(|e| e.code())?.bytes()[..]);

@@ -43,7 +43,10 @@ mod fake_broker;
 #[cfg(test)]
 mod tests;
 
-pub use admin::{Admin, ConfigChange, NewTopic, Resource};
+pub use admin::{
+    Admin, ConfigChange, Election, NewTopic, PartitionOutcome, PartitionTarget, Reassigning,
+    Resource,
+};
 pub use cluster::{Client, ClientConfig};
 pub use consumer::{
     Batches, Consumer, ConsumerConfig, FetchedBatch, FetchedRecords, OffsetReset, StartAt,

@@ -3,8 +3,8 @@
 use std::net::Ipv6Addr;
 
 use super::{
-    cluster, Actors, Config, ConfigError, Listener, Listeners, Log, Metadata, Node, PeerListener,
-    Shutdown, Topics,
+    cluster, Actors, Config, ConfigError, Groups, Listener, Listeners, Log, Metadata, Node,
+    PeerListener, Shutdown, Topics,
 };
 
 /// Shorter intervals only burn CPU.
@@ -32,8 +32,16 @@ const QUEUED_BYTES_MAX: usize = 1 << 40;
 /// actix's default of 16 makes sends across threads 12 times as dear.
 const MAILBOX_CAPACITY_MIN: usize = 256;
 const MAILBOX_CAPACITY_MAX: usize = 1 << 20;
+/// Each is a log that is open all the time.
+const OFFSETS_PARTITIONS_MAX: i32 = 1_000;
+/// A string in a record has a length of 16 bits with a sign.
+const OFFSET_METADATA_BYTES_MAX: u16 = i16::MAX as u16;
+/// The answers to so many members of one group leave together.
+const GROUP_SIZE_MAX: usize = 100_000;
 const ARBITERS_MAX: usize = 1024;
 const SYNC_THREADS_MAX: usize = 1024;
+/// Kafka's: with less, a log of any size takes too many goes.
+const DEDUPE_BUFFER_BYTES_MIN: usize = 1024 * 1024;
 /// Raft needs several heartbeats in an election timeout.
 const HEARTBEATS_A_TIMEOUT_MIN: u64 = 2;
 
@@ -48,6 +56,7 @@ impl Config {
         }
         validate_log(&self.log)?;
         validate_topics(&self.topics)?;
+        validate_groups(&self.groups)?;
         validate_metadata(&self.metadata)?;
         validate_actors(&self.actors)?;
         validate_shutdown(&self.shutdown)
@@ -219,7 +228,15 @@ fn validate_log(log: &Log) -> Result<(), ConfigError> {
     )?;
     interval("log.checkpoint_interval_ms", log.checkpoint_interval_ms)?;
     at_least("log.sync_threads", log.sync_threads, 1)?;
-    at_most("log.sync_threads", log.sync_threads, SYNC_THREADS_MAX)
+    at_most("log.sync_threads", log.sync_threads, SYNC_THREADS_MAX)?;
+    at_least("log.cleaner_threads", log.cleaner_threads, 1)?;
+    at_most("log.cleaner_threads", log.cleaner_threads, SYNC_THREADS_MAX)?;
+    at_least(
+        "log.cleaner_dedupe_buffer_bytes",
+        log.cleaner_dedupe_buffer_bytes,
+        DEDUPE_BUFFER_BYTES_MIN,
+    )?;
+    interval("log.cleaner_backoff_ms", log.cleaner_backoff_ms)
 }
 
 fn validate_topics(topics: &Topics) -> Result<(), ConfigError> {
@@ -238,6 +255,62 @@ fn validate_topics(topics: &Topics) -> Result<(), ConfigError> {
             "can't be above topics.partitions_max, {}, and is {}",
             topics.partitions_max, topics.num_partitions
         ),
+    )
+}
+
+fn validate_groups(groups: &Groups) -> Result<(), ConfigError> {
+    let Groups {
+        min_session_timeout_ms,
+        max_session_timeout_ms,
+        max_size,
+        initial_rebalance_delay_ms,
+        offset_metadata_max_bytes,
+        offsets_retention_minutes,
+        offsets_retention_check_interval_ms,
+        offsets_topic_num_partitions: partitions,
+        offsets_topic_replication_factor: replication_factor,
+    } = groups;
+    require(
+        *min_session_timeout_ms > 0,
+        "groups.min_session_timeout_ms",
+        "must be above 0",
+    )?;
+    require(
+        min_session_timeout_ms <= max_session_timeout_ms,
+        "groups.max_session_timeout_ms",
+        format!("can't be below groups.min_session_timeout_ms, {min_session_timeout_ms}"),
+    )?;
+    require(*max_size > 0, "groups.max_size", "must be above 0")?;
+    at_most("groups.max_size", *max_size, GROUP_SIZE_MAX)?;
+    at_most(
+        "groups.initial_rebalance_delay_ms",
+        u64::from(*initial_rebalance_delay_ms),
+        TIMEOUT_MS_MAX,
+    )?;
+    at_most(
+        "groups.offset_metadata_max_bytes",
+        *offset_metadata_max_bytes,
+        OFFSET_METADATA_BYTES_MAX,
+    )?;
+    require(
+        *offsets_retention_minutes > 0,
+        "groups.offsets_retention_minutes",
+        "must be above 0",
+    )?;
+    require(
+        u64::from(*offsets_retention_check_interval_ms) >= INTERVAL_MS_MIN,
+        "groups.offsets_retention_check_interval_ms",
+        format!("must be at least {INTERVAL_MS_MIN}"),
+    )?;
+    require(
+        (1..=OFFSETS_PARTITIONS_MAX).contains(partitions),
+        "groups.offsets_topic_num_partitions",
+        format!("must be between 1 and {OFFSETS_PARTITIONS_MAX}"),
+    )?;
+    require(
+        *replication_factor > 0,
+        "groups.offsets_topic_replication_factor",
+        "must be above 0",
     )
 }
 

@@ -14,42 +14,47 @@ use std::fmt::Debug;
 
 use crate::model::{ErrorCode, Timestamp};
 
-/// What is to be done, in this order.
-pub enum Effect<C: Core> {
+/// What is to be done, in this order: whom to answer what, and which records to write for which purpose.
+#[derive(Debug, PartialEq)]
+pub enum Effect<T, A, R, P> {
     Answer {
-        to: C::Ticket,
-        answer: C::Answer,
+        to: T,
+        answer: A,
     },
     /// Append these as one batch. When it is committed, replay each record and report
     /// [`Core::written`]; if nothing was appended, report only that.
     Write {
-        records: Vec<C::Record>,
-        purpose: C::Purpose,
+        records: Vec<R>,
+        purpose: P,
     },
 }
 
+/// The effects of one core.
+pub type EffectOf<C> =
+    Effect<<C as Core>::Ticket, <C as Core>::Answer, <C as Core>::Record, <C as Core>::Purpose>;
+
 /// A coordinator's decisions.
 pub trait Core: Sized {
-    type Request;
-    type Answer;
+    type Request: Send + 'static;
+    type Answer: Send + 'static;
     /// Who is answered. Dropped unanswered, it says that the coordinator is gone.
-    type Ticket;
-    type Record: Record;
+    type Ticket: Send + 'static;
+    type Record: Record + Unpin;
     /// What a write is for.
-    type Purpose;
+    type Purpose: Send + Unpin + 'static;
 
     /// A record is committed. The same record again changes nothing.
     fn replay(&mut self, record: &Self::Record);
 
     /// All records that were there have been replayed: from now on it decides.
-    fn loaded(&mut self, now: Timestamp) -> Vec<Effect<Self>>;
+    fn loaded(&mut self, now: Timestamp) -> Vec<EffectOf<Self>>;
 
     fn handle(
         &mut self,
         now: Timestamp,
         request: Self::Request,
         to: Self::Ticket,
-    ) -> Vec<Effect<Self>>;
+    ) -> Vec<EffectOf<Self>>;
 
     /// The write's records are committed and replayed, or nothing was appended for this reason.
     fn written(
@@ -57,19 +62,19 @@ pub trait Core: Sized {
         now: Timestamp,
         purpose: Self::Purpose,
         written: Result<(), ErrorCode>,
-    ) -> Vec<Effect<Self>>;
+    ) -> Vec<EffectOf<Self>>;
 
     /// When [`Core::tick`] is due, if it is.
     fn next_tick(&self) -> Option<Timestamp>;
 
-    fn tick(&mut self, now: Timestamp) -> Vec<Effect<Self>>;
+    fn tick(&mut self, now: Timestamp) -> Vec<EffectOf<Self>>;
 
     /// What it shows of itself, in one line.
     fn describe(&self) -> String;
 }
 
 /// A record of a coordinator's topic.
-pub trait Record: Sized + Debug {
+pub trait Record: Sized + Debug + Send + 'static {
     fn key(&self) -> Vec<u8>;
 
     /// `None`: a tombstone.

@@ -209,7 +209,15 @@ apis! {
     Fetch = 1, fetch, message_pack 0..=0, kafka 4..=17, advertised from 4, flexible from 12;
     ListOffsets = 2, list_offsets, message_pack 0..=0, kafka 1..=10, advertised from 1, flexible from 6;
     Metadata = 3, metadata, message_pack 0..=0, kafka 0..=13, advertised from 0, flexible from 9;
+    OffsetCommit = 8, offset_commit, message_pack 0..=0, kafka 2..=10, advertised from 2, flexible from 8;
+    OffsetFetch = 9, offset_fetch, message_pack 0..=0, kafka 1..=10, advertised from 1, flexible from 6;
     FindCoordinator = 10, find_coordinator, message_pack 0..=0, kafka 0..=6, advertised from 0, flexible from 3;
+    JoinGroup = 11, join_group, message_pack 0..=0, kafka 0..=9, advertised from 0, flexible from 6;
+    Heartbeat = 12, heartbeat, message_pack 0..=0, kafka 0..=4, advertised from 0, flexible from 4;
+    LeaveGroup = 13, leave_group, message_pack 0..=0, kafka 0..=5, advertised from 0, flexible from 4;
+    SyncGroup = 14, sync_group, message_pack 0..=0, kafka 0..=5, advertised from 0, flexible from 4;
+    DescribeGroups = 15, describe_groups, message_pack 0..=0, kafka 0..=6, advertised from 0, flexible from 5;
+    ListGroups = 16, list_groups, message_pack 0..=0, kafka 0..=5, advertised from 0, flexible from 3;
     ApiVersions = 18, api_versions, message_pack 0..=0, kafka 0..=4, advertised from 0, flexible from 3;
     CreateTopics = 19, create_topics, message_pack 0..=0, kafka 2..=7, advertised from 2, flexible from 5;
     DeleteTopics = 20, delete_topics, message_pack 0..=0, kafka 1..=6, advertised from 1, flexible from 4;
@@ -220,12 +228,15 @@ apis! {
     AlterConfigs = 33, alter_configs, message_pack 0..=0, kafka 0..=2, advertised from 0, flexible from 2;
     DescribeLogDirs = 35, describe_log_dirs, message_pack 0..=0, kafka 1..=4, advertised from 1, flexible from 2;
     CreatePartitions = 37, create_partitions, message_pack 0..=0, kafka 0..=3, advertised from 0, flexible from 2;
+    DeleteGroups = 42, delete_groups, message_pack 0..=0, kafka 0..=2, advertised from 0, flexible from 2;
     ElectLeaders = 43, elect_leaders, message_pack 0..=0, kafka 0..=2, advertised from 0, flexible from 2;
     IncrementalAlterConfigs = 44, incremental_alter_configs, message_pack 0..=0, kafka 0..=1, advertised from 0, flexible from 1;
     AlterPartitionReassignments = 45, alter_partition_reassignments, message_pack 0..=0, kafka 0..=1, advertised from 0, flexible from 0;
     ListPartitionReassignments = 46, list_partition_reassignments, message_pack 0..=0, kafka 0..=0, advertised from 0, flexible from 0;
+    OffsetDelete = 47, offset_delete, message_pack 0..=0, kafka 0..=0, advertised from 0, flexible from 1;
     DescribeQuorum = 55, describe_quorum, message_pack 0..=0, kafka 0..=2, advertised from 0, flexible from 0;
     DescribeCluster = 60, describe_cluster, message_pack 0..=0, kafka 0..=2, advertised from 0, flexible from 0;
+    UnregisterBroker = 64, unregister_broker, message_pack 0..=0, kafka 0..=0, advertised from 0, flexible from 0;
     DescribeTopicPartitions = 75, describe_topic_partitions, message_pack 0..=0, kafka 0..=0, advertised from 0, flexible from 0;
     DescribeActors = 1000, describe_actors, message_pack 0..=0;
     #[cfg(feature = "chaos")]

@@ -153,7 +153,7 @@ pub fn decode_request(frame: &Bytes) -> Result<(RequestHeader, Request), Request
         return invalid(ErrorCode::UnsupportedVersion, message);
     }
     let payload = match api {
-        ApiKey::Produce => Payload::Bytes,
+        ApiKey::Produce | ApiKey::JoinGroup | ApiKey::SyncGroup => Payload::Bytes,
         _ => Payload::None,
     };
     let decoded = scan(frame, REQUEST_VALUES_MAX, payload)
@@ -179,7 +179,9 @@ pub fn response_correlation_id(frame: &[u8]) -> Result<i32, DecodeError> {
 /// Decodes a frame that a broker sent, as the response of the API that was asked.
 pub fn decode_response<A: Api>(frame: &Bytes) -> Result<(i32, Answer<A::Response>), DecodeError> {
     let payload = match A::KEY {
-        ApiKey::Fetch => Payload::Bytes,
+        ApiKey::Fetch | ApiKey::JoinGroup | ApiKey::SyncGroup | ApiKey::DescribeGroups => {
+            Payload::Bytes
+        }
         _ => Payload::None,
     };
     scan(frame, RESPONSE_VALUES_MAX, payload)?;

@@ -19,7 +19,8 @@ pub struct Response {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct ActorDescription {
-    /// `connection`, `partition_leader`, `partition_follower`, `controller` or `guardian`.
+    /// `connection`, `partition_leader`, `partition_follower`, `group_coordinator`, `controller` or
+    /// `guardian`.
     pub kind: String,
     /// Unique within its kind: for a partition `<topic>-<partition>`.
     pub name: String,

@@ -22,6 +22,15 @@ pub struct Envelope {
     pub correlation_id: i32,
 }
 
+/// What a frame holds.
+#[derive(Debug)]
+pub struct Decoded {
+    pub envelope: Envelope,
+    /// The client's name for itself.
+    pub client_id: Option<String>,
+    pub request: Request,
+}
+
 /// A request that isn't understood.
 #[derive(Debug)]
 pub struct Refused {
@@ -32,29 +41,31 @@ pub struct Refused {
 
 impl Encoding {
     /// Decodes a frame, without its length.
-    pub fn decode(self, frame: &Bytes) -> Result<(Envelope, Request), Refused> {
+    pub fn decode(self, frame: &Bytes) -> Result<Decoded, Refused> {
         match self {
             Encoding::MessagePack => match codec::decode_request(frame) {
-                Ok((header, request)) => Ok((
-                    Envelope {
+                Ok((header, request)) => Ok(Decoded {
+                    envelope: Envelope {
                         version: header.api_version,
                         correlation_id: header.correlation_id,
                     },
+                    client_id: header.client_id,
                     request,
-                )),
+                }),
                 Err(error) => Err(Refused {
                     reason: error.to_string(),
                     answer: error.encode(),
                 }),
             },
             Encoding::Kafka => match kafka::decode_request(frame) {
-                Ok((header, request)) => Ok((
-                    Envelope {
+                Ok((header, request)) => Ok(Decoded {
+                    envelope: Envelope {
                         version: header.version,
                         correlation_id: header.correlation_id,
                     },
+                    client_id: header.client_id,
                     request,
-                )),
+                }),
                 Err(error) => Err(Refused {
                     reason: error.to_string(),
                     answer: KafkaError::encode(&error),

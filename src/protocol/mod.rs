@@ -54,6 +54,7 @@ pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod readmit_voter;
 pub mod sync_group;
+pub mod unregister_broker;
 
 #[cfg(feature = "chaos")]
 pub mod inject_fault;
@@ -69,7 +70,7 @@ pub use codec::{
     response_correlation_id, Answer, DecodeError, EncodeError, ErrorResponse, RequestError,
     RequestHeader,
 };
-pub use encoding::{Encoding, Envelope, Refused};
+pub use encoding::{Decoded, Encoding, Envelope, Refused};
 pub use frame::{split_frame, FrameError, Segments, FRAME_BYTES_MAX, FRAME_BYTES_MAX_UNGREETED};
 pub use opaque::Opaque;
 pub use pieces::Pieces;

@@ -40,6 +40,8 @@ pub enum RecordError {
     UnknownCodec(i16),
     #[error("{0}")]
     Invalid(String),
+    #[error("record {0} has no key, and a compacted topic takes none without one")]
+    Keyless(i32),
     #[error("a transactional batch, outside of any transaction")]
     Transactional,
     #[error("timestamp {0} is outside of what the topic allows")]
@@ -59,7 +61,9 @@ impl RecordError {
             | RecordError::Checksum { .. } => ErrorCode::CorruptMessage,
             RecordError::Magic(_) => ErrorCode::UnsupportedForMessageFormat,
             RecordError::UnknownCodec(_) => ErrorCode::UnsupportedCompressionType,
-            RecordError::Invalid(_) | RecordError::Compression(_) => ErrorCode::InvalidRecord,
+            RecordError::Invalid(_) | RecordError::Keyless(_) | RecordError::Compression(_) => {
+                ErrorCode::InvalidRecord
+            }
             RecordError::Transactional => ErrorCode::InvalidTxnState,
             RecordError::Timestamp(_) => ErrorCode::InvalidTimestamp,
             RecordError::TooLarge { .. } => ErrorCode::MessageTooLarge,
@@ -129,6 +133,10 @@ impl Attributes {
             TimestampType::CreateTime => Attributes(self.0 & !Self::LOG_APPEND_TIME),
             TimestampType::LogAppendTime => Attributes(self.0 | Self::LOG_APPEND_TIME),
         }
+    }
+
+    pub(super) fn with_delete_horizon(self) -> Self {
+        Attributes(self.0 | Self::DELETE_HORIZON)
     }
 
     pub fn codec(self) -> Result<Codec, RecordError> {

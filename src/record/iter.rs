@@ -34,6 +34,11 @@ impl<'a> Headers<'a> {
         self.count == 0
     }
 
+    /// As they are encoded, without their count.
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = Header<'a>> {
         let mut rest = self.bytes;
         (0..self.count).map_while(move |_| read_header(&mut rest).ok())

@@ -9,6 +9,7 @@
 mod batch;
 mod builder;
 mod compression;
+mod filter;
 mod iter;
 mod validate;
 mod varint;
@@ -18,5 +19,6 @@ mod tests;
 
 pub use batch::{Attributes, Batch, BatchHeader, Codec, RecordError, TimestampType};
 pub use builder::{restamp, BatchBuilder, Header, ProducerStamp};
+pub use filter::{filter, EmptyBatch, Fate, Filtered};
 pub use iter::{BatchRecords, Headers, RecordIter, RecordView};
-pub use validate::{validate, validate_within, Checked, Limits, TimestampRule, Unread};
+pub use validate::{validate, validate_within, Checked, KeyRule, Limits, TimestampRule, Unread};

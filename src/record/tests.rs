@@ -20,6 +20,7 @@ fn limits() -> Limits {
         batch_bytes_max: 1 << 20,
         records_bytes_max: 8 << 20,
         timestamps: TimestampRule::around(NOW, 3_600_000, 3_600_000),
+        keys: KeyRule::Optional,
     }
 }
 

@@ -23,6 +23,15 @@ pub struct Limits {
     /// The most that its records may become when they are decompressed.
     pub records_bytes_max: usize,
     pub timestamps: TimestampRule,
+    pub keys: KeyRule,
+}
+
+/// Whether a topic accepts records without a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyRule {
+    Optional,
+    /// It is compacted: what has no key could never be superseded.
+    Required,
 }
 
 /// Which of a client's timestamps a topic accepts.
@@ -148,13 +157,13 @@ impl Unread {
     }
 
     fn walk_uncompressed(&self) -> Result<DeltaSpan, RecordError> {
-        let count = self.batch.header().record_count;
-        match walk_in_place(self.payload(), count) {
+        let (count, keys) = (self.batch.header().record_count, self.limits.keys);
+        match walk_in_place(self.payload(), count, keys) {
             Some(span) => Ok(span),
             // Once more, to say what is wrong.
             None => {
                 let rest = self.payload();
-                walk(&mut InPlace { rest }, count)
+                walk(&mut InPlace { rest }, count, keys)
             }
         }
     }
@@ -165,7 +174,7 @@ impl Unread {
         with_reader(self.codec()?, self.payload(), bytes_max, |reader| {
             let chunks = Chunks::new(reader, bytes_max);
             let mut records = Streamed { chunks };
-            let span = walk(&mut records, count)?;
+            let span = walk(&mut records, count, self.limits.keys)?;
             Ok((span, records.position()))
         })
     }
@@ -257,7 +266,7 @@ fn check_timestamps(
 
 /// Walks exactly `count` uncompressed records: the hot path, which knows only right and wrong.
 /// [`walk`] checks the same, and says what is wrong.
-fn walk_in_place(mut rest: &[u8], count: i32) -> Option<DeltaSpan> {
+fn walk_in_place(mut rest: &[u8], count: i32, keys: KeyRule) -> Option<DeltaSpan> {
     let mut span = DeltaSpan::EMPTY;
     for expected in 0..count {
         let length = usize::try_from(varint::try_read(&mut rest)?).ok()?;
@@ -268,7 +277,10 @@ fn walk_in_place(mut rest: &[u8], count: i32) -> Option<DeltaSpan> {
         if varint::try_read(&mut fields)? != expected as i64 {
             return None;
         }
-        skip_in_place(&mut fields)?;
+        let key = skip_in_place(&mut fields)?;
+        if key == Field::None && keys == KeyRule::Required {
+            return None;
+        }
         skip_in_place(&mut fields)?;
         let headers = varint::try_read(&mut fields)?;
         if headers < 0 || headers > i32::MAX as i64 {
@@ -288,12 +300,20 @@ fn walk_in_place(mut rest: &[u8], count: i32) -> Option<DeltaSpan> {
 
 /// Skips bytes with their length in front, where -1 says that there are none.
 #[inline(always)]
-fn skip_in_place(rest: &mut &[u8]) -> Option<()> {
+fn skip_in_place(rest: &mut &[u8]) -> Option<Field> {
     let length = varint::try_read(rest)?;
-    if length != -1 {
-        *rest = rest.get(usize::try_from(length).ok()?..)?;
+    if length == -1 {
+        return Some(Field::None);
     }
-    Some(())
+    *rest = rest.get(usize::try_from(length).ok()?..)?;
+    Some(Field::Bytes)
+}
+
+/// What was skipped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Field {
+    None,
+    Bytes,
 }
 
 /// The bytes of records, wherever they come from.
@@ -376,7 +396,7 @@ impl Source for Streamed<'_> {
 
 /// Walks exactly `count` records.
 #[inline]
-fn walk<S: Source>(source: &mut S, count: i32) -> Result<DeltaSpan, RecordError> {
+fn walk<S: Source>(source: &mut S, count: i32, keys: KeyRule) -> Result<DeltaSpan, RecordError> {
     let mut span = DeltaSpan::EMPTY;
     for expected in 0..count {
         let length = length_at(source, "a record")?;
@@ -388,7 +408,10 @@ fn walk<S: Source>(source: &mut S, count: i32) -> Result<DeltaSpan, RecordError>
         if offset_delta != expected as i64 {
             return invalid(format!("record {expected} says it is at {offset_delta}"));
         }
-        skip_optional(source, "a key")?;
+        let key = skip_optional(source, "a key")?;
+        if key == Field::None && keys == KeyRule::Required {
+            return Err(RecordError::Keyless(expected));
+        }
         skip_optional(source, "a value")?;
         let headers = length_at(source, "a list of headers")?;
         for _ in 0..headers {
@@ -418,11 +441,11 @@ fn length_at<S: Source>(source: &mut S, what: &str) -> Result<usize, RecordError
 
 /// Skips bytes with their length in front, where -1 says that there are none.
 #[inline]
-fn skip_optional<S: Source>(source: &mut S, what: &str) -> Result<(), RecordError> {
+fn skip_optional<S: Source>(source: &mut S, what: &str) -> Result<Field, RecordError> {
     let length = source.varint()?;
     match i32::try_from(length) {
-        Ok(-1) => Ok(()),
-        Ok(length) if length >= 0 => source.skip(length as usize),
+        Ok(-1) => Ok(Field::None),
+        Ok(length) if length >= 0 => source.skip(length as usize).map(|()| Field::Bytes),
         _ => invalid(format!("{what} has length {length}")),
     }
 }
@@ -430,6 +453,8 @@ fn skip_optional<S: Source>(source: &mut S, what: &str) -> Result<(), RecordErro
 /// What both walks think of these records.
 #[cfg(test)]
 pub(super) fn both_walks(records: &[u8], count: i32) -> (bool, bool) {
-    let explained = walk(&mut InPlace { rest: records }, count);
-    (walk_in_place(records, count).is_some(), explained.is_ok())
+    let keys = KeyRule::Optional;
+    let explained = walk(&mut InPlace { rest: records }, count, keys);
+    let in_place = walk_in_place(records, count, keys);
+    (in_place.is_some(), explained.is_ok())
 }

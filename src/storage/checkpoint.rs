@@ -20,6 +20,7 @@
 //! recovery-point 1200
 //! high-watermark 1200
 //! producers some
+//! clean-to 900
 //! segment 1000 1700000000000 1100
 //! epoch 0 0
 //! epoch 3 900
@@ -78,6 +79,8 @@ pub struct LogCheckpoint {
     /// Everything below it is on disk.
     pub recovery_point: Offset,
     pub high_watermark: Offset,
+    /// Below it compaction has been at work.
+    pub clean_to: Offset,
     pub segments: Segments,
     pub producers: Producers,
     pub largest: Option<SegmentLargest>,
@@ -110,6 +113,9 @@ impl LogCheckpoint {
             text.push_str("segments stale\n");
         }
         // Writing to a string can't fail.
+        if self.clean_to > Offset::ZERO {
+            let _ = writeln!(text, "clean-to {}", self.clean_to);
+        }
         if let Some(l) = &self.largest {
             let _ = writeln!(text, "segment {} {} {}", l.segment, l.timestamp, l.offset);
         }
@@ -140,6 +146,7 @@ impl LogCheckpoint {
             start_offset: Offset::NONE,
             recovery_point: Offset::NONE,
             high_watermark: Offset::NONE,
+            clean_to: Offset::ZERO,
             segments: Segments::Its,
             producers: Producers::Some,
             largest: None,
@@ -166,6 +173,7 @@ impl LogCheckpoint {
         match key {
             "start-offset" => self.start_offset = Offset(number(0)?),
             "recovery-point" => self.recovery_point = Offset(number(0)?),
+            "clean-to" => self.clean_to = Offset(number(0)?),
             "high-watermark" => self.high_watermark = Offset(number(0)?),
             "segments" if values == ["stale"] => self.segments = Segments::Stale,
             "producers" if values == ["none"] => self.producers = Producers::None,
@@ -319,6 +327,7 @@ mod tests {
             start_offset: Offset(5),
             recovery_point: Offset(1200),
             high_watermark: Offset(1100),
+            clean_to: Offset(10),
             segments: Segments::Its,
             producers: Producers::None,
             largest: Some(SegmentLargest {

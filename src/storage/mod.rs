@@ -8,9 +8,11 @@
 //! - [`data_dir`]: the directory that holds everything, its lock, identity and clean mark;
 //! - [`meta`]: the store of the metadata quorum, over sled;
 //! - [`witness`]: what says that a log was made, should its directory vanish;
-//! - [`syncer`]: how many logs are put on disk side by side.
+//! - [`syncer`]: how many logs are put on disk side by side;
+//! - [`cleaner`]: how many logs are compacted.
 
 pub mod checkpoint;
+pub mod cleaner;
 pub mod data_dir;
 pub mod fs;
 pub mod lease;

@@ -79,32 +79,45 @@ fn each_of_several_ids_that_are_unknown_is_said_to_be_unknown() {
 }
 
 #[test]
-fn there_are_no_coordinators_and_who_asks_is_told_so_in_each_version() {
+fn a_group_has_a_coordinator_and_a_transaction_has_none_in_each_version() {
     let broker = Home::new().start();
     let mut wire = broker.connect_kafka();
     for version in 0..=6 {
-        let request = find_coordinator::Request {
-            coordinator_keys: vec!["group".into()],
-            key_type: match version {
-                0 => KEY_GROUP,
-                _ => KEY_TRANSACTION,
-            },
-            ..Default::default()
+        let mut ask = |key_type| {
+            let request = find_coordinator::Request {
+                coordinator_keys: vec!["group".into()],
+                key_type,
+                ..Default::default()
+            };
+            let response = ask::<find_coordinator::Api>(&mut wire, version, &request);
+            assert_eq!(response.coordinators.len(), 1);
+            response.coordinators[0].clone()
         };
-        let response = ask::<find_coordinator::Api>(&mut wire, version, &request);
-        assert_eq!(response.coordinators.len(), 1);
-        let told = &response.coordinators[0];
-        let code = match version {
-            0 => ErrorCode::CoordinatorNotAvailable,
-            _ => ErrorCode::InvalidRequest,
-        };
-        assert_eq!(told.error_code, code);
+        let told = ask(KEY_GROUP);
         assert_eq!(
-            told.error_message.is_some(),
-            version >= 1,
-            "version {version}"
+            (told.error_code, told.node_id),
+            (ErrorCode::None, BrokerId(1))
         );
+        assert_eq!(told.error_message, None);
+        if version >= 1 {
+            let told = ask(KEY_TRANSACTION);
+            assert_eq!(told.error_code, ErrorCode::InvalidRequest);
+            assert!(told.error_message.is_some(), "version {version}");
+        }
     }
+    // The topic of offsets is there by now, and is the broker's own.
+    let request = metadata::Request {
+        topics: None,
+        ..Default::default()
+    };
+    let response = ask::<metadata::Api>(&mut wire, 9, &request);
+    let topic = &response.topics[0];
+    assert_eq!(topic.name.as_deref(), Some("__consumer_offsets"));
+    assert_eq!((topic.is_internal, topic.partitions.len()), (true, 50));
+    let to_it = produce_request("__consumer_offsets", 0, ACKS_ALL, batch(&["a"]));
+    let produced = wire.call::<produce::Api>(&to_it);
+    let refused = produced.responses[0].partition_responses[0].error_code;
+    assert_eq!(refused, ErrorCode::InvalidTopicException);
 }
 
 #[test]

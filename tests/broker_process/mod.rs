@@ -5,7 +5,7 @@
 #![allow(dead_code)]
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -158,6 +158,34 @@ pub fn free_address() -> String {
         }
     }
     panic!("no port is free");
+}
+
+/// The batches of a log, without the zeros that a broker writes ahead of them. Where its segments part is each
+/// replica's own affair.
+pub fn log_bytes(dir: &Path) -> Vec<u8> {
+    let entries = std::fs::read_dir(dir).expect("there is a log");
+    let paths = entries.map(|entry| entry.expect("it can be listed").path());
+    let is_segment = |path: &PathBuf| path.extension().is_some_and(|end| end == "log");
+    let mut segments: Vec<PathBuf> = paths.filter(is_segment).collect();
+    segments.sort();
+    let mut log = Vec::new();
+    for path in segments {
+        let bytes = std::fs::read(path).expect("it can be read");
+        log.extend_from_slice(&bytes[..batches_len(&bytes)]);
+    }
+    log
+}
+
+/// Where the last batch ends: each says after its base offset how long it is, and none is empty.
+fn batches_len(segment: &[u8]) -> usize {
+    let mut end = 0;
+    while let Some(length) = segment.get(end + 8..end + 12) {
+        match u32::from_be_bytes(length.try_into().expect("four bytes")) {
+            0 => break,
+            length => end += 12 + length as usize,
+        }
+    }
+    end.min(segment.len())
 }
 
 fn spawn(directory: &tempfile::TempDir, settings: &[(String, String)]) -> Child {

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::env;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use klamm::client::{
@@ -12,7 +11,7 @@ use klamm::client::{
 use klamm::model::BrokerId;
 use klamm::protocol::list_offsets::LATEST_TIMESTAMP;
 
-use crate::broker_process::{free_address, Broker};
+use crate::broker_process::{free_address, log_bytes, Broker};
 use crate::proxy::Proxy;
 
 pub const NODES: [i32; 3] = [1, 2, 3];
@@ -232,16 +231,4 @@ async fn connect(bootstrap: &str) -> Result<Client, ClientError> {
         ..ClientConfig::from(bootstrap)
     };
     Client::connect(config).await
-}
-
-/// A log's segments, one behind the other. Where they part is each replica's own affair.
-fn log_bytes(dir: &Path) -> Vec<u8> {
-    let entries = std::fs::read_dir(dir).unwrap();
-    let paths = entries.map(|entry| entry.unwrap().path());
-    let mut paths: Vec<_> = paths
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .collect();
-    paths.sort();
-    let segments = paths.iter().map(|path| std::fs::read(path).unwrap());
-    segments.collect::<Vec<_>>().concat()
 }

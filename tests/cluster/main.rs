@@ -11,6 +11,7 @@ mod comes_back;
 mod history;
 mod nearest;
 mod nodes;
+mod placement;
 mod writers;
 
 use std::time::{Duration, Instant};

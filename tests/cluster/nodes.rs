@@ -1,14 +1,15 @@
 //! Three nodes on this machine.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use klamm::client::{Client, ClientConfig, ConsumerConfig, NewTopic, StartAt};
+use klamm::client::{Client, ClientConfig, ConsumerConfig, NewTopic, PartitionMetadata, StartAt};
 use klamm::model::{BrokerId, Offset};
+use klamm::protocol::describe_quorum::DescribedPartition;
 use klamm::protocol::list_offsets::LATEST_TIMESTAMP;
 
-use crate::broker_process::{free_address, Broker};
+use crate::broker_process::{free_address, log_bytes, Broker};
 
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -73,22 +74,38 @@ impl Cluster {
 
     /// A topic with one partition, which every node has.
     pub async fn create(&self, client: &Client, name: &str) {
-        let begun = Instant::now();
-        loop {
-            let described = client.admin().describe_cluster().await.unwrap();
-            let active = described.brokers.iter().filter(|b| !b.is_fenced);
-            if active.count() == self.nodes.len() {
-                break;
-            }
-            assert!(begun.elapsed() < WAIT_MAX, "{described:?}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        self.await_active(client).await;
         let topic = NewTopic {
             name: name.into(),
             partitions: Some(1),
             ..NewTopic::default()
         };
         client.admin().create_topic(&topic).await.unwrap();
+    }
+
+    /// A topic with one partition, which these nodes have.
+    pub async fn create_on(&self, client: &Client, name: &str, replicas: &[i32]) {
+        self.await_active(client).await;
+        let topic = NewTopic {
+            name: name.into(),
+            assignments: vec![replicas.iter().copied().map(BrokerId).collect()],
+            ..NewTopic::default()
+        };
+        client.admin().create_topic(&topic).await.unwrap();
+    }
+
+    /// Until no node is fenced.
+    async fn await_active(&self, client: &Client) {
+        let begun = Instant::now();
+        loop {
+            let described = client.admin().describe_cluster().await.unwrap();
+            let active = described.brokers.iter().filter(|b| !b.is_fenced);
+            if active.count() == self.nodes.len() {
+                return;
+            }
+            assert!(begun.elapsed() < WAIT_MAX, "{described:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     pub async fn leader(&self, client: &Client, topic: &str) -> BrokerId {
@@ -100,6 +117,22 @@ impl Cluster {
     /// Until all three replicas are, and every node knows it: one that was away for a while believes for a
     /// moment what was so before.
     pub async fn await_in_sync(&self, topic: &str) {
+        let all = |partition: &PartitionMetadata| partition.in_sync.len() == self.nodes.len();
+        self.await_so(topic, all).await;
+    }
+
+    /// Until these are the replicas of the only partition, in this order, all of them are in sync, and every
+    /// node knows it.
+    pub async fn await_placed(&self, topic: &str, replicas: &[i32]) {
+        let wanted: Vec<BrokerId> = replicas.iter().copied().map(BrokerId).collect();
+        let are_placed = |partition: &PartitionMetadata| {
+            partition.replicas == wanted && partition.in_sync.len() == wanted.len()
+        };
+        self.await_so(topic, are_placed).await;
+    }
+
+    /// Until every node says the same of the only partition, and it is so.
+    async fn await_so(&self, topic: &str, is_so: impl Fn(&PartitionMetadata) -> bool) {
         let begun = Instant::now();
         loop {
             let mut told = Vec::new();
@@ -110,11 +143,10 @@ impl Cluster {
                 told.push(found.map(|topic| topic.partitions[0].clone()));
             }
             let agree = told.iter().all(|partition| *partition == told[0]);
-            let in_sync = told[0].as_ref().map_or(0, |first| first.in_sync.len());
-            if agree && in_sync == self.nodes.len() {
+            if agree && told[0].as_ref().is_some_and(&is_so) {
                 return;
             }
-            assert!(begun.elapsed() < WAIT_MAX, "not in sync: {told:?}");
+            assert!(begun.elapsed() < WAIT_MAX, "it isn't so: {told:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -156,19 +188,62 @@ impl Cluster {
         batches.iter().map(|batch| batch.records().count()).sum()
     }
 
-    /// The bytes of the only partition's log, up to where all nodes have it.
+    /// What this node says of the voters.
+    pub async fn quorum_at(&self, id: BrokerId) -> DescribedPartition {
+        let client = connect(&self.nodes[id.0 as usize - 1].address).await;
+        client.admin().describe_quorum().await.unwrap()
+    }
+
+    /// Until every node says that this one leads the only partition.
+    pub async fn await_leader(&self, topic: &str, leader: BrokerId) {
+        let leads = |partition: &PartitionMetadata| partition.leader == Some(leader);
+        self.await_so(topic, leads).await;
+    }
+
+    /// Until the node that is asked knows just these brokers.
+    pub async fn await_brokers(&self, client: &Client, ids: &[i32]) {
+        let begun = Instant::now();
+        loop {
+            let known = client.admin().describe_cluster().await.unwrap().brokers;
+            let known: Vec<i32> = known.iter().map(|broker| broker.broker_id.0).collect();
+            if known == ids {
+                return;
+            }
+            assert!(begun.elapsed() < WAIT_MAX, "{known:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub async fn await_leaderless(&self, client: &Client, topic: &str) {
+        let begun = Instant::now();
+        loop {
+            let topics = client.admin().list_topics().await.unwrap_or_default();
+            let found = topics.iter().find(|known| &*known.name == topic);
+            if found.is_some_and(|known| known.partitions[0].leader.is_none()) {
+                return;
+            }
+            assert!(begun.elapsed() < WAIT_MAX, "somebody leads: {found:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Until this node has no log of the only partition.
+    pub async fn await_gone(&self, id: BrokerId) {
+        let begun = Instant::now();
+        while !self.nodes[id.0 as usize - 1].partition_dirs(0).is_empty() {
+            assert!(begun.elapsed() < WAIT_MAX, "node {id} keeps its log");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The bytes of the only partition's log, without the zeros that a log has ahead of its end or the last
+    /// record at its own.
     pub fn log(&self, id: BrokerId) -> Vec<u8> {
         let dirs = self.nodes[id.0 as usize - 1].partition_dirs(0);
         let [dir] = &dirs[..] else {
             panic!("{dirs:?}");
         };
-        let entries = std::fs::read_dir(dir).unwrap();
-        let paths = entries.map(|entry| entry.unwrap().path());
-        let is_segment = |path: &PathBuf| path.extension().is_some_and(|end| end == "log");
-        let mut segments: Vec<PathBuf> = paths.filter(is_segment).collect();
-        segments.sort();
-        let bytes = segments.iter().map(|path| std::fs::read(path).unwrap());
-        bytes.collect::<Vec<_>>().concat()
+        log_bytes(dir)
     }
 }
 

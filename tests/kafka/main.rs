@@ -8,9 +8,11 @@
 mod broker_process;
 
 mod admin;
+mod compaction;
 mod crash;
 mod entry;
 mod exchange;
+mod groups;
 mod library;
 mod limits;
 mod log_files;

@@ -21,7 +21,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use klamm::engine::coordinator::{Core, Effect, Record};
+use klamm::engine::coordinator::{Core, Effect, EffectOf, Record};
 use klamm::engine::group::*;
 use klamm::model::{ErrorCode, LeaderEpoch, Offset, Timestamp};
 
@@ -244,7 +244,7 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, effects: Vec<Effect<Shard>>) {
+    fn carry_out(&mut self, effects: Vec<EffectOf<Shard>>) {
         for effect in effects {
             match effect {
                 Effect::Answer { to, answer } => self.tell(&to, &answer),

@@ -36,7 +36,7 @@ use crate::actors::partition_leader::{AppendKey, AppendReplies, AppendResult};
 use crate::actors::vitals::{Gauges, Kind, Registration, Vitals};
 use crate::api::produce::{Appends, PendingProduce};
 use crate::api::{self, ApiContext, Peer};
-use crate::protocol::{produce, Encoding, Envelope, Refused, Request, Response};
+use crate::protocol::{produce, Decoded, Encoding, Envelope, Refused, Request, Response};
 
 pub use budget::Budget;
 pub use listener::{Listener, ListenerLimits};
@@ -119,7 +119,7 @@ impl Connection {
         let encoding = context.listener.encoding;
         let in_flight = Arc::new(Semaphore::new(limits.in_flight_bytes_max));
         let account = Rc::new(Account::new(budget));
-        let peer = Peer::new(&context, limits.in_flight_bytes_max);
+        let peer = Peer::new(&context, address.ip(), limits.in_flight_bytes_max);
         let greeted = Rc::new(Cell::new(false));
         let gauges = Arc::new(ConnectionGauges::default());
         let vitals = Vitals::new(Kind::Connection, address.to_string(), gauges.clone());
@@ -174,10 +174,15 @@ impl Connection {
     fn take(&mut self, received: Received, appends: &mut Appends, actor: &mut Context<Self>) {
         let Received { frame, charge } = received;
         self.gauges.requests.fetch_add(1, Relaxed);
-        let (envelope, request) = match self.encoding.decode(&frame) {
+        let Decoded {
+            envelope,
+            client_id,
+            request,
+        } = match self.encoding.decode(&frame) {
             Ok(decoded) => decoded,
             Err(refused) => return self.refuse(refused, charge, actor),
         };
+        self.peer.is_called(client_id);
         self.greet(&request);
         let ticket = |number| Ticket {
             number,

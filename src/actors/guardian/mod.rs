@@ -192,7 +192,7 @@ impl Guardian {
         let keeper = LogKeeper::new(
             log,
             wards.settings.keep,
-            wards.syncer.clone(),
+            wards.workers.clone(),
             handle.vitals().clone(),
         );
         let arbiter = &wards.arbiters[self.next_arbiter % wards.arbiters.len()];

@@ -6,20 +6,21 @@ use std::time::Duration;
 use actix::ArbiterHandle;
 
 use crate::actors::controller::ControllerHandle;
-use crate::actors::log_keeper::KeepSettings;
+use crate::actors::log_keeper::{KeepSettings, LogWorkers};
 use crate::actors::partitions::Partitions;
 use crate::actors::replication::Replicator;
 use crate::actors::vitals::Registry;
 use crate::engine::metadata::change::ChangeSettings;
-use crate::engine::metadata::{BrokerDefaults, TimestampType as Configured, TopicConfig};
+use crate::engine::metadata::{
+    BrokerDefaults, CleanupPolicy, TimestampType as Configured, TopicConfig,
+};
 use crate::engine::replica::ReplicaSelector;
 use crate::model::{BrokerId, Incarnation};
 use crate::raft::Raft;
 use crate::record::TimestampType;
 use crate::storage::data_dir::DataDir;
 use crate::storage::fs::FileSystem;
-use crate::storage::log::LogConfig;
-use crate::storage::syncer::Syncer;
+use crate::storage::log::{Cleanup, CompactionConfig, LogConfig};
 
 /// What every partition leader of this node is started with.
 #[derive(Clone)]
@@ -40,7 +41,7 @@ pub struct Wards {
     pub incarnation: Incarnation,
     pub file_system: Arc<dyn FileSystem>,
     pub data_dir: DataDir,
-    pub syncer: Arc<dyn Syncer>,
+    pub workers: LogWorkers,
     pub raft: Raft,
     pub defaults: BrokerDefaults,
     pub settings: PartitionSettings,
@@ -55,6 +56,12 @@ pub struct Wards {
 
 /// What the topic's configs mean to its logs.
 pub(super) fn log_config(topic: &TopicConfig, settings: &PartitionSettings) -> LogConfig {
+    let compaction = CompactionConfig {
+        dirty_millionths_min: topic.min_cleanable_dirty_millionths,
+        lag_ms_min: topic.min_compaction_lag_ms,
+        lag_ms_max: topic.max_compaction_lag_ms,
+        delete_retention_ms: topic.delete_retention_ms,
+    };
     LogConfig {
         segment_bytes: topic.segment_bytes.max(1) as u64,
         segment_ms: topic.segment_ms,
@@ -68,5 +75,10 @@ pub(super) fn log_config(topic: &TopicConfig, settings: &PartitionSettings) -> L
             Configured::LogAppendTime => TimestampType::LogAppendTime,
         },
         producer_expiration_ms: settings.producer_expiration_ms,
+        cleanup: match topic.cleanup_policy {
+            CleanupPolicy::Delete => Cleanup::Delete,
+            CleanupPolicy::Compact => Cleanup::Compact(compaction),
+            CleanupPolicy::CompactAndDelete => Cleanup::CompactAndDelete(compaction),
+        },
     }
 }

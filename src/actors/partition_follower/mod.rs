@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::epochs::LogEpochs;
 use super::guardian::LifeLine;
-use super::log_keeper::{close, refusal, KeepsLog, LogKeeper, Synced};
+use super::log_keeper::{close, refusal, Cleaning, KeepsLog, LogKeeper, Synced};
 use super::partition_handle::{Close, PartitionGauges, PartitionHandle, Update};
 use super::partition_leader::{PlannedRead, Read, ReadFrom, ReadReply, Reader};
 use super::peer::{Received, Session};
@@ -285,6 +285,15 @@ impl Handler<Read> for PartitionFollower {
             self.readers.wait(reader);
         }
         MessageResult(reply)
+    }
+}
+
+impl Handler<Cleaning> for PartitionFollower {
+    type Result = ();
+
+    fn handle(&mut self, cleaning: Cleaning, _: &mut Self::Context) {
+        self.vitals.message_handled();
+        self.keeper.cleaning(cleaning);
     }
 }
 

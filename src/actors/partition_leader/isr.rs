@@ -222,6 +222,7 @@ mod tests {
             commit_rule: CommitRule::Synced,
             checkpoint_interval: WAIT_MAX,
             retention_interval: WAIT_MAX,
+            compaction_interval: WAIT_MAX,
         };
         let syncer = Arc::new(SyncPool::start(1, Arc::new(AbortProcess)).unwrap());
         let replicas = [NODE, FOLLOWER];

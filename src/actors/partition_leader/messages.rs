@@ -22,6 +22,8 @@ pub struct Append {
 pub struct AppendItem {
     pub batch: Batch,
     pub acks: Acks,
+    /// Refused by a leader of any other epoch; -1: taken in any.
+    pub leader_epoch: LeaderEpoch,
     /// Until when to wait for the in-sync replicas.
     pub deadline: Timestamp,
     pub ticket: AppendTicket,

@@ -21,7 +21,7 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use crate::actors::guardian::LifeLine;
-use crate::actors::log_keeper::{close, refusal, KeepsLog, LogKeeper, Synced};
+use crate::actors::log_keeper::{close, refusal, Cleaning, KeepsLog, LogKeeper, Synced};
 use crate::actors::partition_handle::{Close, PartitionGauges, PartitionHandle, Update};
 use crate::actors::replication::Replicator;
 use crate::actors::vitals::Vitals;
@@ -114,7 +114,8 @@ impl PartitionLeader {
         let mut batches = Vec::with_capacity(items.len());
         let mut tickets = Vec::with_capacity(items.len());
         for item in items {
-            match self.replica.admit(item.acks) {
+            let epoch_fits = self.replica.check_epoch(item.leader_epoch);
+            match epoch_fits.and_then(|()| self.replica.admit(item.acks)) {
                 Ok(()) => {
                     batches.push(item.batch);
                     tickets.push((item.acks, item.deadline, item.ticket));
@@ -395,6 +396,15 @@ impl Handler<DeleteRecords> for PartitionLeader {
                 }
             }
         })
+    }
+}
+
+impl Handler<Cleaning> for PartitionLeader {
+    type Result = ();
+
+    fn handle(&mut self, cleaning: Cleaning, _: &mut Self::Context) {
+        self.vitals.message_handled();
+        self.keeper.cleaning(cleaning);
     }
 }
 

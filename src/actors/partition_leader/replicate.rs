@@ -14,7 +14,7 @@ use super::{PartitionLeader, PlannedRead};
 use crate::actors::epochs::LogEpochs;
 use crate::actors::replication::{Left, LinkNews, PushMessage, Replicator, Said, Turn, YourTurn};
 use crate::engine::replica::{Pace, PushPlan};
-use crate::model::{BrokerId, Incarnation, Offset, PartitionId, Timestamp};
+use crate::model::{BrokerId, Incarnation, LeaderEpoch, Offset, PartitionId, Timestamp};
 use crate::protocol::Records;
 use crate::record::BatchHeader;
 use crate::storage::log::FirstBatch;
@@ -176,7 +176,12 @@ impl PartitionLeader {
         let bytes = records.len();
         let end = match ends(&records) {
             Some((begin, end)) => {
-                // The batch that holds the log's start may begin before it.
+                // The batch that holds the log's start may begin before it, and so may one that compaction
+                // has put in the place of several, some of which the follower has.
+                if begin < push.offset && begin > push.log_start {
+                    let epoch = self.keeper.log.epoch_of(begin + -1);
+                    push.previous_epoch = epoch.unwrap_or(LeaderEpoch::NONE);
+                }
                 push.offset = push.offset.min(begin);
                 end
             }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{unbounded_channel, UnboundedSender};
 use super::isr::Metadata;
 use super::*;
 use crate::actors::guardian::{GuardianHandle, Ward};
-use crate::actors::log_keeper::KeepSettings;
+use crate::actors::log_keeper::{KeepSettings, LogWorkers};
 use crate::actors::partition_handle::Closing;
 use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
@@ -21,6 +21,7 @@ use crate::engine::replica::CommitRule;
 use crate::model::{LeaderEpoch, PartitionId, TopicId};
 use crate::protocol::list_offsets::MAX_TIMESTAMP;
 use crate::record::{Batch, BatchBuilder, Codec, ProducerStamp};
+use crate::storage::cleaner::Cleaner;
 use crate::storage::fs::{create_dir_durably, FaultyFs, Io};
 use crate::storage::lease::Lease;
 use crate::storage::log::{Log, LogConfig, Shutdown, SyncJob};
@@ -86,6 +87,7 @@ fn lead_by(
         commit_rule,
         checkpoint_interval,
         retention_interval: WAIT_MAX,
+        compaction_interval: WAIT_MAX,
     };
     lead_among(&[NODE], Arc::new(NoChanges), keep, syncer, log, number)
 }
@@ -122,7 +124,11 @@ pub(super) fn lead_among(
         partition: Arc::new(partition),
         config: Arc::new(TopicConfig::resolve(&BTreeMap::new(), &defaults)),
     };
-    let keeper = LogKeeper::new(log, keep, syncer, handle.vitals().clone());
+    let workers = LogWorkers {
+        syncer,
+        cleaner: Arc::new(Cleaner::start(1, 1 << 20).unwrap()),
+    };
+    let keeper = LogKeeper::new(log, keep, workers, handle.vitals().clone());
     let life_line = guardian.life_line(Ward::Partition(id), 0);
     let leader = PartitionLeader::new(
         keeper,
@@ -237,6 +243,7 @@ async fn append(leader: &PartitionHandle) -> AppendReceipt {
     leader.append(vec![AppendItem {
         batch: batch(),
         acks: Acks::All,
+        leader_epoch: LeaderEpoch::NONE,
         deadline: Timestamp(i64::MAX),
         ticket: AppendTicket::new(Arc::new(Told(sender)), key),
     }]);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::shard::{GroupShard, Purpose};
+use super::shard::{GroupEffect, Purpose};
 use super::{Answer, GroupId, GroupRecord, GroupSettings, JoinAnswer, MemberId, SyncAnswer};
 use crate::engine::coordinator::Effect;
 use crate::model::{ErrorCode, Timestamp};
@@ -26,7 +26,7 @@ pub(super) enum Timer {
 pub(super) struct Context<T> {
     pub settings: GroupSettings,
     pub timers: BTreeSet<(Timestamp, Timer)>,
-    pub effects: Vec<Effect<GroupShard<T>>>,
+    pub effects: Vec<GroupEffect<T>>,
 }
 
 impl<T> Context<T> {

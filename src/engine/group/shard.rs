@@ -15,6 +15,8 @@ pub struct GroupShard<T> {
     pub(super) context: Context<T>,
 }
 
+pub(super) type GroupEffect<T> = Effect<T, Answer, GroupRecord, Purpose<T>>;
+
 /// What a write is for.
 #[derive(Debug)]
 pub enum Purpose<T> {
@@ -75,7 +77,7 @@ impl<T> GroupShard<T> {
         self.groups.entry(id.clone()).or_insert_with(new)
     }
 
-    fn take_effects(&mut self) -> Vec<Effect<Self>> {
+    fn take_effects(&mut self) -> Vec<GroupEffect<T>> {
         std::mem::take(&mut self.context.effects)
     }
 
@@ -100,7 +102,7 @@ impl<T> GroupShard<T> {
     }
 }
 
-impl<T> Core for GroupShard<T> {
+impl<T: Send + Unpin + 'static> Core for GroupShard<T> {
     type Request = Request;
     type Answer = Answer;
     type Ticket = T;
@@ -125,7 +127,7 @@ impl<T> Core for GroupShard<T> {
         }
     }
 
-    fn loaded(&mut self, now: Timestamp) -> Vec<Effect<Self>> {
+    fn loaded(&mut self, now: Timestamp) -> Vec<GroupEffect<T>> {
         for group in self.groups.values_mut() {
             group.restore(&mut self.context, now);
         }
@@ -133,7 +135,7 @@ impl<T> Core for GroupShard<T> {
         self.take_effects()
     }
 
-    fn handle(&mut self, now: Timestamp, request: Request, to: T) -> Vec<Effect<Self>> {
+    fn handle(&mut self, now: Timestamp, request: Request, to: T) -> Vec<GroupEffect<T>> {
         let answer = match request {
             Request::Join(request) => {
                 self.join(now, request, to);
@@ -175,7 +177,7 @@ impl<T> Core for GroupShard<T> {
         now: Timestamp,
         purpose: Purpose<T>,
         written: Result<(), ErrorCode>,
-    ) -> Vec<Effect<Self>> {
+    ) -> Vec<GroupEffect<T>> {
         match purpose {
             Purpose::Commit {
                 group,
@@ -217,7 +219,7 @@ impl<T> Core for GroupShard<T> {
         self.context.timers.first().map(|(at, _)| *at)
     }
 
-    fn tick(&mut self, now: Timestamp) -> Vec<Effect<Self>> {
+    fn tick(&mut self, now: Timestamp) -> Vec<GroupEffect<T>> {
         while self.next_tick().is_some_and(|at| at <= now) {
             if let Some((at, timer)) = self.context.timers.pop_first() {
                 self.timer(now, at, timer);

@@ -20,6 +20,7 @@ use super::producer_ids::allocate_producer_ids;
 use super::readmit_voter::readmit_voter;
 use super::reassign::{reassign_partition, Reassignment, ReplicationFactor};
 use super::register_broker::{register_broker, BrokerRegistration};
+use super::unregister_broker::unregister_broker;
 use super::{BrokerDefaults, BrokerEpoch, MetadataCommand, MetadataImage, MetadataLimits, Refusal};
 use crate::model::{BrokerId, DirectoryId, LeaderEpoch, PartitionId, TopicPartition};
 
@@ -75,6 +76,10 @@ pub enum Change {
         voter: BrokerId,
         directory: DirectoryId,
     },
+    /// See [`unregister_broker`].
+    UnregisterBroker {
+        broker: BrokerId,
+    },
     /// See [`change_leader`].
     ChangeLeader {
         partition: PartitionId,
@@ -129,6 +134,7 @@ impl Change {
             | Change::AlterPartition { .. }
             | Change::AllocateProducerIds { .. }
             | Change::ReadmitVoter { .. }
+            | Change::UnregisterBroker { .. }
             | Change::ChangeLeader { .. } => 1,
         }
     }
@@ -190,6 +196,9 @@ impl Change {
             } => vec![allocate_producer_ids(image, *broker, *broker_epoch)],
             Change::ReadmitVoter { voter, directory } => {
                 vec![readmit_voter(image, *voter, *directory)]
+            }
+            Change::UnregisterBroker { broker } => {
+                vec![unregister_broker(image, *broker, defaults)]
             }
             Change::ChangeLeader {
                 partition,

@@ -17,6 +17,7 @@
 //! | 1 | everything that isn't named below |
 //! | 2 | [`BrokerState`], `ChangeBrokerState`, `ChangePartitions`, `SetMetadataVersion`; partition epochs rise |
 //! | 3 | `ReadmitVoter` |
+//! | 4 | `UnregisterBroker` |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +30,7 @@ use crate::model::{
 };
 
 /// The latest metadata version that this build knows.
-pub const METADATA_VERSION: u16 = 3;
+pub const METADATA_VERSION: u16 = 4;
 /// From which version on brokers are fenced and partitions have epochs.
 pub(super) const VERSION_OF_FENCING: u16 = 2;
 
@@ -103,6 +104,11 @@ pub enum MetadataCommand {
     ReadmitVoter {
         voter: BrokerId,
         directory: DirectoryId,
+    },
+    /// Forgets a broker. Without effect unless it is registered in just this epoch.
+    UnregisterBroker {
+        id: BrokerId,
+        epoch: BrokerEpoch,
     },
     /// The whole cluster speaks this version from now on. Without effect if it does already.
     SetMetadataVersion {

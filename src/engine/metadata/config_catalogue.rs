@@ -14,6 +14,8 @@ pub enum ConfigKind {
     Int,
     /// 64 bits.
     Long,
+    /// A number with a point.
+    Double,
     /// Values with commas between them.
     List,
     /// `true` or `false`, in letters of any case.
@@ -24,6 +26,8 @@ pub enum ConfigKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Valid {
     Between(i64, i64),
+    /// From 0 to 1.
+    Ratio,
     /// Just one of these words; for a list, one or more of them.
     Words(&'static [&'static str]),
     TrueOrFalse,
@@ -51,8 +55,8 @@ pub static TOPIC_CONFIG_KEYS: &[ConfigKey] = &[
         kind: ConfigKind::List,
         default: "delete",
         broker_synonym: "log.cleanup.policy",
-        doc: "What becomes of old segments: 'delete' discards them when retention.ms or retention.bytes is passed.",
-        valid: Valid::Words(&["delete"]),
+        doc: "What becomes of old segments: 'delete' discards them when retention.ms or retention.bytes is passed, 'compact' keeps the last record of each key; both can be given.",
+        valid: Valid::Words(&["delete", "compact"]),
     },
     ConfigKey {
         name: "compression.type",
@@ -63,12 +67,28 @@ pub static TOPIC_CONFIG_KEYS: &[ConfigKey] = &[
         valid: Valid::Words(&["producer"]),
     },
     ConfigKey {
+        name: "delete.retention.ms",
+        kind: ConfigKind::Long,
+        default: "86400000",
+        broker_synonym: "log.cleaner.delete.retention.ms",
+        doc: "How long compaction keeps a record without a value, which deletes its key, after it first met it.",
+        valid: Valid::Between(0, LONG_MAX),
+    },
+    ConfigKey {
         name: "index.interval.bytes",
         kind: ConfigKind::Int,
         default: "4096",
         broker_synonym: "log.index.interval.bytes",
         doc: "How many bytes of the log lie between two entries of the offset index.",
         valid: Valid::Between(0, INT_MAX),
+    },
+    ConfigKey {
+        name: "max.compaction.lag.ms",
+        kind: ConfigKind::Long,
+        default: "9223372036854775807",
+        broker_synonym: "log.cleaner.max.compaction.lag.ms",
+        doc: "After this time a record is compacted, however little else there is to compact.",
+        valid: Valid::Between(1, LONG_MAX),
     },
     ConfigKey {
         name: "max.message.bytes",
@@ -101,6 +121,22 @@ pub static TOPIC_CONFIG_KEYS: &[ConfigKey] = &[
         broker_synonym: "log.message.timestamp.type",
         doc: "Whose time a record carries: the producer's (CreateTime) or the broker's (LogAppendTime).",
         valid: Valid::Words(&["CreateTime", "LogAppendTime"]),
+    },
+    ConfigKey {
+        name: "min.cleanable.dirty.ratio",
+        kind: ConfigKind::Double,
+        default: "0.5",
+        broker_synonym: "log.cleaner.min.cleanable.ratio",
+        doc: "How much of a log must not be compacted yet before it is.",
+        valid: Valid::Ratio,
+    },
+    ConfigKey {
+        name: "min.compaction.lag.ms",
+        kind: ConfigKind::Long,
+        default: "0",
+        broker_synonym: "log.cleaner.min.compaction.lag.ms",
+        doc: "Before this time a record isn't compacted.",
+        valid: Valid::Between(0, LONG_MAX),
     },
     ConfigKey {
         name: "min.insync.replicas",
@@ -157,7 +193,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "compression.gzip.level",
     "compression.lz4.level",
     "compression.zstd.level",
-    "delete.retention.ms",
     "file.delete.delay.ms",
     "flush.messages",
     "flush.ms",
@@ -165,12 +200,9 @@ const WITHOUT_EFFECT: &[&str] = &[
     "leader.replication.throttled.replicas",
     "local.retention.bytes",
     "local.retention.ms",
-    "max.compaction.lag.ms",
     "message.downconversion.enable",
     "message.format.version",
     "message.timestamp.difference.max.ms",
-    "min.cleanable.dirty.ratio",
-    "min.compaction.lag.ms",
     "preallocate",
     "remote.log.copy.disable",
     "remote.log.delete.on.disable",
@@ -197,6 +229,7 @@ impl ConfigKey {
     pub fn check(&self, value: &str) -> Result<(), Refusal> {
         let why = match (self.valid, self.kind) {
             (Valid::Between(min, max), _) => self.number_error(value, min, max),
+            (Valid::Ratio, _) => ratio_error(value.trim()),
             (Valid::Words(words), ConfigKind::List) => list_error(value, words),
             (Valid::Words(words), _) => word_error(value.trim(), words),
             (Valid::TrueOrFalse, _) => boolean_error(value.trim()),
@@ -232,10 +265,16 @@ fn word_error(value: &str, words: &[&str]) -> Option<String> {
     if words.contains(&value) {
         return None;
     }
-    Some(match value {
-        "compact" => "compaction comes in a later version; it must be 'delete'".into(),
-        _ => format!("String must be one of: {}", words.join(", ")),
-    })
+    Some(format!("String must be one of: {}", words.join(", ")))
+}
+
+fn ratio_error(value: &str) -> Option<String> {
+    match value.parse::<f64>() {
+        Ok(ratio) if ratio < 0.0 => Some("Value must be at least 0".into()),
+        Ok(ratio) if ratio > 1.0 => Some("Value must be no more than 1".into()),
+        Ok(ratio) if !ratio.is_nan() => None,
+        _ => Some("Not a number of type DOUBLE".into()),
+    }
 }
 
 fn boolean_error(value: &str) -> Option<String> {

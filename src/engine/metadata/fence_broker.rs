@@ -55,11 +55,7 @@ fn hold_back(
             state,
         });
     }
-    let nothing = Loss {
-        broker,
-        kept: HasKept::Everything,
-        logs: &BTreeSet::new(),
-    };
+    let nothing = Loss::of_broker(broker, HasKept::Everything);
     commands.extend(take_away(image, &nothing, defaults));
     Ok(commands)
 }
@@ -111,6 +107,16 @@ pub struct Loss<'a> {
 }
 
 impl Loss<'_> {
+    /// The same of every partition.
+    pub(super) fn of_broker(broker: BrokerId, kept: HasKept) -> Loss<'static> {
+        static NO_LOGS: BTreeSet<PartitionId> = BTreeSet::new();
+        Loss {
+            broker,
+            kept,
+            logs: &NO_LOGS,
+        }
+    }
+
     /// What is left of this partition there.
     pub(super) fn of(&self, partition: PartitionId) -> HasKept {
         match self.kept {

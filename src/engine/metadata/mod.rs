@@ -39,6 +39,7 @@ pub mod register_broker;
 mod replay;
 mod sweep;
 mod topic_config;
+pub mod unregister_broker;
 
 #[cfg(test)]
 mod tests;
@@ -50,5 +51,6 @@ pub use limits::MetadataLimits;
 pub use proposal::{Proposal, ProposalId, Replayed, SessionId};
 pub use sweep::CHANGES_PER_PROPOSAL_MAX;
 pub use topic_config::{
-    BrokerDefaults, ConfigEntry, ConfigOrigin, ConfigSynonym, TimestampType, TopicConfig,
+    BrokerDefaults, CleanupPolicy, ConfigEntry, ConfigOrigin, ConfigSynonym, TimestampType,
+    TopicConfig,
 };

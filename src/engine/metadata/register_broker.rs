@@ -43,11 +43,11 @@ pub enum Past {
 }
 
 impl Past {
-    /// What counts of it for the broker that is registered in `epoch`: whoever was registered in
-    /// between may have acknowledged more (KIP-966).
-    fn kept(self, epoch: BrokerEpoch) -> HasKept {
+    /// What counts of it for the broker that is registered in `epoch`, if it still is: whoever was
+    /// registered in between may have acknowledged more (KIP-966).
+    fn kept(self, epoch: Option<BrokerEpoch>) -> HasKept {
         match self {
-            Past::Kept(past) if past == epoch => HasKept::Everything,
+            Past::Kept(past) if Some(past) == epoch => HasKept::Everything,
             Past::Kept(_) | Past::Unclean(_) => HasKept::Something,
             Past::Unknown => HasKept::Nothing,
         }
@@ -94,16 +94,18 @@ pub fn register_broker(
         true => BrokerState::Fenced,
         false => BrokerState::Unfenced,
     };
-    let mut commands = match image.broker(broker.id) {
-        Some(known) if image.has_fencing() && known.incarnation != broker.incarnation => {
+    let known = image.broker(broker.id);
+    let is_new_life = known.is_none_or(|known| known.incarnation != broker.incarnation);
+    let mut commands = match image.has_fencing() && is_new_life {
+        true => {
             let loss = Loss {
                 broker: broker.id,
-                kept: broker.past.kept(known.epoch),
+                kept: broker.past.kept(known.map(|known| known.epoch)),
                 logs: &broker.lost,
             };
             take_away(image, &loss, defaults)
         }
-        _ => Vec::new(),
+        false => Vec::new(),
     };
     commands.push(MetadataCommand::RegisterBroker {
         id: broker.id,

@@ -59,6 +59,7 @@ impl MetadataImage {
             C::AllocateProducerIds { up_to, .. } => {
                 self.next_producer_id = self.next_producer_id.max(*up_to);
             }
+            C::UnregisterBroker { id, epoch } => self.unregister_broker(*id, *epoch),
             C::ChangeBrokerState { id, epoch, state } => {
                 self.change_broker_state(*id, *epoch, *state);
             }
@@ -98,6 +99,12 @@ impl MetadataImage {
         Arc::make_mut(&mut self.brokers).insert(id, Arc::new(broker));
         if is_restart {
             self.raise_leader_epochs_of(id);
+        }
+    }
+
+    fn unregister_broker(&mut self, id: BrokerId, epoch: BrokerEpoch) {
+        if self.brokers.get(&id).is_some_and(|b| b.epoch == epoch) {
+            Arc::make_mut(&mut self.brokers).remove(&id);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::config_catalogue::list_items;
 use super::{ConfigKey, MetadataLimits, Refusal, TOPIC_CONFIG_KEYS};
 use crate::model::ErrorCode;
 
@@ -12,14 +13,43 @@ pub enum TimestampType {
     LogAppendTime,
 }
 
+/// What becomes of old records: `cleanup.policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CleanupPolicy {
+    Delete,
+    Compact,
+    CompactAndDelete,
+}
+
+impl CleanupPolicy {
+    fn of(list: &str) -> CleanupPolicy {
+        let items = list_items(list);
+        match (items.contains(&"compact"), items.contains(&"delete")) {
+            (true, true) => CleanupPolicy::CompactAndDelete,
+            (true, false) => CleanupPolicy::Compact,
+            (false, _) => CleanupPolicy::Delete,
+        }
+    }
+
+    pub fn compacts(self) -> bool {
+        self != CleanupPolicy::Delete
+    }
+}
+
 /// Every config of one topic, typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicConfig {
+    pub cleanup_policy: CleanupPolicy,
+    pub delete_retention_ms: i64,
     pub index_interval_bytes: i32,
+    pub max_compaction_lag_ms: i64,
     pub max_message_bytes: i32,
     pub message_timestamp_after_max_ms: i64,
     pub message_timestamp_before_max_ms: i64,
     pub message_timestamp_type: TimestampType,
+    /// `min.cleanable.dirty.ratio`, in millionths.
+    pub min_cleanable_dirty_millionths: u32,
+    pub min_compaction_lag_ms: i64,
     pub min_insync_replicas: usize,
     /// `None`: without limit.
     pub retention_bytes: Option<i64>,
@@ -97,12 +127,21 @@ impl TopicConfig {
             "LogAppendTime" => TimestampType::LogAppendTime,
             _ => TimestampType::CreateTime,
         };
+        let ratio: f64 = effective("min.cleanable.dirty.ratio")
+            .trim()
+            .parse()
+            .unwrap_or(1.0);
         TopicConfig {
+            cleanup_policy: CleanupPolicy::of(effective("cleanup.policy")),
+            delete_retention_ms: long("delete.retention.ms"),
             index_interval_bytes: int("index.interval.bytes"),
+            max_compaction_lag_ms: long("max.compaction.lag.ms"),
             max_message_bytes: int("max.message.bytes"),
             message_timestamp_after_max_ms: long("message.timestamp.after.max.ms"),
             message_timestamp_before_max_ms: long("message.timestamp.before.max.ms"),
             message_timestamp_type: timestamp_type,
+            min_cleanable_dirty_millionths: (ratio * 1e6) as u32,
+            min_compaction_lag_ms: long("min.compaction.lag.ms"),
             min_insync_replicas: usize::try_from(int("min.insync.replicas")).unwrap_or(1),
             retention_bytes: limit("retention.bytes"),
             retention_ms: limit("retention.ms"),
@@ -193,5 +232,18 @@ pub(super) fn check_settings(
         }
         key.check(value)?;
     }
-    Ok(())
+    check_lags(set)
+}
+
+/// What must be compacted by then may not be forbidden up to then.
+fn check_lags(set: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    let config = TopicConfig::resolve(set, &BrokerDefaults::default());
+    let (min, max) = (config.min_compaction_lag_ms, config.max_compaction_lag_ms);
+    if min <= max {
+        return Ok(());
+    }
+    let message = format!(
+        "conflict topic config setting min.compaction.lag.ms ({min}) > max.compaction.lag.ms ({max})"
+    );
+    Err(Refusal::new(ErrorCode::InvalidConfig, message))
 }

@@ -6,9 +6,10 @@ use kafka_protocol::messages::{ApiKey as OracleKey, RequestKind, ResponseKind};
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::{LeaderEpoch, Offset, TopicId};
 use crate::protocol::api::{for_each_api, Api, ApiKey, ForEachApi};
 use crate::protocol::arbitrary::message;
-use crate::protocol::{produce, Records, Request, FRAME_BYTES_MAX};
+use crate::protocol::{offset_commit, offset_fetch, produce, Records, Request, FRAME_BYTES_MAX};
 
 /// The bytes of a body, without header.
 fn encode_body<M: Field>(api: ApiKey, version: i16, body: &M) -> Bytes {
@@ -38,6 +39,10 @@ fn for_each_version(mut run: impl FnMut(ApiKey, i16)) {
 fn oracle_key(api: ApiKey) -> OracleKey {
     OracleKey::try_from(api as i16).expect("the oracle knows each API of Kafka")
 }
+
+/// Requests that Kafka has, and the oracle doesn't: it was made from Kafka 4.1, where they were not
+/// yet final.
+const ORACLE_LACKS: [(ApiKey, i16); 2] = [(ApiKey::OffsetCommit, 10), (ApiKey::OffsetFetch, 10)];
 
 /// What the oracle makes of a body: it must take all of it, and writes it anew.
 macro_rules! through_oracle {
@@ -70,7 +75,10 @@ impl ThroughOracle {
     fn request<A: Api>(&self, version: i16) {
         let request: A::Request = message(self.0);
         let ours = encode_body(A::KEY, version, &request);
-        let theirs = through_oracle!(RequestKind, A::KEY, version, ours);
+        let theirs = match ORACLE_LACKS.contains(&(A::KEY, version)) {
+            true => ours.clone(),
+            false => through_oracle!(RequestKind, A::KEY, version, ours),
+        };
         assert_eq!(
             ours,
             theirs,
@@ -159,6 +167,55 @@ proptest! {
     fn random_frames_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
         let _ = decode_request(&Bytes::from(bytes));
     }
+}
+
+/// Field by field, as Kafka's `OffsetCommitRequest.json` and `OffsetFetchRequest.json` have them.
+#[test]
+fn requests_that_the_oracle_lacks_are_kafkas() {
+    let topic_id = TopicId(uuid::Uuid::from_bytes(*b"0123456789abcdef"));
+    let commit = offset_commit::Request {
+        group_id: "g".into(),
+        generation_id_or_member_epoch: 7,
+        member_id: "m".into(),
+        topics: vec![offset_commit::OffsetCommitRequestTopic {
+            name: "not sent".into(),
+            topic_id,
+            partitions: vec![offset_commit::OffsetCommitRequestPartition {
+                partition_index: 1,
+                committed_offset: Offset(5),
+                committed_leader_epoch: LeaderEpoch(2),
+                committed_metadata: None,
+            }],
+        }],
+        ..Default::default()
+    };
+    let expected = [
+        &b"\x02g\0\0\0\x07\x02m\0\x020123456789abcdef\x02\0\0\0\x01"[..],
+        b"\0\0\0\0\0\0\0\x05\0\0\0\x02\0\0\0\0",
+    ];
+    let body = encode_body(ApiKey::OffsetCommit, 10, &commit);
+    assert_eq!(body, expected.concat());
+
+    let fetch = offset_fetch::Request {
+        groups: vec![offset_fetch::OffsetFetchRequestGroup {
+            group_id: "g".into(),
+            member_id: None,
+            member_epoch: -1,
+            topics: Some(vec![offset_fetch::OffsetFetchRequestTopic {
+                name: "not sent".into(),
+                topic_id,
+                partition_indexes: vec![3],
+            }]),
+        }],
+        require_stable: true,
+        ..Default::default()
+    };
+    let expected = [
+        &b"\x02\x02g\0\xff\xff\xff\xff\x020123456789abcdef"[..],
+        b"\x02\0\0\0\x03\0\0\x01\0",
+    ];
+    let body = encode_body(ApiKey::OffsetFetch, 10, &fetch);
+    assert_eq!(body, expected.concat());
 }
 
 #[test]

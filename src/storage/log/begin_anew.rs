@@ -52,6 +52,7 @@ impl Log {
             start_offset: offset,
             recovery_point: offset,
             high_watermark: offset,
+            clean_to: Offset::ZERO,
             segments: Segments::Stale,
             producers: Producers::None,
             largest: None,
@@ -59,6 +60,7 @@ impl Log {
         });
         self.run_checkpoint(stale)?;
         self.retire_reads();
+        self.remove_leftovers()?;
         remove_all_segments(&*self.fs, &self.dir)?;
         self.active = Active::create(&self.fs, &self.dir, offset, now)?;
         self.fs
@@ -69,6 +71,7 @@ impl Log {
         self.end_offset = offset;
         self.synced_offset = offset;
         self.high_watermark = offset;
+        self.clean_to = Offset::ZERO;
         self.epochs = LeaderEpochs::default();
         self.producers = ProducerState::default();
         self.unsynced.forget_all();

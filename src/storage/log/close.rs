@@ -63,6 +63,7 @@ impl Log {
             (path, self.producers.encode())
         });
         self.failure = Some("it is closed".into());
+        self.compaction.0.set();
         Ok(CloseJob {
             fs: self.fs.clone(),
             dir: self.dir.clone(),

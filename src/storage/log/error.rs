@@ -58,6 +58,9 @@ pub enum LogError {
     /// The log was truncated between planning a read and reading.
     #[error("the log was truncated while it was read")]
     Truncated,
+    /// A compaction was for a log that has changed since, or is closed. What it has written is given up.
+    #[error("the log isn't any more what was to be compacted")]
+    Superseded,
     /// The log was closed, or a write failed and could not be taken back: it must be opened again.
     #[error("the log refuses appends: {0}")]
     Failed(String),
@@ -106,6 +109,7 @@ impl LogError {
             | LogError::Corrupt { .. }
             | LogError::Vanished { .. }
             | LogError::Truncated
+            | LogError::Superseded
             | LogError::Discontinuous { .. }
             | LogError::Failed(_) => ErrorCode::KafkaStorageError,
         }

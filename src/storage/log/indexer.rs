@@ -1,7 +1,7 @@
 //! Makes the two indexes of a segment while its batches pass by.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::index::{Entry, IndexWriter, OffsetEntry, TimeEntry};
@@ -23,10 +23,22 @@ pub(super) struct Indexer {
 
 impl Indexer {
     pub fn new(fs: &Arc<dyn FileSystem>, dir: &Path, base: Offset) -> Indexer {
+        let offsets = segment_path(dir, base, OffsetEntry::SUFFIX);
+        let times = segment_path(dir, base, TimeEntry::SUFFIX);
+        Indexer::in_files(fs, base, offsets, times)
+    }
+
+    /// Empty indexes in these files.
+    pub fn in_files(
+        fs: &Arc<dyn FileSystem>,
+        base: Offset,
+        offsets: PathBuf,
+        times: PathBuf,
+    ) -> Indexer {
         Indexer {
             base,
-            offsets: IndexWriter::new(fs.clone(), segment_path(dir, base, OffsetEntry::SUFFIX)),
-            times: IndexWriter::new(fs.clone(), segment_path(dir, base, TimeEntry::SUFFIX)),
+            offsets: IndexWriter::new(fs.clone(), offsets),
+            times: IndexWriter::new(fs.clone(), times),
             largest: None,
             since_entry: 0,
         }

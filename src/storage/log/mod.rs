@@ -4,13 +4,14 @@
 //!
 //! One owner (the partition's actor) appends, rolls, truncates and plans; nothing here locks. What
 //! waits for the disk is handed out as a job to be run elsewhere: [`SyncJob`], [`ReadPlan`],
-//! [`CheckpointJob`], [`Removed`], [`TimeLookup`], [`CloseJob`]. A job holds the files that it needs, so the log may move on, and
+//! [`CheckpointJob`], [`Removed`], [`TimeLookup`], [`CloseJob`], [`Compaction`]. A job holds the files that it needs, so the log may move on, and
 //! a [`Lease`] on the directory, so that nobody opens it again before the job has ended.
 //!
 //! # What holds, always
 //!
 //! - Offsets are dense: each batch starts with the offset after the last of the one before it,
-//!   within a segment and from one segment to the next.
+//!   within a segment and from one segment to the next. Compaction takes records out, and leaves empty
+//!   batches ([`compaction`]).
 //! - `start_offset <= high_watermark <= end_offset`, and `synced_offset <= end_offset`: all bytes
 //!   below `synced_offset`, and the names of the files that hold them, are on disk.
 //! - What was below `synced_offset` is never cut by recovery. What fails its checksum there is
@@ -29,6 +30,7 @@ mod ahead;
 mod append;
 mod begin_anew;
 mod close;
+mod compaction;
 mod epochs;
 mod error;
 mod follow;
@@ -61,6 +63,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use close::CloseJob;
+pub use compaction::{Cleanup, Compacted, Compaction, CompactionConfig, Replaced, Replacement};
 pub use error::{AppendError, LogError};
 pub use inspect::{inspect, BadBytes, InspectedBatch};
 pub use read::{FirstBatch, ReadPlan};
@@ -68,6 +71,7 @@ pub use retention::Removed;
 pub use sync::{Covered, SyncJob};
 pub use timestamps::{LookFor, TimeLookup, TimestampedOffset};
 
+use self::compaction::{CancelOnDrop, Leftovers};
 use self::epochs::LeaderEpochs;
 use self::producer_state::ProducerState;
 use self::read::ReadHints;
@@ -111,6 +115,8 @@ pub struct LogConfig {
     pub timestamp_type: TimestampType,
     /// After this a silent producer is forgotten (`producer.id.expiration.ms`).
     pub producer_expiration_ms: i64,
+    /// What becomes of old records (`cleanup.policy`).
+    pub cleanup: Cleanup,
 }
 
 impl Default for LogConfig {
@@ -124,6 +130,7 @@ impl Default for LogConfig {
             index_interval_bytes: 4096,
             timestamp_type: TimestampType::CreateTime,
             producer_expiration_ms: 24 * 60 * 60 * 1000,
+            cleanup: Cleanup::Delete,
         }
     }
 }
@@ -163,6 +170,10 @@ pub struct Log {
     last_read: RefCell<Option<(Offset, Arc<dyn File>)>>,
     checkpoint_order: Arc<CheckpointOrder>,
     checkpoint_number: Cell<u64>,
+    /// Below it compaction has been at work.
+    clean_to: Offset,
+    compaction: CancelOnDrop,
+    leftovers: Leftovers,
     /// Why appends are refused, if they are.
     failure: Option<String>,
     lease: Lease,
@@ -243,6 +254,7 @@ impl Log {
             start_offset: self.start_offset,
             recovery_point,
             high_watermark: self.high_watermark,
+            clean_to: self.clean_to,
             segments: Segments::Its,
             producers,
             largest: self.active.largest().map(|l| SegmentLargest {

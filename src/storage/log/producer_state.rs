@@ -76,8 +76,8 @@ pub(super) struct ProducerState {
 /// the file was written last. The producer's own timestamp says nothing about that.
 pub(super) fn written_at(header: &BatchHeader, file_written: Timestamp) -> Timestamp {
     match header.attributes.timestamp_type() {
-        TimestampType::LogAppendTime => header.max_timestamp,
-        TimestampType::CreateTime => file_written,
+        TimestampType::LogAppendTime if header.max_timestamp.0 >= 0 => header.max_timestamp,
+        _ => file_written,
     }
 }
 
@@ -94,6 +94,15 @@ fn sequence_after(first: i32, records: i32) -> i32 {
 impl ProducerState {
     pub fn is_empty(&self) -> bool {
         self.producers.is_empty()
+    }
+
+    /// The base offset of the last batch of each producer.
+    pub fn last_batches(&self) -> HashMap<i64, Offset> {
+        let last = |(id, producer): (&i64, &Producer)| {
+            let batch = producer.batches.back()?;
+            Some((*id, batch.base_offset))
+        };
+        self.producers.iter().filter_map(last).collect()
     }
 
     /// Whether a batch may be appended; `Some` when it is in the log already.

@@ -19,11 +19,12 @@ use std::sync::Arc;
 
 use self::segments::{Ended, Scanned};
 use super::begin_anew::remove_all_segments;
+use super::compaction::{CancelOnDrop, Leftovers};
 use super::epochs::LeaderEpochs;
 use super::index::{Entry, OffsetEntry, TimeEntry};
 use super::producer_snapshots::load_producers;
 use super::producer_state::ProducerState;
-use super::segment::{base_of, segment_path, Active, Sealed, LOG_SUFFIX};
+use super::segment::{base_of, segment_path, Active, Sealed, LOG_SUFFIX, SNAPSHOT_SUFFIX};
 use super::sync::Unsynced;
 use super::{bounded, Log, LogConfig, LogError, Shutdown};
 use crate::model::{Offset, Timestamp};
@@ -195,6 +196,17 @@ impl Recovery {
         }
     }
 
+    /// Where compaction made one segment of several and was cut off, the others are still there: they
+    /// begin before `end`, up to which the one before them reaches.
+    fn remove_merged(&mut self, later: &mut Vec<Offset>, end: Offset) -> Result<(), LogError> {
+        while later.first().is_some_and(|base| *base < end) {
+            let base = later.remove(0);
+            self.remove_segment(base)?;
+            self.remove(&segment_path(&self.dir, base, SNAPSHOT_SUFFIX))?;
+        }
+        Ok(())
+    }
+
     fn remove_segment(&mut self, base: Offset) -> Result<(), LogError> {
         for suffix in [LOG_SUFFIX, OffsetEntry::SUFFIX, TimeEntry::SUFFIX] {
             self.remove(&segment_path(&self.dir, base, suffix))?;
@@ -206,7 +218,15 @@ impl Recovery {
     fn remove_deleted_segments(&mut self, segments: &mut Vec<Offset>) -> Result<(), LogError> {
         let start = self.start_offset();
         while segments.len() > 1 && segments[1] <= start {
-            let base = segments.remove(0);
+            // It may reach beyond those after it: then these are what is to be removed.
+            let (base, later) = (segments[0], &segments[1..]);
+            let found = Sealed::find(&*self.fs, &self.dir, base, later);
+            let path = segment_path(&self.dir, base, LOG_SUFFIX);
+            let found = found.map_err(LogError::storage("look at", &path))?;
+            if found.is_ok_and(|sealed| sealed.next > start) {
+                break;
+            }
+            segments.remove(0);
             self.remove_segment(base)?;
         }
         Ok(())
@@ -222,26 +242,41 @@ impl Recovery {
         }
         // What lies below it was deleted, and perhaps never synced.
         self.recovery_point = self.recovery_point.max(first);
-        let holds_point = segments.partition_point(|base| *base <= self.recovery_point);
-        let (below, later) = segments.split_at(holds_point);
+        let (mut base, mut later) = (first, segments[1..].to_vec());
         let mut sealed = VecDeque::new();
-        for pair in below.windows(2) {
-            sealed.push_back(self.take_as_it_is(pair[0], pair[1])?);
+        while later
+            .first()
+            .is_some_and(|next| *next <= self.recovery_point)
+        {
+            let segment = self.take_as_it_is(base, &later)?;
+            // One that compaction has made may reach beyond it.
+            if segment.next > self.recovery_point {
+                break;
+            }
+            self.remove_merged(&mut later, segment.next)?;
+            base = later.remove(0);
+            sealed.push_back(segment);
         }
-        let base = below.last().copied().unwrap_or(first);
         let mut scanned = self.scan_segment(base, self.recovery_point)?;
-        for (at, base) in later.iter().enumerate() {
-            if scanned.ended == Ended::Cut || *base != scanned.end {
-                self.check_may_cut(*base, 0, scanned.end, "no batch leads to it")?;
-                for base in later[at..].iter().rev() {
+        loop {
+            if scanned.ended == Ended::Whole {
+                self.remove_merged(&mut later, scanned.end)?;
+            }
+            let Some(base) = later.first().copied() else {
+                break;
+            };
+            if scanned.ended == Ended::Cut || base != scanned.end {
+                self.check_may_cut(base, 0, scanned.end, "no batch leads to it")?;
+                for base in later.iter().rev() {
                     log::warn!("{}: removing segment {base}", self.dir.display());
                     self.remove_segment(*base)?;
                 }
                 break;
             }
-            let next = self.scan_segment(*base, *base)?;
+            later.remove(0);
+            let next = self.scan_segment(base, base)?;
             let before = std::mem::replace(&mut scanned, next);
-            let (segment, files) = before.active.seal(&*self.fs, &self.dir, *base);
+            let (segment, files) = before.active.seal(&*self.fs, &self.dir, base);
             self.unsynced_files.extend(files);
             self.names_changed = true;
             sealed.push_back(segment);
@@ -362,7 +397,9 @@ impl Recovery {
     fn into_log(mut self, sealed: VecDeque<Sealed>, active: Active, end: Offset) -> Log {
         let first = sealed.front().map_or(active.base, |s| s.base);
         let start = self.start_offset().max(first);
-        let high_watermark = self.checkpoint.as_ref().map_or(start, |c| c.high_watermark);
+        let checkpoint = self.checkpoint.as_ref();
+        let high_watermark = checkpoint.map_or(start, |c| c.high_watermark);
+        let clean_to = checkpoint.map_or(Offset::ZERO, |c| c.clean_to);
         self.epochs.truncate_end(end);
         self.epochs.truncate_start(start);
         Log {
@@ -384,6 +421,9 @@ impl Recovery {
             last_read: RefCell::new(None),
             checkpoint_order: Arc::default(),
             checkpoint_number: Cell::new(0),
+            clean_to: clean_to.min(end),
+            compaction: CancelOnDrop::default(),
+            leftovers: Leftovers::default(),
             failure: None,
             lease: self.lease,
         }

@@ -74,7 +74,7 @@ impl Log {
     }
 
     /// Removes the oldest segments: those beyond `retention.bytes`, and those whose largest
-    /// timestamp is older than `retention.ms`. Never beyond the high watermark. The active segment
+    /// timestamp is older than `retention.ms`. A log that is only compacted keeps them. Never beyond the high watermark. The active segment
     /// is sealed when it is too old as well. Silent producers are forgotten.
     pub fn apply_retention(&mut self, now: Timestamp) -> Result<Removed, LogError> {
         self.producers
@@ -83,6 +83,9 @@ impl Log {
             self.roll(now)?;
         }
         let mut start = self.start_offset;
+        if !self.config.cleanup.deletes() {
+            return Ok(self.move_start(start));
+        }
         let mut size = self.size_bytes();
         for sealed in &self.sealed {
             let too_large = self
@@ -121,6 +124,9 @@ impl Log {
         let Some(retention_ms) = self.config.retention_ms else {
             return Ok(false);
         };
+        if !self.config.cleanup.deletes() {
+            return Ok(false);
+        }
         let newest = match self.active.largest().map(|l| l.timestamp) {
             Some(timestamp) if timestamp.0 >= 0 => timestamp,
             _ => self.active.since,

@@ -39,7 +39,10 @@ impl Log {
             Some(first) if first.0 >= 0 => header.max_timestamp - first,
             _ => now - self.active.since,
         };
-        age_ms > self.config.segment_ms
+        // What is in the active segment isn't compacted.
+        let compaction = self.config.cleanup.compaction();
+        let lag_ms_max = compaction.map_or(i64::MAX, |config| config.lag_ms_max);
+        age_ms > self.config.segment_ms.min(lag_ms_max)
     }
 
     /// Seals the active segment and begins another one at the log's end.

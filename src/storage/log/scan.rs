@@ -130,13 +130,16 @@ impl<'a> Scanner<'a> {
         Ok(Step::Batch { position, header })
     }
 
-    /// Walks to the end, where `next` must come. What is bad before it: position and reason.
-    pub fn walk_to_end(&mut self, next: Offset) -> io::Result<Option<(u64, String)>> {
+    /// Walks to the end, where one of `later` must come next. What is bad before it: position and reason.
+    pub fn walk_to_end(&mut self, later: &[Offset]) -> io::Result<Option<(u64, String)>> {
         loop {
             match self.next()? {
                 Step::Batch { .. } => {}
-                Step::End | Step::Zeros if self.expected == next => return Ok(None),
-                Step::End | Step::Zeros => return Ok(Some((self.position, ends_too_early(next)))),
+                Step::End | Step::Zeros if later.contains(&self.expected) => return Ok(None),
+                Step::End | Step::Zeros => {
+                    let next = later.first().copied().unwrap_or(Offset::NONE);
+                    return Ok(Some((self.position, ends_too_early(next))));
+                }
                 Step::Bad { position, reason } => return Ok(Some((position, reason))),
             }
         }

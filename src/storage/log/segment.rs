@@ -5,9 +5,10 @@
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use super::ahead::{Ahead, Growth, Syncs};
+use super::compaction::IndexNames;
 use super::index::{Entry, IndexFile, OffsetEntry, Soundness, TimeEntry};
 use super::indexer::Indexer;
 use super::scan::{ends_too_early, Check, Scanner, Step};
@@ -73,6 +74,16 @@ pub(super) struct Sealed {
     pub size: u64,
     largest: OnceLock<Largest>,
     indexes: OnceLock<Indexes>,
+    /// Locked while its indexes are written.
+    place: RwLock<Place>,
+}
+
+/// Whether the files of a segment's name are its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Taken,
+    /// Compaction has put another segment there.
+    Replaced,
 }
 
 impl Sealed {
@@ -83,17 +94,42 @@ impl Sealed {
             size,
             largest: OnceLock::new(),
             indexes: OnceLock::new(),
+            place: RwLock::new(Place::Taken),
+        }
+    }
+
+    /// Gives up the segments' files to others: from now on nobody writes indexes for these. `false` where
+    /// somebody is just writing some; then nothing was done.
+    pub fn retire(segments: &[Arc<Sealed>]) -> bool {
+        let places: Result<Vec<_>, _> = segments.iter().map(|s| s.place.try_write()).collect();
+        let Ok(mut places) = places else {
+            return false;
+        };
+        for place in &mut places {
+            **place = Place::Replaced;
+        }
+        true
+    }
+
+    /// What is known of a segment that compaction has made.
+    pub fn know(&self, largest: Option<Largest>, indexes: IndexNames) {
+        if let Some(largest) = largest {
+            let _ = self.largest.set(largest);
+        }
+        if indexes == IndexNames::InPlace {
+            let _ = self.indexes.set(Indexes::Sound);
         }
     }
 
     /// Takes a segment as its file is. Its end is compared with where the next one begins, by the headers
     /// from the last entry of the index on; zeros may follow, where the file was never cut to its batches.
-    /// The inner error is what is wrong with it: where, and why.
+    /// `later` are the bases of those after it: where compaction made one segment of several, and was cut
+    /// off, it reaches beyond the first of them. The inner error is what is wrong with it: where, and why.
     pub fn find(
         fs: &dyn FileSystem,
         dir: &Path,
         base: Offset,
-        next: Offset,
+        later: &[Offset],
     ) -> io::Result<Result<Sealed, (Start, String)>> {
         let file = fs.open_read_only(&segment_path(dir, base, LOG_SUFFIX))?;
         let len = file.len()?;
@@ -102,15 +138,16 @@ impl Sealed {
         let indexed = Start::from_entry(base, last);
         if indexed.position < len {
             let mut scanner = indexed.scanner(&*file, len, Check::Headers);
-            if scanner.walk_to_end(next)?.is_none() {
-                return Ok(Ok(Sealed::new(base, next, scanner.position())));
+            if scanner.walk_to_end(later)?.is_none() {
+                let (next, size) = (scanner.expected(), scanner.position());
+                return Ok(Ok(Sealed::new(base, next, size)));
             }
         }
         // The entry may be wrong, and not the batches.
         let mut scanner = Start::of_segment(base).scanner(&*file, len, Check::Headers);
-        let bad = scanner.walk_to_end(next)?;
+        let bad = scanner.walk_to_end(later)?;
         Ok(match bad {
-            None => Ok(Sealed::new(base, next, scanner.position())),
+            None => Ok(Sealed::new(base, scanner.expected(), scanner.position())),
             Some((_, reason)) => Err((scanner.here(), reason)),
         })
     }
@@ -233,6 +270,10 @@ impl Sealed {
 
     /// Writes both indexes anew from the batches' headers.
     fn rebuild(&self, fs: &Arc<dyn FileSystem>, dir: &Path) -> Result<Option<Largest>, LogError> {
+        let place = self.place.read().unwrap_or_else(PoisonError::into_inner);
+        if *place == Place::Replaced {
+            return Err(LogError::Truncated);
+        }
         let path = segment_path(dir, self.base, LOG_SUFFIX);
         let failed = |e| LogError::storage("read", &path)(e);
         let file = fs.open_read_only(&path).map_err(failed)?;

@@ -158,7 +158,9 @@ impl TimeLookup {
             LookFor::Largest => self.find_largest(),
         };
         match found {
-            Err(LogError::Corrupt { .. }) if self.hints.is_stale() => Err(LogError::Truncated),
+            Err(LogError::Corrupt { .. } | LogError::Storage { .. }) if self.hints.is_stale() => {
+                Err(LogError::Truncated)
+            }
             found => found,
         }
     }

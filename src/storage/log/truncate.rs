@@ -40,6 +40,7 @@ impl Log {
         let synced = self.synced_offset.min(end);
         self.write_checkpoint(self.unsynced.recovery_point(synced))?;
         self.retire_reads();
+        self.remove_leftovers()?;
 
         let mut file = self.active.file.clone();
         if segment < self.active.base {
@@ -69,6 +70,7 @@ impl Log {
         self.active = Active::new(file, path, position, indexer, since);
         self.active.find_first_timestamp()?;
         self.end_offset = end;
+        self.clean_to = self.clean_to.min(end);
         self.synced_offset = self.synced_offset.min(end);
         self.high_watermark = self.high_watermark.min(end);
         self.epochs.truncate_end(end);

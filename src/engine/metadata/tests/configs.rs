@@ -30,11 +30,16 @@ fn every_config_accepts_its_default_and_the_catalogue_is_sorted() {
 fn without_settings_kafkas_defaults_hold() {
     let config = TopicConfig::resolve(&BTreeMap::new(), &BrokerDefaults::default());
     let expected = TopicConfig {
+        cleanup_policy: CleanupPolicy::Delete,
+        delete_retention_ms: 86_400_000,
         index_interval_bytes: 4_096,
+        max_compaction_lag_ms: i64::MAX,
         max_message_bytes: 1_048_588,
         message_timestamp_after_max_ms: 3_600_000,
         message_timestamp_before_max_ms: i64::MAX,
         message_timestamp_type: TimestampType::CreateTime,
+        min_cleanable_dirty_millionths: 500_000,
+        min_compaction_lag_ms: 0,
         min_insync_replicas: 1,
         retention_bytes: None,
         retention_ms: Some(604_800_000),
@@ -61,8 +66,9 @@ fn a_setting_that_is_not_valid_is_refused_with_key_and_value() {
             "CreateTime, LogAppendTime",
         ),
         ("compression.type", "zstd", "producer"),
-        ("cleanup.policy", "compact", "later version"),
-        ("cleanup.policy", "delete,compact", "later version"),
+        ("cleanup.policy", "compact,tomorrow", "delete, compact"),
+        ("min.cleanable.dirty.ratio", "1.5", "no more than 1"),
+        ("min.cleanable.dirty.ratio", "NaN", "type DOUBLE"),
         ("cleanup.policy", "", "empty"),
         ("unclean.leader.election.enable", "perhaps", "true or false"),
         ("flush.messages", "1", "no effect"),
@@ -75,6 +81,12 @@ fn a_setting_that_is_not_valid_is_refused_with_key_and_value() {
         assert!(refusal.message.contains(name), "{refusal}");
         assert!(refusal.message.contains(words), "{refusal}");
     }
+    let lags = set(&[
+        ("min.compaction.lag.ms", "1001"),
+        ("max.compaction.lag.ms", "1000"),
+    ]);
+    let refusal = check_settings(&lags, &MetadataLimits::default()).unwrap_err();
+    assert!(refusal.message.contains("(1001) > "), "{refusal}");
     let long = set(&[("retention.ms", &"1".repeat(5_000))]);
     let refusal = check_settings(&long, &MetadataLimits::default()).unwrap_err();
     assert!(refusal.message.len() < 200, "{refusal}");
@@ -198,7 +210,7 @@ fn configs_are_altered_one_by_one_and_together_or_not_at_all() {
         alter("t", &[("retention.ms", append)]),
         alter(
             "t",
-            &[("cleanup.policy", ConfigChange::Append("compact".into()))],
+            &[("cleanup.policy", ConfigChange::Append("shrink".into()))],
         ),
         alter(
             "t",

@@ -143,6 +143,7 @@ impl Script {
                     replicas: None,
                 }],
             },
+            ["unregister", broker] => Change::UnregisterBroker { broker: id(broker) },
             _ => panic!("{words:?} is no change"),
         };
         change.decide(&self.image, &settings()).pop().unwrap()

@@ -60,6 +60,13 @@ fn every_command() -> Vec<(&'static str, MetadataCommand)> {
                 directory: DirectoryId(uuid::Uuid::from_u128(7)),
             },
         ),
+        (
+            "UnregisterBroker",
+            C::UnregisterBroker {
+                id: BrokerId(2),
+                epoch: BrokerEpoch(5),
+            },
+        ),
     ]
 }
 

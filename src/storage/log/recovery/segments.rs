@@ -24,10 +24,10 @@ pub(super) enum Ended {
 
 impl Recovery {
     /// A segment that lies below the recovery point. Of its content only the end is looked at: it
-    /// must reach the next segment.
-    pub(super) fn take_as_it_is(&self, base: Offset, next: Offset) -> Result<Sealed, LogError> {
+    /// must reach one of the `later` segments.
+    pub(super) fn take_as_it_is(&self, base: Offset, later: &[Offset]) -> Result<Sealed, LogError> {
         let path = segment_path(&self.dir, base, LOG_SUFFIX);
-        let found = Sealed::find(&*self.fs, &self.dir, base, next);
+        let found = Sealed::find(&*self.fs, &self.dir, base, later);
         match found.map_err(LogError::storage("look at", &path))? {
             Ok(sealed) => Ok(sealed),
             Err((at, reason)) => Err(LogError::corrupt(path, at, reason)),

@@ -1,0 +1,62 @@
+//! UnregisterBroker: the cluster forgets a broker that is gone for good (KIP-631).
+
+use super::command::METADATA_VERSION;
+use super::fence_broker::{take_away, HasKept, Loss};
+use super::sweep::CHANGES_PER_PROPOSAL_MAX;
+use super::{BrokerDefaults, MetadataCommand, MetadataImage, Refusal};
+use crate::model::{BrokerId, ErrorCode};
+
+/// Forgets the broker. It is no eligible leader any more, but stays the last hope for what it led, unless it
+/// comes back with another disk. Its replicas stay assigned to it, as in Kafka: a reassignment gives them to
+/// others.
+///
+/// | refused with | because |
+/// |---|---|
+/// | BROKER_ID_NOT_REGISTERED | nobody knows it |
+/// | INVALID_REQUEST | it is there: it would go on as if it were one of the cluster, and be in nobody's ISR |
+/// | POLICY_VIOLATION | it could still lead more partitions than one proposal changes |
+pub fn unregister_broker(
+    image: &MetadataImage,
+    broker: BrokerId,
+    defaults: &BrokerDefaults,
+) -> Result<Vec<MetadataCommand>, Refusal> {
+    let Some(known) = image.broker(broker) else {
+        let message = format!("Broker ID {broker} is not currently registered.");
+        return Err(Refusal::new(ErrorCode::BrokerIdNotRegistered, message));
+    };
+    if !known.is_fenced() {
+        let message = format!("Broker {broker} is there. End it first.");
+        return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+    }
+    let mut commands = Vec::new();
+    if image.metadata_version() < METADATA_VERSION {
+        commands.push(MetadataCommand::SetMetadataVersion {
+            version: METADATA_VERSION,
+        });
+    }
+    let taken = take_away(
+        image,
+        &Loss::of_broker(broker, HasKept::Something),
+        defaults,
+    );
+    if changes(&taken) == CHANGES_PER_PROPOSAL_MAX {
+        let message =
+            format!("Broker {broker} may still lead too many partitions: move some away.");
+        return Err(Refusal::new(ErrorCode::PolicyViolation, message));
+    }
+    commands.extend(taken);
+    commands.push(MetadataCommand::UnregisterBroker {
+        id: broker,
+        epoch: known.epoch,
+    });
+    Ok(commands)
+}
+
+fn changes(commands: &[MetadataCommand]) -> usize {
+    let of_command = |command: &MetadataCommand| match command {
+        MetadataCommand::ChangePartitions { changes, .. } => changes.len(),
+        _ => 0,
+    };
+    let changes = commands.iter().map(of_command);
+    changes.sum::<usize>()
+}

@@ -1,0 +1,300 @@
+//! Consumer groups: members share a topic, one goes and the others go on where it stopped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{channel, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::message::Message;
+use rdkafka::producer::FutureProducer;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+
+use crate::broker_process::Broker;
+use crate::entry::Entry;
+use crate::exchange::create_topic;
+use crate::library::{rdkafka, send, WAIT};
+use crate::report::{Client, Row};
+
+const TOPIC: &str = "work";
+const PARTITIONS: i32 = 4;
+/// The shortest session that the broker of these tests allows.
+const SESSION: &str = "1000";
+
+fn broker() -> Broker {
+    Broker::start_with(&[
+        ("KLAMM__GROUPS__INITIAL_REBALANCE_DELAY_MS", "0"),
+        ("KLAMM__GROUPS__MIN_SESSION_TIMEOUT_MS", SESSION),
+        ("KLAMM__GROUPS__OFFSETS_TOPIC_NUM_PARTITIONS", "5"),
+    ])
+}
+
+/// Counts the rebalances that it is part of.
+#[derive(Clone, Default)]
+struct Rebalances(Arc<AtomicUsize>);
+
+impl ClientContext for Rebalances {}
+
+impl ConsumerContext for Rebalances {
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if matches!(rebalance, Rebalance::Assign(_)) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// A consumer that polls on a thread of its own.
+struct Member {
+    stop: Sender<()>,
+    seen: Arc<Mutex<BTreeSet<i32>>>,
+    rebalances: Rebalances,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A record that a member has got: partition, offset, value.
+type Got = (i32, i64, String);
+
+impl Member {
+    /// Each record that it gets is told, and committed.
+    fn start(broker: &Broker, settings: &[(&str, &str)], got: &Sender<Got>) -> Member {
+        let mut config = ClientConfig::new();
+        let fixed = [
+            ("bootstrap.servers", &*broker.kafka),
+            ("group.id", "workers"),
+            ("enable.auto.commit", "false"),
+            ("auto.offset.reset", "earliest"),
+            ("fetch.wait.max.ms", "10"),
+            ("heartbeat.interval.ms", "100"),
+            ("session.timeout.ms", SESSION),
+            ("reconnect.backoff.max.ms", "200"),
+        ];
+        for (key, value) in fixed.iter().chain(settings) {
+            config.set(*key, *value);
+        }
+        let rebalances = Rebalances::default();
+        let consumer: BaseConsumer<Rebalances> =
+            config.create_with_context(rebalances.clone()).unwrap();
+        consumer.subscribe(&[TOPIC]).unwrap();
+        let (stop, stopped) = channel();
+        let seen = Arc::new(Mutex::new(BTreeSet::new()));
+        let (shared, got) = (seen.clone(), got.clone());
+        let thread = std::thread::spawn(move || work(&consumer, &shared, &got, &stopped));
+        Member {
+            stop,
+            seen,
+            rebalances,
+            thread: Some(thread),
+        }
+    }
+
+    fn owns(&self) -> BTreeSet<i32> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Closes the consumer: it leaves, unless it is a static member.
+    fn stop(mut self) {
+        self.stop.send(()).unwrap();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn work(
+    consumer: &BaseConsumer<Rebalances>,
+    owns: &Mutex<BTreeSet<i32>>,
+    got: &Sender<Got>,
+    stopped: &Receiver<()>,
+) {
+    while stopped.try_recv().is_err() {
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(20)) {
+            let value = String::from_utf8(message.payload().unwrap().to_vec()).unwrap();
+            let record = (message.partition(), message.offset(), value);
+            if consumer.commit_message(&message, CommitMode::Sync).is_ok() {
+                // A test that has seen enough listens no more.
+                let _ = got.send(record);
+            }
+        }
+        let assigned = consumer.assignment().unwrap();
+        let assigned = assigned.elements().iter().map(|e| e.partition()).collect();
+        *owns.lock().unwrap() = assigned;
+    }
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + WAIT;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until the members own all partitions, each one some.
+fn wait_until_shared(members: &[&Member]) {
+    wait_until("the members share the partitions", || {
+        let owned: Vec<_> = members.iter().map(|member| member.owns()).collect();
+        let all: BTreeSet<i32> = owned.iter().flatten().copied().collect();
+        let count: usize = owned.iter().map(BTreeSet::len).sum();
+        let each = owned.iter().all(|owned| !owned.is_empty());
+        each && all.len() == PARTITIONS as usize && count == all.len()
+    });
+}
+
+/// Writes one record to each partition.
+async fn write(broker: &Broker, round: &str) {
+    let producer: FutureProducer = rdkafka(broker, &[]);
+    for partition in 0..PARTITIONS {
+        let entry = Entry::value(&format!("{round}-{partition}"));
+        let sent = send(&producer, TOPIC, partition, &entry);
+        sent.await.unwrap().unwrap();
+    }
+}
+
+/// The records of these rounds come, each just once and nothing else.
+fn expect(got: &Receiver<Got>, rounds: &[&str]) {
+    let wanted = rounds.len() * PARTITIONS as usize;
+    let mut count: BTreeMap<String, usize> = BTreeMap::new();
+    for _ in 0..wanted {
+        let (_, _, value) = got.recv_timeout(WAIT).unwrap();
+        *count.entry(value).or_default() += 1;
+    }
+    for round in rounds {
+        for partition in 0..PARTITIONS {
+            let value = format!("{round}-{partition}");
+            assert_eq!(count.get(&value), Some(&1), "{value}: {count:?}");
+        }
+    }
+}
+
+async fn share(strategy: &str) {
+    let broker = broker();
+    create_topic(&broker, TOPIC, PARTITIONS).await;
+    let settings = [("partition.assignment.strategy", strategy)];
+    let (to, got) = channel();
+    let first = Member::start(&broker, &settings, &to);
+    wait_until_shared(&[&first]);
+    write(&broker, "alone").await;
+    expect(&got, &["alone"]);
+
+    let second = Member::start(&broker, &settings, &to);
+    wait_until_shared(&[&first, &second]);
+    write(&broker, "together").await;
+    expect(&got, &["together"]);
+
+    // It leaves, and the other takes over where it stopped.
+    first.stop();
+    wait_until_shared(&[&second]);
+    write(&broker, "left").await;
+    expect(&got, &["left"]);
+    second.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_share_a_topic_by_range() {
+    let row = Row::new(
+        Client::Rdkafka,
+        "a group shares a topic by range, and takes over from one that leaves",
+    );
+    share("range").await;
+    row.works();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_share_a_topic_by_round_robin() {
+    let row = Row::new(
+        Client::Rdkafka,
+        "a group shares a topic by roundrobin, and takes over from one that leaves",
+    );
+    share("roundrobin").await;
+    row.works();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_share_a_topic_cooperatively() {
+    let row = Row::new(
+        Client::Rdkafka,
+        "a group shares a topic by cooperative-sticky, and takes over from one that leaves",
+    );
+    share("cooperative-sticky").await;
+    row.works();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_static_member_keeps_its_place_through_a_restart_and_loses_it_with_its_session() {
+    let row = Row::new(
+        Client::Rdkafka,
+        "a static member keeps its partitions through a restart, and loses them with its session",
+    );
+    let broker = broker();
+    create_topic(&broker, TOPIC, PARTITIONS).await;
+    let session = ("session.timeout.ms", "5000");
+    let (to, got) = channel();
+    let start = |instance| {
+        let settings = [session, ("group.instance.id", instance)];
+        Member::start(&broker, &settings, &to)
+    };
+    let (first, second) = (start("first"), start("second"));
+    wait_until_shared(&[&first, &second]);
+    let (owned, rebalances) = (first.owns(), second.rebalances.clone());
+    let before = rebalances.0.load(Ordering::SeqCst);
+
+    // It is restarted: the other notices nothing.
+    first.stop();
+    let first = start("first");
+    wait_until("it has its partitions again", || first.owns() == owned);
+    write(&broker, "again").await;
+    expect(&got, &["again"]);
+    assert_eq!(rebalances.0.load(Ordering::SeqCst), before);
+
+    // It doesn't come back: the other takes over when its session has ended.
+    first.stop();
+    wait_until_shared(&[&second]);
+    write(&broker, "over").await;
+    expect(&got, &["over"]);
+    second.stop();
+    row.works();
+}
+
+/// What the group has committed, by partition.
+fn committed(broker: &Broker) -> Vec<Offset> {
+    let consumer: BaseConsumer = rdkafka(broker, &[("group.id", "workers")]);
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition_range(TOPIC, 0, PARTITIONS - 1);
+    let committed = consumer.committed_offsets(asked, WAIT).unwrap();
+    committed.elements().iter().map(|e| e.offset()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_goes_on_where_it_was_when_its_broker_is_killed() {
+    let row = Row::new(
+        Client::Rdkafka,
+        "a group goes on with its offsets and members after a broker's kill -9",
+    );
+    let mut broker = broker();
+    create_topic(&broker, TOPIC, PARTITIONS).await;
+    let (to, got) = channel();
+    let session = [("session.timeout.ms", "30000")];
+    let member = Member::start(&broker, &session, &to);
+    wait_until_shared(&[&member]);
+    write(&broker, "before").await;
+    expect(&got, &["before"]);
+    let offsets = vec![Offset::Offset(1); PARTITIONS as usize];
+    assert_eq!(committed(&broker), offsets);
+
+    broker.kill_and_restart();
+    assert_eq!(committed(&broker), offsets);
+    write(&broker, "after").await;
+    expect(&got, &["after"]);
+    wait_until("the offsets are committed", || {
+        committed(&broker) == vec![Offset::Offset(2); PARTITIONS as usize]
+    });
+    member.stop();
+    // One that begins anew has nothing to do, and does the next.
+    let member = Member::start(&broker, &session, &to);
+    wait_until_shared(&[&member]);
+    write(&broker, "anew").await;
+    expect(&got, &["anew"]);
+    member.stop();
+    row.works();
+}
