@@ -104,7 +104,13 @@ impl FollowerReplica {
             }
             next = batch.next_offset;
         }
-        let (anew, cut, from) = match place(push, epochs) {
+        // What has agreed once in this epoch agrees: what was acknowledged of it is never given up.
+        let is_agreed = self.agreed.is_some_and(|agreed| push.offset <= agreed);
+        let place = match is_agreed {
+            true => Place::Here,
+            false => place(push, epochs),
+        };
+        let (anew, cut, from) = match place {
             Place::Unknown(found) => return Taken::Mismatched(found),
             Place::Nowhere => (Some(push.offset), None, 0),
             Place::Here => match parting(batches, epochs) {
@@ -372,6 +378,25 @@ mod tests {
         };
         let ack = follower.ack(ends).unwrap();
         assert_eq!(ack.written, Offset(12));
+    }
+
+    #[test]
+    fn a_late_question_at_the_leaders_start_takes_nothing_back() {
+        let mut follower = FollowerReplica::new(EPOCH, Offset(0));
+        let log = Log::new(0, &[1, 1, 2]);
+        follower.take(&push(3, 2, 0..6), &[batch(3..6, 2)], &log);
+        // The leader has deleted what it took for all that is here, and asks where it starts now.
+        let log = Log::new(0, &[1, 1, 2, 2, 2, 2]);
+        let taken = follower.take(&push(4, -1, 4..6), &[batch(4..5, 2)], &log);
+        assert_eq!(taken, appends(None, None, 1, 4));
+        // In the next epoch it isn't known to agree.
+        follower.assign(EPOCH.next());
+        let asked = Push {
+            leader_epoch: EPOCH.next(),
+            ..push(4, -1, 4..6)
+        };
+        let taken = follower.take(&asked, &[batch(4..5, 2)], &log);
+        assert_eq!(taken, appends(Some(4), None, 0, 4));
     }
 
     #[test]

@@ -630,6 +630,36 @@ mod tests {
     }
 
     #[test]
+    fn a_consumer_can_read_from_followers_that_are_in_sync_and_have_what_it_wants() {
+        let mut replica = replica(CommitRule::Synced);
+        let others = [BrokerId(2), BrokerId(3)];
+        let membership = Membership {
+            replicas: vec![NODE, others[0], others[1]],
+            in_sync: vec![NODE, others[0]],
+            partition_epoch: 1,
+            ..alone()
+        };
+        replica.assign(membership, Timestamp(0));
+        let ack = Ack {
+            leader_epoch: LeaderEpoch(3),
+            written: Offset(8),
+            synced: Offset(8),
+            log_start: Offset(5),
+        };
+        for other in others {
+            replica.acked(other, ack, Timestamp(7));
+        }
+        let readable = |offset| {
+            let all = replica.readable_at(Offset(offset));
+            all.map(|follower| follower.id).collect::<Vec<_>>()
+        };
+        assert_eq!(readable(4), [], "it has deleted more than its leader");
+        assert_eq!(readable(5), [BrokerId(2)]);
+        assert_eq!(readable(8), [BrokerId(2)]);
+        assert_eq!(readable(9), []);
+    }
+
+    #[test]
     fn a_client_with_another_epoch_is_told_which_of_us_is_behind() {
         let replica = replica(CommitRule::Synced);
         let check = |epoch| replica.check_epoch(LeaderEpoch(epoch));
