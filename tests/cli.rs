@@ -532,6 +532,61 @@ fn topics_are_created_described_altered_and_deleted() {
 }
 
 #[test]
+fn groups_are_listed_described_reset_and_deleted() {
+    let dir = data_dir();
+    let broker = Broker::start(dir.path());
+    broker.stdout(&["topic", "create", "words"]);
+    assert!(broker.produce("words", b"a\nb\nc\n", &[]).status.success());
+    assert_eq!(
+        broker.json(&["group", "list", "--output", "json"]),
+        serde_json::json!([])
+    );
+    let error = broker.failure(&["group", "describe", "readers"]);
+    assert!(error.contains("no group readers"), "{error}");
+
+    // Nothing is changed unless that is asked for.
+    let reset = |args: &[&str]| {
+        let fixed = ["group", "reset", "readers", "--output", "json"];
+        let moves = broker.json(&[&fixed[..], args].concat());
+        (
+            moves[0]["from"].as_i64().unwrap(),
+            moves[0]["to"].as_i64().unwrap(),
+        )
+    };
+    assert_eq!(reset(&["--topic", "words", "--to-offset", "2"]), (-1, 2));
+    assert_eq!(
+        broker.json(&["group", "list", "--output", "json"]),
+        serde_json::json!([])
+    );
+    let execute = ["--topic", "words", "--to-offset", "2", "--execute"];
+    assert_eq!(reset(&execute), (-1, 2));
+    let listed = broker.json(&["group", "list", "--output", "json"]);
+    assert_eq!(listed[0]["group"], "readers");
+    assert_eq!(listed[0]["state"], "Empty");
+    let described = broker.json(&["group", "describe", "readers", "--output", "json"]);
+    let progress = &described["partitions"][0];
+    assert_eq!(progress["topic"], "words");
+    assert_eq!(progress["committed"], 2);
+    assert_eq!((&progress["end"], &progress["lag"]), (&3.into(), &1.into()));
+    let table = String::from_utf8(broker.stdout(&["group", "describe", "readers"])).unwrap();
+    assert!(table.contains("readers: Empty"), "{table}");
+
+    // All ways go from what is committed, and none out of the partition.
+    assert_eq!(reset(&["--to-earliest"]), (2, 0));
+    assert_eq!(reset(&["--to-latest"]), (2, 3));
+    assert_eq!(reset(&["--to-offset", "9"]), (2, 3));
+    assert_eq!(reset(&["--shift-by", "-1"]), (2, 1));
+    assert_eq!(reset(&["--by-duration", "1h"]), (2, 0));
+    assert_eq!(reset(&["--to-datetime", "2999-01-01T00:00:00Z"]), (2, 3));
+    assert_eq!(reset(&["--shift-by", "-7", "--execute"]), (2, 0));
+    assert_eq!(reset(&["--to-latest"]), (0, 3));
+
+    broker.stdout(&["group", "delete", "readers"]);
+    let error = broker.failure(&["group", "delete", "readers"]);
+    assert!(error.contains("GROUP_ID_NOT_FOUND"), "{error}");
+}
+
+#[test]
 fn what_fails_says_why_in_one_line_and_what_is_misused_ends_with_2() {
     let dir = data_dir();
     let broker = Broker::start(dir.path());

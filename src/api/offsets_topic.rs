@@ -32,7 +32,7 @@ impl OffsetsTopic {
         }
     }
 
-    /// Nothing of it is ever deleted, as long as logs aren't compacted here.
+    /// It is compacted: of each offset and each group, what was written last is kept.
     pub fn new_topic(&self) -> NewTopic {
         let config = |name: &str, value: &str| (name.to_owned(), Some(value.to_owned()));
         NewTopic {
@@ -42,8 +42,7 @@ impl OffsetsTopic {
             replication_factor: self.replication_factor,
             assignments: Vec::new(),
             configs: vec![
-                config("retention.ms", "-1"),
-                config("retention.bytes", "-1"),
+                config("cleanup.policy", "compact"),
                 config("segment.bytes", SEGMENT_BYTES),
             ],
         }

@@ -9,15 +9,19 @@ mod choices;
 mod cluster;
 mod connect;
 mod consume;
+mod elect;
 mod error;
 #[cfg(feature = "chaos")]
 mod fault;
+mod group;
 mod json_record;
 mod lines;
 mod log;
 mod output;
 mod perf;
+mod placement;
 mod produce;
+mod reassign;
 mod server;
 mod topic;
 
@@ -51,6 +55,9 @@ enum Command {
     Produce(produce::Args),
     /// Read a topic's records
     Consume(consume::Args),
+    /// List, describe, reset and delete consumer groups
+    #[command(subcommand)]
+    Group(group::Command),
     /// Measure the machine, and a broker under load
     #[command(subcommand)]
     Perf(perf::Command),
@@ -83,6 +90,7 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Topic(command) => topic::run(command),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
+        Command::Group(command) => group::run(command),
         Command::Perf(command) => perf::run(command),
         Command::Cluster(command) => cluster::run(command),
         Command::Actors(args) => actors::run(args),

@@ -78,7 +78,7 @@ pub type ConfigChange = (String, AlterConfigOp, Option<String>);
 /// and [`ClientError::is_retriable`] says whether it makes sense.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    client: Client,
+    pub(super) client: Client,
 }
 
 fn topic_result(topic: &str, code: ErrorCode, message: Option<String>) -> Result<(), ClientError> {
@@ -105,7 +105,7 @@ fn partition_result(topic: &str, partition: i32, code: ErrorCode) -> Result<(), 
 }
 
 /// The one answer to the one question of a request.
-fn only<T>(answers: Vec<T>, api: &'static str) -> Result<T, ClientError> {
+pub(super) fn only<T>(answers: Vec<T>, api: &'static str) -> Result<T, ClientError> {
     let missing = || ClientError::Garbled {
         address: "the broker".into(),
         api,

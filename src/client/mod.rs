@@ -34,6 +34,7 @@ mod cluster;
 mod connection;
 mod consumer;
 mod error;
+mod groups;
 mod metadata;
 mod partitioner;
 mod producer;
@@ -52,6 +53,7 @@ pub use consumer::{
     Batches, Consumer, ConsumerConfig, FetchedBatch, FetchedRecords, OffsetReset, StartAt,
 };
 pub use error::{ClientError, ProduceError};
+pub use groups::GroupOffsets;
 pub use metadata::{BrokerAddress, PartitionMetadata, TopicMetadata};
 pub use partitioner::{murmur2, partition_of_key};
 pub use producer::{

@@ -6,6 +6,7 @@
 #[path = "../broker_process/mod.rs"]
 mod broker_process;
 mod comes_back;
+mod groups;
 #[path = "../broker/history.rs"]
 #[allow(dead_code)]
 mod history;

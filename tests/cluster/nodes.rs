@@ -44,6 +44,9 @@ impl Cluster {
                 ("KLAMM__LISTENERS__PEER__BIND", peer),
                 ("KLAMM__TOPICS__DEFAULT_REPLICATION_FACTOR", "3"),
                 ("KLAMM__TOPICS__MIN_INSYNC_REPLICAS", "2"),
+                // So that all groups have the same coordinator.
+                ("KLAMM__GROUPS__OFFSETS_TOPIC_NUM_PARTITIONS", "1"),
+                ("KLAMM__GROUPS__INITIAL_REBALANCE_DELAY_MS", "0"),
                 ("KLAMM__NODE__RACK", &rack(BrokerId(id))),
                 ("KLAMM__CLUSTER__REPLICA_SELECTOR", "rack-aware"),
             ])
@@ -57,13 +60,7 @@ impl Cluster {
         &mut self.nodes[id.0 as usize - 1]
     }
 
-    /// Where Kafka's clients connect to.
-    pub fn kafka(&self) -> String {
-        let addresses: Vec<&str> = self.nodes.iter().map(|node| &node.kafka[..]).collect();
-        addresses.join(",")
-    }
-
-    fn bootstrap(&self) -> String {
+    pub fn bootstrap(&self) -> String {
         let addresses: Vec<&str> = self.nodes.iter().map(|node| &node.address[..]).collect();
         addresses.join(",")
     }
@@ -72,12 +69,23 @@ impl Cluster {
         connect(&self.bootstrap()).await
     }
 
+    /// Where Kafka's clients connect to.
+    pub fn kafka(&self) -> String {
+        let addresses: Vec<&str> = self.nodes.iter().map(|node| &node.kafka[..]).collect();
+        addresses.join(",")
+    }
+
     /// A topic with one partition, which every node has.
     pub async fn create(&self, client: &Client, name: &str) {
+        self.create_with(client, name, 1).await;
+    }
+
+    /// The same with more partitions.
+    pub async fn create_with(&self, client: &Client, name: &str, partitions: i32) {
         self.await_active(client).await;
         let topic = NewTopic {
             name: name.into(),
-            partitions: Some(1),
+            partitions: Some(partitions),
             ..NewTopic::default()
         };
         client.admin().create_topic(&topic).await.unwrap();
@@ -236,8 +244,7 @@ impl Cluster {
         }
     }
 
-    /// The bytes of the only partition's log, without the zeros that a log has ahead of its end or the last
-    /// record at its own.
+    /// The bytes of the only partition's log, up to where all nodes have it.
     pub fn log(&self, id: BrokerId) -> Vec<u8> {
         let dirs = self.nodes[id.0 as usize - 1].partition_dirs(0);
         let [dir] = &dirs[..] else {

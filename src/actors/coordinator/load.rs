@@ -48,7 +48,6 @@ pub(super) async fn load<C: Hosted>(
             reader: Some(Reader::new(&more)),
         });
         let ReadFrom::Here(plan) = reply.await?.found? else {
-            // Only readers who name a rack are sent elsewhere.
             return Err(ErrorCode::NotLeaderOrFollower.into());
         };
         let bytes = plan.carry_out(READ_BYTES, FirstBatch::Always).await?;

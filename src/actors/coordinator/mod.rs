@@ -25,6 +25,9 @@ mod handle;
 mod keeper;
 mod load;
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Instant;
 
 use tokio::sync::oneshot;

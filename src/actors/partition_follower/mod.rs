@@ -272,6 +272,15 @@ impl Handler<Synced> for PartitionFollower {
     }
 }
 
+impl Handler<Cleaning> for PartitionFollower {
+    type Result = ();
+
+    fn handle(&mut self, cleaning: Cleaning, _: &mut Self::Context) {
+        self.vitals.message_handled();
+        self.keeper.cleaning(cleaning);
+    }
+}
+
 impl Handler<Read> for PartitionFollower {
     type Result = MessageResult<Read>;
 
@@ -285,15 +294,6 @@ impl Handler<Read> for PartitionFollower {
             self.readers.wait(reader);
         }
         MessageResult(reply)
-    }
-}
-
-impl Handler<Cleaning> for PartitionFollower {
-    type Result = ();
-
-    fn handle(&mut self, cleaning: Cleaning, _: &mut Self::Context) {
-        self.vitals.message_handled();
-        self.keeper.cleaning(cleaning);
     }
 }
 

@@ -13,7 +13,7 @@ mod messages;
 mod planned_read;
 mod replicate;
 #[cfg(test)]
-mod tests;
+pub(in crate::actors) mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

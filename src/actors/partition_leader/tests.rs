@@ -34,7 +34,7 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(10);
 /// So many stand on one arbiter.
 const LEADERS: i32 = 4;
 
-pub(super) const NODE: BrokerId = BrokerId(1);
+pub(in crate::actors) const NODE: BrokerId = BrokerId(1);
 const NOW: Timestamp = Timestamp(1);
 
 fn batch() -> Batch {
@@ -44,13 +44,18 @@ fn batch() -> Batch {
     Batch::parse(batch).unwrap()
 }
 
-/// A log with a record that isn't synced.
-pub(super) fn dirty_log(fs: &FaultyFs, number: i32) -> Log {
+/// A log without any record.
+pub(in crate::actors) fn empty_log(fs: &FaultyFs, number: i32) -> Log {
     let home = LogHome::unwitnessed(&PathBuf::from(format!("/logs/{number}")));
     let file_system = Arc::new(fs.clone());
     let config = LogConfig::default();
     let lease = Lease::none();
-    let mut log = Log::open(file_system, &home, config, Shutdown::Clean, NOW, lease).unwrap();
+    Log::open(file_system, &home, config, Shutdown::Clean, NOW, lease).unwrap()
+}
+
+/// A log with a record that isn't synced.
+pub(in crate::actors) fn dirty_log(fs: &FaultyFs, number: i32) -> Log {
+    let mut log = empty_log(fs, number);
     let appended = log.append(&[batch()], LeaderEpoch(0), NOW).unwrap();
     assert!(appended[0].is_ok());
     log
@@ -76,7 +81,7 @@ fn lead(log: Log, number: i32) -> PartitionHandle {
     lead_by(CommitRule::Synced, WAIT_MAX, syncer, log, number)
 }
 
-fn lead_by(
+pub(in crate::actors) fn lead_by(
     commit_rule: CommitRule,
     checkpoint_interval: Duration,
     syncer: Arc<dyn Syncer>,
@@ -251,7 +256,7 @@ async fn append(leader: &PartitionHandle) -> AppendReceipt {
 }
 
 /// Says what it is asked to sync, and does nothing.
-struct Asked(UnboundedSender<SyncJob>);
+pub(in crate::actors) struct Asked(pub UnboundedSender<SyncJob>);
 
 impl Syncer for Asked {
     fn submit(&self, job: SyncJob, _: SyncDone) {
