@@ -66,7 +66,7 @@ fn measure(dir: &Path, codec: Codec) -> Result<(), Box<dyn Error>> {
     let plan = log.plan_compaction(Timestamp::now(), MAP_BYTES)?;
     let plan = plan.ok_or("there is nothing to compact")?;
     let compacted = plan.run(|replacement| log.replace(replacement))?;
-    log.complete_compaction(compacted);
+    log.complete_compaction(&compacted);
     let seconds = began.elapsed().as_secs_f64();
     over.store(true, Ordering::Release);
     let beside = other

@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::BrokerId;
 
-pub use cluster::{Cluster, ClusterNode, ClusterNodes, Secret, Voters, SECRET_BYTES_MIN};
+pub use cluster::{
+    Cluster, ClusterNode, ClusterNodes, ReplicaSelector, Secret, Voters, SECRET_BYTES_MIN,
+};
 pub use load::ConfigError;
 
 /// Declares a section with each key's default beside it.

@@ -34,11 +34,11 @@ use crate::actors::partitions::Partitions;
 use crate::actors::replication::{follow_links, ReplicationReceiver, Replicator};
 use crate::actors::vitals::Registry;
 use crate::api::{ApiSettings, Checkers, ProducerIds, Shared};
-use crate::config::{Config, FlushPolicy, TimestampType};
+use crate::config::{self, Config, FlushPolicy, TimestampType};
 use crate::engine::metadata::change::ChangeSettings;
 use crate::engine::metadata::create_topics::NewTopicDefaults;
 use crate::engine::metadata::{BrokerDefaults, MetadataImage, MetadataLimits};
-use crate::engine::replica::CommitRule;
+use crate::engine::replica::{CommitRule, ReplicaSelector};
 use crate::model::{ClusterId, Incarnation, Refusal, Timestamp};
 use crate::protocol::peer::Kind;
 use crate::raft::{ProposeError, Raft, RaftError};
@@ -417,6 +417,10 @@ fn partition_settings(config: &Config) -> PartitionSettings {
         },
         mailbox_capacity: config.actors.partition_mailbox_capacity,
         replica_lag_max: REPLICA_LAG_MAX,
+        replica_selector: match config.cluster.replica_selector {
+            config::ReplicaSelector::Leader => ReplicaSelector::Leader,
+            config::ReplicaSelector::RackAware => ReplicaSelector::RackAware,
+        },
         producer_expiration_ms: PRODUCER_EXPIRATION_MS,
     }
 }

@@ -211,7 +211,7 @@ impl LogKeeper {
                 self.compaction = CompactionState::Idle;
                 match result {
                     Ok(compacted) => {
-                        self.log.complete_compaction(compacted);
+                        self.log.complete_compaction(&compacted);
                         let (before, after) = (compacted.bytes_before, compacted.bytes_after);
                         log::info!("{name}: compacted {before} bytes to {after}");
                         self.write_checkpoint();

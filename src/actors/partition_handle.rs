@@ -153,8 +153,14 @@ impl PartitionHandle {
         let _ = self.leader.post(news);
     }
 
+    /// From a follower only if the reader says where it runs: others look for the leader, and are to be told
+    /// that it isn't here.
     pub async fn read(&self, read: Read) -> Result<ReadReply, Refusal> {
-        self.leader.ask(read).await.map_err(|why| self.refusal(why))
+        let reply = match (self.role(), &read.rack) {
+            (Some(Role::Follower), Some(_)) => self.follower.ask(read).await,
+            _ => self.leader.ask(read).await,
+        };
+        reply.map_err(|why| self.refusal(why))
     }
 
     pub async fn find_offset(&self, ask: FindOffset) -> Result<TimestampedOffset, Refusal> {

@@ -113,7 +113,8 @@ fn nodes(context: &ApiContext, quorum: &Quorum) -> Vec<Node> {
         Some(Node {
             node_id: voter.id,
             listeners: vec![Listener {
-                name: endpoint.listener.clone(),
+                // Kafka's Java client takes no other name for one of these.
+                name: endpoint.listener.to_ascii_uppercase(),
                 host: endpoint.host.clone(),
                 port: endpoint.port,
             }],

@@ -13,7 +13,7 @@ use tokio::time::{sleep_until, Instant};
 
 use super::current_leaders::CurrentLeaders;
 use super::{patience, ApiContext, Peer};
-use crate::actors::partition_leader::{FirstBatch, PlannedRead, Read, ReadReply, Reader};
+use crate::actors::partition_leader::{FirstBatch, Read, ReadFrom, ReadReply, Reader};
 use crate::engine::fetch_session::{FetchAsk, FetchKey, SessionRequest, Told, NO_SESSION};
 use crate::model::{BrokerId, ErrorCode, Offset, Refusal, TopicId, TopicName};
 use crate::protocol::fetch::{
@@ -113,9 +113,11 @@ async fn wait(
     let deadline = Instant::now() + patience(request.max_wait_ms);
     let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0);
     let bytes_min = bytes_min.min(bytes_max);
+    let rack = Some(&*request.rack_id).filter(|rack| !rack.is_empty());
+    let rack: Option<Arc<str>> = rack.map(Arc::from);
     loop {
         let more = Arc::new(Notify::new());
-        let found = look(context, wanted, &more).await;
+        let found = look(context, wanted, &rack, &more).await;
         if is_enough(&found, bytes_min) {
             return found;
         }
@@ -228,6 +230,7 @@ fn told(data: &PartitionData) -> Told {
         high_watermark: data.high_watermark,
         log_start_offset: data.log_start_offset,
         has_records: !data.records.0.is_empty(),
+        is_elsewhere: data.preferred_read_replica != BrokerId::NONE,
     }
 }
 
@@ -285,7 +288,12 @@ fn resolve(context: &ApiContext, wanted: Vec<(FetchKey, FetchAsk)>) -> Vec<Wante
 }
 
 /// Asks each partition where can be read; `more` is notified when one has more than it says.
-async fn look(context: &ApiContext, wanted: &[Wanted], more: &Arc<Notify>) -> Vec<Found> {
+async fn look(
+    context: &ApiContext,
+    wanted: &[Wanted],
+    rack: &Option<Arc<str>>,
+    more: &Arc<Notify>,
+) -> Vec<Found> {
     join_all(wanted.iter().map(|wanted| async {
         let name = wanted.name.as_deref().map_err(Clone::clone)?;
         let leader = context.leader(name, wanted.key.partition)?;
@@ -295,6 +303,7 @@ async fn look(context: &ApiContext, wanted: &[Wanted], more: &Arc<Notify>) -> Ve
             offset: wanted.ask.fetch_offset,
             bytes_max: bytes_max.min(context.listener.fetch_bytes_max),
             first: FirstBatch::Always,
+            rack: rack.clone(),
             reader: Some(Reader::new(more)),
         };
         leader.read(read).await
@@ -311,8 +320,8 @@ fn is_enough(found: &[Found], bytes_min: usize) -> bool {
     let mut bytes = 0;
     for found in found {
         match found {
-            Ok(reply) => match &reply.plan {
-                Ok(plan) if plan.reaches_end() => bytes += planned(reply),
+            Ok(reply) => match &reply.found {
+                Ok(ReadFrom::Here(plan)) if plan.reaches_end() => bytes += planned(reply),
                 _ => return true,
             },
             Err(_) => return true,
@@ -322,7 +331,10 @@ fn is_enough(found: &[Found], bytes_min: usize) -> bool {
 }
 
 fn planned(reply: &ReadReply) -> usize {
-    reply.plan.as_ref().map_or(0, PlannedRead::bytes_max)
+    match &reply.found {
+        Ok(ReadFrom::Here(plan)) => plan.bytes_max(),
+        _ => 0,
+    }
 }
 
 async fn read(
@@ -339,9 +351,13 @@ async fn read(
         log_start_offset: reply.log_start_offset,
         ..refused(wanted.key.partition, ErrorCode::None)
     };
-    let read = match reply.plan {
+    let read = match reply.found {
+        Ok(ReadFrom::Replica(replica)) => {
+            data.preferred_read_replica = replica;
+            return data;
+        }
         Ok(_) if share.bytes_left == 0 && share.first == FirstBatch::IfFits => return data,
-        Ok(plan) => plan.carry_out(share.bytes_left, share.first).await,
+        Ok(ReadFrom::Here(plan)) => plan.carry_out(share.bytes_left, share.first).await,
         Err(refusal) => Err(refusal),
     };
     match read {

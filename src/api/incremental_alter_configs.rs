@@ -5,22 +5,49 @@ use super::{change_valid, outcome, ApiContext};
 use crate::engine::metadata::alter_configs::{ConfigChange, TopicConfigChanges};
 use crate::engine::metadata::change::{Change, Decided, Intent};
 use crate::model::{ErrorCode, Refusal};
+use crate::protocol::describe_configs::RESOURCE_BROKER;
 use crate::protocol::incremental_alter_configs::{
     AlterConfigOp, AlterConfigsResource, AlterConfigsResourceResponse, AlterableConfig, Request,
     Response,
 };
 
-pub async fn answer(context: &ApiContext, request: Request) -> Response {
+/// Configs of Kafka that don't act here, so that nobody can have set one: to delete it changes nothing. Kafka's
+/// kafka-reassign-partitions does so, of topics and brokers, when it finds that all has moved.
+const NEVER_SET: [&str; 5] = [
+    "leader.replication.throttled.replicas",
+    "follower.replication.throttled.replicas",
+    "leader.replication.throttled.rate",
+    "follower.replication.throttled.rate",
+    "replica.alter.log.dirs.io.max.bytes.per.second",
+];
+
+pub async fn answer(context: &ApiContext, mut request: Request) -> Response {
     let intent = Intent::from_flag(request.validate_only);
-    let asked = request.resources.iter().map(changes).collect();
-    let decided = change_valid(context, intent, asked, Change::AlterTopicConfigs);
-    let results = request.resources.into_iter().zip(decided.await);
+    for resource in &mut request.resources {
+        resource.configs.retain(|config| !deletes_nothing(config));
+    }
+    let (idle, asked): (Vec<_>, Vec<_>) = request.resources.into_iter().partition(is_idle);
+    let parts = asked.iter().map(changes).collect();
+    let decided = change_valid(context, intent, parts, Change::AlterTopicConfigs).await;
+    let decided = asked.into_iter().zip(decided);
+    let idle = idle.into_iter().map(|idle| (idle, Ok(Vec::new())));
     Response {
-        responses: results
+        responses: idle
+            .chain(decided)
             .map(|(asked, decided)| result(asked, decided))
             .collect(),
         ..Default::default()
     }
+}
+
+fn deletes_nothing(config: &AlterableConfig) -> bool {
+    config.config_operation == AlterConfigOp::Delete as i8
+        && NEVER_SET.contains(&config.name.as_str())
+}
+
+/// A broker of which nothing is asked that could be anything. Topics are looked up in any case.
+fn is_idle(resource: &AlterConfigsResource) -> bool {
+    resource.resource_type == RESOURCE_BROKER && resource.configs.is_empty()
 }
 
 fn changes(resource: &AlterConfigsResource) -> Result<TopicConfigChanges, Refusal> {

@@ -6,6 +6,8 @@ use serde::Serialize;
 use super::connect::{block_on, Bootstrap};
 use super::error::CliError;
 use super::output::{age, print, table, Column, Output};
+use super::placement::{changes, leave};
+use super::reassign::{active_brokers, await_moved, begin, placed};
 use crate::client::PartitionMetadata;
 use crate::model::{BrokerId, Timestamp};
 use crate::protocol::describe_quorum::{DescribedPartition, ReplicaState};
@@ -14,6 +16,10 @@ use crate::protocol::describe_quorum::{DescribedPartition, ReplicaState};
 pub enum Command {
     /// Show the brokers, and how many partitions lack a leader or a replica
     Status(Status),
+    /// Move all replicas and leaderships away from a broker
+    Drain(Drain),
+    /// Forget a broker that is gone for good
+    Unregister(Unregister),
     /// Let a voter whose copy of the metadata is lost for good take part with its new one
     Readmit(Readmit),
 }
@@ -24,6 +30,28 @@ pub struct Readmit {
     voter: i32,
     /// The new copy's id, as the voter says it in its log
     directory: String,
+    #[command(flatten)]
+    bootstrap: Bootstrap,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Drain {
+    /// The broker's number
+    broker: i32,
+    /// Only show what would move
+    #[arg(long)]
+    dry_run: bool,
+    /// Return when the moves have begun
+    #[arg(long)]
+    no_wait: bool,
+    #[command(flatten)]
+    bootstrap: Bootstrap,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Unregister {
+    /// The broker's number
+    broker: i32,
     #[command(flatten)]
     bootstrap: Bootstrap,
 }
@@ -120,6 +148,8 @@ struct ShownBroker {
 pub fn run(command: Command) -> Result<(), CliError> {
     match command {
         Command::Status(args) => block_on(status(args)),
+        Command::Drain(args) => block_on(drain(args)),
+        Command::Unregister(args) => block_on(unregister(args)),
         Command::Readmit(args) => block_on(readmit(args)),
     }
 }
@@ -129,6 +159,36 @@ async fn readmit(args: Readmit) -> Result<(), CliError> {
     let voter = BrokerId(args.voter);
     admin.readmit_voter(voter, &args.directory).await?;
     print(&format!("voter {voter} takes part with {}", args.directory))
+}
+
+async fn unregister(args: Unregister) -> Result<(), CliError> {
+    let admin = args.bootstrap.connect().await?.admin();
+    admin.unregister_broker(BrokerId(args.broker)).await?;
+    print(&format!("broker {} is no more", args.broker))
+}
+
+/// Gives to other brokers what this one has. Those that have nothing to do with it stay as they are.
+async fn drain(args: Drain) -> Result<(), CliError> {
+    let admin = args.bootstrap.connect().await?.admin();
+    let broker = BrokerId(args.broker);
+    let mut others = active_brokers(&admin).await?;
+    others.remove(&broker);
+    let now = placed(&admin).await?;
+    let planned = leave(&now, broker, &others).map_err(CliError::failed)?;
+    let planned = changes(&now, planned);
+    if args.dry_run {
+        for partition in &planned {
+            let replicas: Vec<_> = partition.replicas.iter().map(BrokerId::to_string).collect();
+            print(&format!("{partition} would move to {}", replicas.join(",")))?;
+        }
+        return Ok(());
+    }
+    begin(&admin, &planned).await?;
+    if !args.no_wait {
+        await_moved(&admin, &planned).await?;
+        print(&format!("broker {broker} has nothing any more"))?;
+    }
+    Ok(())
 }
 
 async fn status(args: Status) -> Result<(), CliError> {

@@ -9,6 +9,7 @@ mod choices;
 mod cluster;
 mod connect;
 mod consume;
+mod elect;
 mod error;
 #[cfg(feature = "chaos")]
 mod fault;
@@ -18,7 +19,9 @@ mod lines;
 mod log;
 mod output;
 mod perf;
+mod placement;
 mod produce;
+mod reassign;
 mod server;
 mod topic;
 

@@ -1,4 +1,4 @@
-//! `klamm topic`: create, list, describe, alter and delete.
+//! `klamm topic`: create, list, describe, alter, delete, move, and elect leaders.
 
 use serde::Serialize;
 
@@ -14,6 +14,7 @@ use super::choices::{name_and_value, BrokerList};
 use super::connect::{block_on, Bootstrap};
 use super::error::CliError;
 use super::output::{print, table, Column, Output};
+use super::{elect, reassign};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -27,6 +28,11 @@ pub enum Command {
     Alter(Alter),
     /// Delete topics and all their records
     Delete(Delete),
+    /// Move partitions to other brokers
+    #[command(subcommand)]
+    Reassign(reassign::Command),
+    /// Have partitions led by their preferred replicas, or by anybody rather than nobody
+    Elect(elect::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -92,19 +98,20 @@ pub struct Delete {
 }
 
 pub fn run(command: Command) -> Result<(), CliError> {
-    block_on(async {
-        match command {
-            Command::Create(args) => create(args).await,
-            Command::List(args) => list(args).await,
-            Command::Describe(args) => describe(args).await,
-            Command::Alter(args) => alter(args).await,
-            Command::Delete(args) => delete(args).await,
-        }
-    })
+    match command {
+        Command::Create(args) => block_on(create(args)),
+        Command::List(args) => block_on(list(args)),
+        Command::Describe(args) => block_on(describe(args)),
+        Command::Alter(args) => block_on(alter(args)),
+        Command::Delete(args) => block_on(delete(args)),
+        Command::Reassign(command) => reassign::run(command),
+        Command::Elect(args) => elect::run(args),
+    }
 }
 
 async fn create(args: Create) -> Result<(), CliError> {
     let admin = args.bootstrap.connect().await?.admin();
+    // With replicas by hand, all numbers follow from them.
     let topic = NewTopic {
         name: args.name,
         partitions: args.partitions,

@@ -129,6 +129,14 @@ impl ClientConfig {
     }
 }
 
+fn all_topics_request() -> metadata::Request {
+    metadata::Request {
+        topics: None,
+        allow_auto_topic_creation: false,
+        ..Default::default()
+    }
+}
+
 impl Client {
     /// Finds the cluster: tries each bootstrap address once. A bootstrap string alone is enough
     /// of a config.
@@ -345,13 +353,20 @@ impl Client {
 
     /// All topics, as the cluster has them now.
     pub(super) async fn all_topics(&self) -> Result<Vec<TopicMetadata>, ClientError> {
-        let request = metadata::Request {
-            topics: None,
-            allow_auto_topic_creation: false,
-            ..Default::default()
-        };
+        let request = all_topics_request();
         let response = self.call_any::<metadata::Api>(&request).await?;
-        lock(&self.inner.cache).update(&response);
+        Ok(self.topics_told(&response))
+    }
+
+    /// The same as the controller has them, who knows of each change first.
+    pub(super) async fn newest_topics(&self) -> Result<Vec<TopicMetadata>, ClientError> {
+        let request = all_topics_request();
+        let asked = self.call_controller::<metadata::Api>(&request, Duration::ZERO);
+        Ok(self.topics_told(&asked.await?))
+    }
+
+    fn topics_told(&self, response: &metadata::Response) -> Vec<TopicMetadata> {
+        lock(&self.inner.cache).update(response);
         let named = response.topics.iter().filter_map(|topic| {
             let name = topic.name.as_ref()?;
             topic
@@ -361,7 +376,7 @@ impl Client {
         });
         let mut topics: Vec<_> = named.collect();
         topics.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(topics)
+        topics
     }
 
     /// What is known of a topic; asks if nothing is.

@@ -39,7 +39,19 @@ section! {
         broker_heartbeat_interval_ms: u64 = 100,
         /// KIP-631's `broker.session.timeout.ms`: a broker that is silent for so long is fenced.
         broker_session_timeout_ms: u64 = 1_000,
+        /// Kafka's `replica.selector.class`.
+        replica_selector: ReplicaSelector = ReplicaSelector::Leader,
     }
+}
+
+/// From which replica a consumer reads that says in which rack it runs (KIP-392).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReplicaSelector {
+    /// From the leader, as all others.
+    Leader,
+    /// From one in its own rack: Kafka's `RackAwareReplicaSelector`.
+    RackAware,
 }
 
 /// A node, and where its peers reach it.

@@ -40,6 +40,8 @@ pub struct Told {
     pub high_watermark: Offset,
     pub log_start_offset: Offset,
     pub has_records: bool,
+    /// Whether it names a replica that is nearer (KIP-392).
+    pub is_elsewhere: bool,
 }
 
 /// What a request says.
@@ -278,7 +280,8 @@ impl Open {
         };
         let now = (told.high_watermark, told.log_start_offset);
         let is_error = !told.error_code.is_ok();
-        let is_new = is_error || told.has_records || partition.told != Some(now);
+        let is_new =
+            is_error || told.has_records || told.is_elsewhere || partition.told != Some(now);
         // After an error the client is told anew how things stand.
         partition.told = (!is_error).then_some(now);
         let place = match told.has_records {
@@ -329,6 +332,7 @@ mod tests {
             high_watermark: Offset(high_watermark),
             log_start_offset: Offset(0),
             has_records,
+            is_elsewhere: false,
         }
     }
 
@@ -370,6 +374,12 @@ mod tests {
             ..told(6, false)
         };
         assert!(tell(1, trimmed), "the log's start is");
+        let elsewhere = Told {
+            is_elsewhere: true,
+            ..trimmed
+        };
+        assert!(!tell(1, trimmed));
+        assert!(tell(1, elsewhere), "where to read is");
     }
 
     #[test]

@@ -102,6 +102,8 @@ error_codes! {
     UnknownLeaderEpoch = 75, "UNKNOWN_LEADER_EPOCH", Helps;
     UnsupportedCompressionType = 76, "UNSUPPORTED_COMPRESSION_TYPE", IsVain;
     StaleBrokerEpoch = 77, "STALE_BROKER_EPOCH", IsVain;
+    /// A follower hasn't that far yet.
+    OffsetNotAvailable = 78, "OFFSET_NOT_AVAILABLE", Helps;
     MemberIdRequired = 79, "MEMBER_ID_REQUIRED", IsVain;
     PreferredLeaderNotAvailable = 80, "PREFERRED_LEADER_NOT_AVAILABLE", Helps;
     GroupMaxSizeReached = 81, "GROUP_MAX_SIZE_REACHED", IsVain;

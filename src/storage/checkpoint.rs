@@ -79,9 +79,9 @@ pub struct LogCheckpoint {
     /// Everything below it is on disk.
     pub recovery_point: Offset,
     pub high_watermark: Offset,
+    pub segments: Segments,
     /// Below it compaction has been at work.
     pub clean_to: Offset,
-    pub segments: Segments,
     pub producers: Producers,
     pub largest: Option<SegmentLargest>,
     /// Each leader epoch with its first offset, ascending.
@@ -146,8 +146,8 @@ impl LogCheckpoint {
             start_offset: Offset::NONE,
             recovery_point: Offset::NONE,
             high_watermark: Offset::NONE,
-            clean_to: Offset::ZERO,
             segments: Segments::Its,
+            clean_to: Offset::ZERO,
             producers: Producers::Some,
             largest: None,
             epochs: Vec::new(),
@@ -327,8 +327,8 @@ mod tests {
             start_offset: Offset(5),
             recovery_point: Offset(1200),
             high_watermark: Offset(1100),
-            clean_to: Offset(10),
             segments: Segments::Its,
+            clean_to: Offset(10),
             producers: Producers::None,
             largest: Some(SegmentLargest {
                 segment: Offset(1000),

@@ -9,8 +9,8 @@ use klamm::protocol::find_coordinator::{KEY_GROUP, KEY_TRANSACTION};
 use klamm::protocol::offset_for_leader_epoch::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use klamm::protocol::{
     alter_configs, describe_cluster, describe_configs, describe_log_dirs, describe_quorum,
-    describe_topic_partitions, elect_leaders, fetch, find_coordinator, metadata,
-    offset_for_leader_epoch, produce,
+    describe_topic_partitions, elect_leaders, fetch, find_coordinator, incremental_alter_configs,
+    metadata, offset_for_leader_epoch, produce,
 };
 
 use crate::batches::batch;
@@ -455,4 +455,49 @@ fn the_quorum_of_the_metadata_is_described_and_no_other_in_each_version() {
         let asked = other.topics[0].partitions.len();
         assert_eq!(codes, vec![ErrorCode::UnknownTopicOrPartition; asked]);
     }
+}
+
+#[test]
+fn throttles_are_refused_and_to_delete_one_that_cannot_be_set_changes_nothing() {
+    let broker = Home::new().start();
+    let mut wire = broker.connect_kafka();
+    wire.create_topic("t", 1, &[]);
+    let mut alter =
+        |resource_type: i8, resource_name: &str, name: &str, op, value: Option<&str>| {
+            let request = incremental_alter_configs::Request {
+                resources: vec![incremental_alter_configs::AlterConfigsResource {
+                    resource_type,
+                    resource_name: resource_name.into(),
+                    configs: vec![incremental_alter_configs::AlterableConfig {
+                        name: name.into(),
+                        config_operation: op as i8,
+                        value: value.map(str::to_owned),
+                    }],
+                }],
+                validate_only: false,
+            };
+            let response = ask::<incremental_alter_configs::Api>(&mut wire, 1, &request);
+            assert_eq!(response.responses[0].resource_name, resource_name);
+            response.responses[0].error_code
+        };
+    use incremental_alter_configs::AlterConfigOp::{Delete, Set};
+    let replicas = "leader.replication.throttled.replicas";
+    let rate = "leader.replication.throttled.rate";
+    let (topic, of_broker) = (RESOURCE_TOPIC, describe_configs::RESOURCE_BROKER);
+    assert_eq!(
+        alter(topic, "t", replicas, Set, Some("*")),
+        ErrorCode::InvalidConfig
+    );
+    assert_eq!(
+        alter(of_broker, "1", rate, Set, Some("9")),
+        ErrorCode::InvalidRequest
+    );
+    assert_eq!(alter(topic, "t", replicas, Delete, None), ErrorCode::None);
+    assert_eq!(alter(of_broker, "1", rate, Delete, None), ErrorCode::None);
+    assert_eq!(
+        alter(of_broker, "1", "log.dirs", Delete, None),
+        ErrorCode::InvalidRequest
+    );
+    let unknown = ErrorCode::UnknownTopicOrPartition;
+    assert_eq!(alter(topic, "u", replicas, Delete, None), unknown);
 }

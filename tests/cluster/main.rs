@@ -10,6 +10,7 @@ mod groups;
 #[path = "../broker/history.rs"]
 #[allow(dead_code)]
 mod history;
+mod nearest;
 mod nodes;
 mod placement;
 mod writers;

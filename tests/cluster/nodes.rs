@@ -19,6 +19,11 @@ pub fn number(name: &str, default: u64) -> u64 {
     set.map_or(default, |text| text.parse().expect("it is a number"))
 }
 
+/// Each node stands in its own.
+pub fn rack(node: BrokerId) -> String {
+    format!("rack-{node}")
+}
+
 pub struct Cluster {
     nodes: Vec<Broker>,
 }
@@ -42,6 +47,8 @@ impl Cluster {
                 // So that all groups have the same coordinator.
                 ("KLAMM__GROUPS__OFFSETS_TOPIC_NUM_PARTITIONS", "1"),
                 ("KLAMM__GROUPS__INITIAL_REBALANCE_DELAY_MS", "0"),
+                ("KLAMM__NODE__RACK", &rack(BrokerId(id))),
+                ("KLAMM__CLUSTER__REPLICA_SELECTOR", "rack-aware"),
             ])
         };
         let mut nodes: Vec<Broker> = (1..).zip(&peers).map(begin).collect();
@@ -53,7 +60,7 @@ impl Cluster {
         &mut self.nodes[id.0 as usize - 1]
     }
 
-    fn bootstrap(&self) -> String {
+    pub fn bootstrap(&self) -> String {
         let addresses: Vec<&str> = self.nodes.iter().map(|node| &node.address[..]).collect();
         addresses.join(",")
     }
@@ -237,8 +244,7 @@ impl Cluster {
         }
     }
 
-    /// The bytes of the only partition's log, without the zeros that a log has ahead of its end or the last
-    /// record at its own.
+    /// The bytes of the only partition's log, up to where all nodes have it.
     pub fn log(&self, id: BrokerId) -> Vec<u8> {
         let dirs = self.nodes[id.0 as usize - 1].partition_dirs(0);
         let [dir] = &dirs[..] else {

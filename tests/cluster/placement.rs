@@ -1,5 +1,7 @@
 //! Partitions that move between real nodes, elections that are asked for, and brokers that are given up.
 
+use std::process::Command;
+
 use klamm::client::{Client, ClientError, Election, PartitionTarget, Reassigning};
 use klamm::model::{BrokerId, ErrorCode};
 
@@ -184,4 +186,88 @@ async fn leaders_are_elected_when_asked_for_the_quorum_is_told_and_a_broker_is_g
     cluster.node(BrokerId(3)).wait();
     cluster.await_placed("alone", &[3]).await;
     cluster.await_in_sync("orders").await;
+}
+
+/// Runs a command of the binary, and says whether it succeeded and what it printed, errors included.
+fn klamm(cluster: &Cluster, arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_klamm"))
+        .args(arguments)
+        .args(["--bootstrap", &cluster.bootstrap()])
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
+fn works(cluster: &Cluster, arguments: &[&str]) -> String {
+    let (success, said) = klamm(cluster, arguments);
+    assert!(success, "{arguments:?}: {said}");
+    said
+}
+
+fn fails(cluster: &Cluster, arguments: &[&str]) -> String {
+    let (success, said) = klamm(cluster, arguments);
+    assert!(!success, "{arguments:?}: {said}");
+    said
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_plans_moves_verifies_cancels_and_drains() {
+    let mut cluster = Cluster::start();
+    let client = cluster.client().await;
+    cluster.create_on(&client, "orders", &[1, 2]).await;
+    let plan = works(
+        &cluster,
+        &["topic", "reassign", "plan", "orders", "--brokers", "2,3"],
+    );
+    assert!(
+        plan.contains(r#""topic":"orders","partition":0,"replicas":["#),
+        "{plan}"
+    );
+    let directory = tempfile::TempDir::new().unwrap();
+    let file = directory.path().join("plan.json");
+    std::fs::write(&file, &plan).unwrap();
+    let file = file.to_str().unwrap();
+    let verify = ["topic", "reassign", "verify", "--file", file];
+    let said = fails(&cluster, &verify);
+    assert!(
+        said.contains("orders-0 is on 1,2 and doesn't move"),
+        "{said}"
+    );
+    let said = works(
+        &cluster,
+        &["topic", "reassign", "execute", "--file", file, "--wait"],
+    );
+    assert!(said.contains("orders-0 moves to "), "{said}");
+    let said = works(&cluster, &verify);
+    assert!(said.contains("orders-0 has moved"), "{said}");
+    cluster.await_gone(BrokerId(1)).await;
+
+    let said = works(&cluster, &["cluster", "drain", "2", "--dry-run"]);
+    assert!(said.contains("orders-0 would move to "), "{said}");
+    works(&cluster, &["cluster", "drain", "2"]);
+    cluster.await_gone(BrokerId(2)).await;
+    let said = works(&cluster, &["cluster", "drain", "2"]);
+    assert!(said.contains("nothing has to move"), "{said}");
+
+    // One that can't be had: it moves until it is cancelled.
+    cluster.node(BrokerId(2)).kill();
+    let client = cluster.client().await;
+    assert_eq!(
+        reassign(&client, "orders", Some(&[2, 3])).await,
+        ErrorCode::None
+    );
+    let said = works(&cluster, &["topic", "reassign", "list"]);
+    assert!(said.contains("orders"), "{said}");
+    let said = works(&cluster, &["topic", "reassign", "cancel"]);
+    assert!(said.contains("orders-0 doesn't move any more"), "{said}");
+    let said = works(&cluster, &["topic", "reassign", "cancel"]);
+    assert!(said.contains("nothing moves"), "{said}");
+    works(&cluster, &["topic", "elect"]);
+    let said = works(&cluster, &["cluster", "status"]);
+    assert!(said.contains("metadata: voter "), "{said}");
+    let said = works(&cluster, &["cluster", "unregister", "2"]);
+    assert!(said.contains("broker 2 is no more"), "{said}");
+    let said = fails(&cluster, &["cluster", "drain", "3"]);
+    assert!(said.contains("no broker is left"), "{said}");
 }

@@ -58,7 +58,7 @@ check_kafkas_tools() {
     java_check DeleteRecordsCommand 'deletes up to an offset, and all' delete_records
     java_check ProducerPerformance 'idempotent, acks 1 and 0; as many records are there as it sent' producer_performance
     java_check VerifiableProducer 'each record is acknowledged with its offset' verifiable_producer
-    java_check EndToEndLatency 'each record comes back before the next one is sent' end_to_end
+    java_check EndToEndLatency 'each record comes back before the next one is sent; it commits at the end' end_to_end
     java_check ConsoleConsumer 'in a group: reads all, commits, and goes on where the group was' console_group
     java_check ConsumerGroupCommand 'lists, describes, resets, and deletes offsets and groups' consumer_groups
     java_check VerifiableConsumer 'in a group: is assigned all partitions, consumes and commits' verifiable_consumer

@@ -24,7 +24,7 @@ failed=0
 skipped=0
 klamm_pid=
 work=$(mktemp -d)
-trap 'stop $klamm_pid; rm -rf "$work"' EXIT
+trap 'stop $klamm_pid "${cluster_pids[@]}"; rm -rf "$work"' EXIT
 
 # check CLIENT VERSION WHAT COMMAND…: runs a check, and shows what it printed if it fails.
 check() {
@@ -108,6 +108,7 @@ all_batches_are() {
 }
 
 . tests/kafka/tools-java.sh
+. tests/kafka/tools-cluster.sh
 . tests/kafka/tools-kcat.sh
 
 cargo build
@@ -135,6 +136,9 @@ if reason=$(kcat_lacks); then
 else
     check_kcat
 fi
+
+# Last: from here on, the addresses are those of three nodes.
+java_lacks >/dev/null || check_kafkas_cluster_tools
 
 # What the broker says of errors is an error that no tool has seen.
 no_error_in_the_log() {

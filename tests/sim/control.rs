@@ -57,6 +57,10 @@ impl World {
         if node.asked.is_some() {
             return Ok(());
         }
+        let is_new = matches!(&node.work, Work::Leader(leader) if leader.proposed().is_none());
+        if is_new {
+            node.change = None;
+        }
         let Some(proposal) = node.wanted_isr(self.lag_max_ms, &image, now) else {
             return Ok(());
         };
@@ -70,9 +74,19 @@ impl World {
                 answered.extend(leader.assign(membership, now).committed);
             }
         }
-        match change_to(&self.nodes[n], &proposal, &image, self.broken) {
+        let node = &self.nodes[n];
+        let again = node
+            .change
+            .clone()
+            .filter(|(asked, _)| *asked == proposal && self.broken != Broken::RetryInAnotherLife);
+        let change = match again {
+            Some((_, change)) => Some(change),
+            None => change_to(node, &proposal, &image, self.broken),
+        };
+        match change {
             Some(change) => {
                 self.nodes[n].asked = Some(proposal.clone());
+                self.nodes[n].change = Some((proposal.clone(), change.clone()));
                 self.requests.push_back(Request {
                     node: n,
                     life: self.nodes[n].life,
@@ -97,7 +111,7 @@ impl World {
         if self.random.one_in(2) {
             let some = self.random.below(self.requests.len().max(1));
             if let Some(request) = self.requests.remove(some) {
-                match self.random.one_in(10) {
+                match self.has_no_controller || self.random.one_in(10) {
                     true => self.nodes[request.node].asked = None,
                     false => {
                         let decided = self.metadata.decide(&request.change);

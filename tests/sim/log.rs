@@ -1,6 +1,6 @@
 //! A log in memory, of which a crash takes what isn't synced.
 
-use klamm::engine::replica::{Epochs, Pushed};
+use klamm::engine::replica::{Epochs, LogEnds, Pushed};
 use klamm::model::{LeaderEpoch, Offset};
 
 /// A record, and where its batch begins.
@@ -42,6 +42,14 @@ impl Log {
 
     pub fn synced(&self) -> Offset {
         Offset(self.synced)
+    }
+
+    pub fn ends(&self) -> LogEnds {
+        LogEnds {
+            start: Offset(self.start),
+            end: Offset(self.end()),
+            synced: Offset(self.synced),
+        }
     }
 
     pub fn get(&self, offset: i64) -> Option<Record> {

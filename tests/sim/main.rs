@@ -9,7 +9,8 @@
 //!
 //! Held after each step: what was once committed at an offset is never another record, on whichever leader;
 //! what can be read on any replica is committed, and lies within its log; nothing is acknowledged that fewer
-//! replicas have than `min.insync.replicas`; no log starts where nobody has deleted. In the end, when all is
+//! replicas have than `min.insync.replicas`; whoever is in sync and there has all that is
+//! committed; no log starts where nobody has deleted. In the end, when all is
 //! well again, all replicas are in sync, their logs are equal, and hold every acknowledged record.
 //!
 //! In half of all worlds nothing is synced before it is acknowledged (`log.flush = "os"`). There a node is
@@ -30,7 +31,7 @@
 //! | 6 nothing is committed with fewer than `min.insync.replicas` in sync (KIP-966) | `BelowMinimum` |
 //! | 7 nobody is elected from outside of ISR and eligible leaders | `UncleanElection` |
 //! | 8 the mark of a clean shutdown is good once; without it a broker is in no ISR and not eligible | `UncleanCountsAsClean`, `CleanMarkStays` |
-//! | 9 a proposal for the ISR names lives (KIP-903) | `ProposalOfAnyLife` |
+//! | 9 a proposal for the ISR names lives (KIP-903) | `ProposalOfAnyLife`, `RetryInAnotherLife` |
 //! | 10 acknowledged is what is synced | `AckBeforeSync` |
 //! | 14 what is missing isn't begun empty without a proof | `LostLogBeginsEmpty` |
 //!
@@ -56,7 +57,7 @@ const STEPS: usize = 4_000;
 /// Seeds when nobody asks for more.
 const SEEDS: u64 = 300;
 /// Within so many seeds each broken rule is found.
-const SEEDS_TO_FIND: u64 = 2_000;
+const SEEDS_TO_FIND: u64 = 5_000;
 
 /// How many records were acknowledged.
 fn run(seed: u64, broken: Broken) -> Result<usize, String> {
@@ -79,7 +80,8 @@ fn what_is_acknowledged_is_kept_and_all_logs_agree_under_any_seed() {
         }
     }
     println!("{seeds} seeds, {acknowledged} records acknowledged");
-    let is_alive = acknowledged > 10 * seeds;
+    // One seed may be all storm.
+    let is_alive = seeds < 100 || acknowledged > 10 * seeds;
     assert!(is_alive, "{acknowledged} in {seeds} seeds");
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use klamm::engine::guardian::{Assignment, Effect, Found, Guardianship, IfMissing, Role, Unopened};
+use klamm::engine::metadata::change::Change;
 use klamm::engine::metadata::register_broker::Past;
 use klamm::engine::metadata::{BrokerDefaults, BrokerEpoch, MetadataImage};
 use klamm::engine::replica::{
@@ -85,6 +86,8 @@ pub struct Node {
     pub lives: BTreeMap<usize, u64>,
     /// What the controller was asked for, and has not answered.
     pub asked: Option<IsrProposal>,
+    /// How it was asked for first, to be asked for so again.
+    pub change: Option<(IsrProposal, Change)>,
 }
 
 impl Node {
@@ -114,6 +117,7 @@ impl Node {
             sync: None,
             lives: BTreeMap::new(),
             asked: None,
+            change: None,
         }
     }
 
@@ -121,6 +125,7 @@ impl Node {
         self.is_alive = false;
         self.work = Work::None;
         self.asked = None;
+        self.change = None;
         self.raise = None;
         self.sync = None;
         self.lives.clear();
@@ -248,6 +253,7 @@ impl Node {
 
     fn start(&mut self, role: Role, assignment: &Assignment, now: Timestamp) {
         self.asked = None;
+        self.change = None;
         self.sync = None;
         match role {
             Role::Leader => self.lead(assignment, now),

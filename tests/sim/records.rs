@@ -58,14 +58,14 @@ impl World {
             return Ok(());
         }
         node.log.complete_sync(sync);
-        let (end, synced) = (Offset(node.log.end()), node.log.synced());
+        let ends = node.log.ends();
         match &mut node.work {
             Work::Leader(leader) => {
-                let answered = leader.synced(synced).committed;
+                let answered = leader.synced(ends.synced).committed;
                 self.verify(n, answered)
             }
             Work::Follower(follower) => {
-                let ack = follower.replica.synced(end, synced);
+                let ack = follower.replica.synced(ends);
                 if let (Some(leader), Some(ack)) = (follower.leader, ack) {
                     self.links.send(n, leader, Message::Ack(ack));
                 }
@@ -168,17 +168,14 @@ impl World {
                     _ => follower.replica.high_watermark().0,
                 };
                 node.log.delete_below(start.0);
-                let end = Offset(node.log.end());
-                let synced = match self.broken {
-                    Broken::AckBeforeSync => end,
-                    _ => node.log.synced(),
-                };
+                let mut ends = node.log.ends();
+                if self.broken == Broken::AckBeforeSync {
+                    ends.synced = ends.end;
+                }
                 let waits = !new.is_empty()
                     && self.rule == CommitRule::Synced
                     && self.broken != Broken::AckBeforeSync;
-                let ack = (!waits)
-                    .then(|| follower.replica.ack(end, synced))
-                    .flatten();
+                let ack = (!waits).then(|| follower.replica.ack(ends)).flatten();
                 ack.map(|mut ack| {
                     ack.leader_epoch = told_epoch;
                     Message::Ack(ack)

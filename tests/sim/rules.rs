@@ -34,6 +34,8 @@ pub enum Broken {
     CleanMarkStays,
     /// 9: the controller doesn't look in which life a member was found in sync.
     ProposalOfAnyLife,
+    /// 9: a proposal that is made again names the lives of then.
+    RetryInAnotherLife,
     /// 10: a follower says that it is on disk when it is written.
     AckBeforeSync,
     /// 14: a broker that has lost its log doesn't say so, and begins an empty one.
@@ -41,7 +43,7 @@ pub enum Broken {
 }
 
 impl Broken {
-    pub const ALL: [Broken; 17] = [
+    pub const ALL: [Broken; 18] = [
         Broken::TruncateByHighWatermark,
         Broken::OneLookUp,
         Broken::StalePushTaken,
@@ -57,6 +59,7 @@ impl Broken {
         Broken::UncleanCountsAsClean,
         Broken::CleanMarkStays,
         Broken::ProposalOfAnyLife,
+        Broken::RetryInAnotherLife,
         Broken::AckBeforeSync,
         Broken::LostLogBeginsEmpty,
     ];

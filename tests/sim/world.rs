@@ -36,6 +36,8 @@ pub struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) metadata: Metadata,
     pub(crate) links: Links,
+    /// Whatever it is asked for comes to nothing.
+    pub(crate) has_no_controller: bool,
     pub(crate) requests: VecDeque<Request>,
     pub(crate) answers: VecDeque<(Request, Decided)>,
     pub(crate) truth: Truth,
@@ -63,6 +65,7 @@ impl World {
             nodes: (0..NODES).map(node).collect(),
             metadata,
             links: Links::default(),
+            has_no_controller: false,
             requests: VecDeque::new(),
             answers: VecDeque::new(),
             truth: Truth::default(),
@@ -91,6 +94,7 @@ impl World {
                 };
             }
             self.step()
+                .and_then(|()| self.check_in_sync())
                 .map_err(|error| format!("step {step}: {error}"))?;
         }
         self.heal()
@@ -211,13 +215,14 @@ impl World {
         Ok(())
     }
 
-    /// Clocks step, disks are slow or quick again, links hold back what they have, or bring it twice.
+    /// Clocks step, disks are slow or quick again, there is no active controller for a while, links hold back what they have, or bring it twice.
     fn disturb(&mut self, n: usize, m: usize) -> Checked {
         match self.random.below(8) {
             0 => self.nodes[n].clock_ms += self.random.below(20_000) as i64 - 10_000,
             1 => self.nodes[n].has_slow_disk = !self.nodes[n].has_slow_disk,
             2 => self.links.hold(n, m),
             3 | 4 => self.links.release_all(),
+            5 => self.has_no_controller = !self.has_no_controller,
             _ => self.links.disturb((n, m), &mut self.random),
         }
         Ok(())
@@ -267,9 +272,23 @@ impl World {
         Ok(())
     }
 
+    /// Whoever is in sync and there has all that is committed.
+    fn check_in_sync(&self) -> Checked {
+        for member in &self.metadata.partition().isr {
+            let node = &self.nodes[member.0 as usize];
+            let (end, committed) = (node.log.end(), self.truth.committed());
+            if node.is_alive && node.has_log && end < committed {
+                let n = node.n;
+                return Err(format!("{n} is in sync with {end} of {committed} records"));
+            }
+        }
+        Ok(())
+    }
+
     /// All is well from now on.
     fn heal(&mut self) -> Checked {
         self.links.release_all();
+        self.has_no_controller = false;
         for n in 0..NODES {
             self.nodes[n].has_slow_disk = false;
             self.restart(n);

@@ -7,7 +7,9 @@ use tokio::sync::Notify;
 
 use super::Hosted;
 use crate::actors::partition_handle::PartitionHandle;
-use crate::actors::partition_leader::{FindEpochEnd, FindOffset, FirstBatch, Read, Reader};
+use crate::actors::partition_leader::{
+    FindEpochEnd, FindOffset, FirstBatch, Read, ReadFrom, Reader,
+};
 use crate::engine::coordinator::Record;
 use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal};
 use crate::protocol::list_offsets::EARLIEST_TIMESTAMP;
@@ -42,9 +44,13 @@ pub(super) async fn load<C: Hosted>(
             offset: next,
             bytes_max: READ_BYTES,
             first: FirstBatch::Always,
+            rack: None,
             reader: Some(Reader::new(&more)),
         });
-        let plan = reply.await?.plan?;
+        let ReadFrom::Here(plan) = reply.await?.found? else {
+            // Only readers who name a rack are sent elsewhere.
+            return Err(ErrorCode::NotLeaderOrFollower.into());
+        };
         let bytes = plan.carry_out(READ_BYTES, FirstBatch::Always).await?;
         if bytes.is_empty() {
             more.notified().await;

@@ -207,6 +207,7 @@ impl Guardian {
                         Arc::new(wards.controller.clone()),
                         wards.settings.replica_lag_max,
                     ),
+                    wards.settings.replica_selector,
                     handle,
                     life_line,
                 );

@@ -14,6 +14,7 @@ use crate::engine::metadata::change::ChangeSettings;
 use crate::engine::metadata::{
     BrokerDefaults, CleanupPolicy, TimestampType as Configured, TopicConfig,
 };
+use crate::engine::replica::ReplicaSelector;
 use crate::model::{BrokerId, Incarnation};
 use crate::raft::Raft;
 use crate::record::TimestampType;
@@ -28,6 +29,8 @@ pub struct PartitionSettings {
     pub mailbox_capacity: usize,
     /// `replica.lag.time.max.ms`.
     pub replica_lag_max: Duration,
+    /// Who sends readers to replicas nearby.
+    pub replica_selector: ReplicaSelector,
     pub producer_expiration_ms: i64,
 }
 

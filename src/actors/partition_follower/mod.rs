@@ -10,13 +10,14 @@ use bytes::Bytes;
 
 use super::epochs::LogEpochs;
 use super::guardian::LifeLine;
-use super::log_keeper::{close, Cleaning, KeepsLog, LogKeeper, Synced};
+use super::log_keeper::{close, refusal, Cleaning, KeepsLog, LogKeeper, Synced};
 use super::partition_handle::{Close, PartitionGauges, PartitionHandle, Update};
+use super::partition_leader::{PlannedRead, Read, ReadFrom, ReadReply, Reader};
 use super::peer::{Received, Session};
 use super::replication::{AckMessage, PushMessage, Said};
 use super::vitals::Vitals;
 use crate::engine::guardian::Assignment;
-use crate::engine::replica::{self, CommitRule, FollowerReplica, Taken};
+use crate::engine::replica::{self, CommitRule, FollowerReplica, LogEnds, Readers, Taken};
 use crate::model::{Offset, PartitionId, Refusal, Timestamp};
 use crate::protocol::peer::{encode_body, Kind};
 use crate::record::{Batch, BatchHeader, RecordError};
@@ -31,6 +32,7 @@ pub struct PartitionFollower {
     assignment: Assignment,
     /// Where the last push came from.
     leader: Option<Arc<Session>>,
+    readers: Readers<Reader>,
     gauges: Arc<PartitionGauges>,
     vitals: Arc<Vitals>,
     life_line: LifeLine,
@@ -59,6 +61,7 @@ impl PartitionFollower {
             replica: FollowerReplica::new(assignment.epoch(), high_watermark),
             assignment: assignment.clone(),
             leader: None,
+            readers: Readers::default(),
             gauges: handle.gauges().clone(),
             vitals: handle.vitals().clone(),
             life_line,
@@ -97,8 +100,7 @@ impl PartitionFollower {
                     }
                     return;
                 }
-                let log = &mut self.keeper.log;
-                log.set_high_watermark(self.replica.high_watermark());
+                self.note_high_watermark();
                 self.keeper.start_at(start);
                 let is_new = from < batches.len();
                 let waits = is_new && self.keeper.settings.commit_rule == CommitRule::Synced;
@@ -143,10 +145,37 @@ impl PartitionFollower {
     }
 
     fn acknowledge(&mut self) {
-        let log = &self.keeper.log;
-        if let Some(ack) = self.replica.ack(log.end_offset(), log.synced_offset()) {
+        if let Some(ack) = self.replica.ack(self.log_ends()) {
             self.say(Said::Ack(ack));
         }
+    }
+
+    fn log_ends(&self) -> LogEnds {
+        let log = &self.keeper.log;
+        LogEnds {
+            start: log.start_offset(),
+            end: log.end_offset(),
+            synced: log.synced_offset(),
+        }
+    }
+
+    fn note_high_watermark(&mut self) {
+        let log = &mut self.keeper.log;
+        let before = log.high_watermark();
+        log.set_high_watermark(self.replica.high_watermark());
+        if log.high_watermark() != before {
+            self.readers.take_all().into_iter().for_each(Reader::wake);
+        }
+    }
+
+    /// Of what is committed, as far as this replica knows.
+    fn plan_read(&self, read: &Read) -> Result<PlannedRead, Refusal> {
+        let (epoch, offset) = (read.current_leader_epoch, read.offset);
+        self.replica.check_read(epoch, offset, self.log_ends())?;
+        let log = &self.keeper.log;
+        let plan = log.plan_read(offset, log.high_watermark(), read.bytes_max, read.first);
+        plan.map(PlannedRead::new)
+            .map_err(|error| refusal(self.vitals.name(), "read", &error))
     }
 
     /// To the leader, if the connection is still there; else it asks when there is another one.
@@ -235,9 +264,8 @@ impl Handler<Synced> for PartitionFollower {
 
     fn handle(&mut self, synced: Synced, context: &mut Self::Context) {
         self.vitals.message_handled();
-        let synced = self.keeper.synced(synced, context);
-        let end = self.keeper.log.end_offset();
-        if let Some(ack) = self.replica.synced(end, synced) {
+        self.keeper.synced(synced, context);
+        if let Some(ack) = self.replica.synced(self.log_ends()) {
             self.say(Said::Ack(ack));
         }
         self.publish();
@@ -253,10 +281,30 @@ impl Handler<Cleaning> for PartitionFollower {
     }
 }
 
+impl Handler<Read> for PartitionFollower {
+    type Result = MessageResult<Read>;
+
+    fn handle(&mut self, read: Read, _: &mut Self::Context) -> Self::Result {
+        let reply = ReadReply {
+            high_watermark: self.keeper.log.high_watermark(),
+            log_start_offset: self.keeper.log.start_offset(),
+            found: self.plan_read(&read).map(ReadFrom::Here),
+        };
+        if let Some(reader) = read.reader {
+            self.readers.wait(reader);
+        }
+        MessageResult(reply)
+    }
+}
+
 impl Handler<Update> for PartitionFollower {
     type Result = ();
 
     fn handle(&mut self, Update { assignment, log }: Update, _: &mut Self::Context) {
+        if assignment.epoch() > self.replica.epoch() {
+            // Whoever waits has to hear of the new leader.
+            self.readers.take_all().into_iter().for_each(Reader::wake);
+        }
         self.replica.assign(assignment.epoch());
         self.assignment = assignment;
         self.keeper.log.set_config(log);

@@ -56,6 +56,11 @@ impl IsrKeeping {
             lives: HashMap::new(),
         }
     }
+
+    /// The latest metadata that this node knows.
+    pub(super) fn image(&self) -> Arc<MetadataImage> {
+        self.metadata.image()
+    }
 }
 
 impl PartitionLeader {
@@ -65,21 +70,26 @@ impl PartitionLeader {
         let image = self.isr.metadata.image();
         let may_join = |id| image.is_active(id);
         let now = Timestamp::now();
-        if let Some(proposal) = self.replica.propose_isr(lag_max_ms, now, may_join) {
-            self.ask_for(proposal, context);
+        let Some(proposal) = self.replica.propose_isr(lag_max_ms, now, may_join) else {
+            return;
+        };
+        match self.change_to(&proposal) {
+            Some(change) => self.ask_for(proposal, change, context),
+            None => {
+                // A member has another life than the one that we know: it has to say what it has.
+                let released = self.replica.isr_refused();
+                self.release(released);
+            }
         }
     }
 
-    fn ask_for(&mut self, proposal: IsrProposal, context: &mut Context<Self>) {
-        let Some(change) = self.change_to(&proposal) else {
-            // A member has another life than the one that we know: it has to say what it has.
-            let released = self.replica.isr_refused();
-            return self.release(released);
-        };
+    /// However often it is asked for, the members' lives are those in which they were found in sync.
+    fn ask_for(&mut self, proposal: IsrProposal, change: Change, context: &mut Context<Self>) {
         let metadata = self.isr.metadata.clone();
-        let asked = async move { metadata.change(change).await };
+        let asked = change.clone();
+        let asked = async move { metadata.change(asked).await };
         context.spawn(asked.into_actor(self).map(move |decided, leader, context| {
-            leader.isr_decided(proposal, decided, context);
+            leader.isr_decided(proposal, change, decided, context);
         }));
     }
 
@@ -109,6 +119,7 @@ impl PartitionLeader {
     fn isr_decided(
         &mut self,
         proposal: IsrProposal,
+        change: Change,
         decided: Decided,
         context: &mut Context<Self>,
     ) {
@@ -132,7 +143,7 @@ impl PartitionLeader {
             Some(_) => {
                 context.run_later(RETRY_INTERVAL, move |leader, context| {
                     if leader.replica.proposed() == Some(&proposal) {
-                        leader.ask_for(proposal, context);
+                        leader.ask_for(proposal, change, context);
                     }
                 });
             }
@@ -140,5 +151,111 @@ impl PartitionLeader {
         if let Some(refusal) = refusal {
             log::info!("{}: the ISR stays: {refusal}", self.vitals.name());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::sync::mpsc::{unbounded_channel, UnboundedSender};
+    use uuid::Uuid;
+
+    use super::super::tests::{dirty_log, lead_among, NODE, WAIT_MAX};
+    use super::*;
+    use crate::actors::log_keeper::KeepSettings;
+    use crate::actors::peer::PeerIdentity;
+    use crate::actors::replication::Said;
+    use crate::engine::metadata::{BrokerState, MetadataCommand};
+    use crate::engine::replica::{Ack, CommitRule};
+    use crate::model::{LeaderEpoch, Offset};
+    use crate::storage::fs::{create_dir_durably, FaultyFs};
+    use crate::storage::syncer::{AbortProcess, SyncPool};
+
+    const FOLLOWER: BrokerId = BrokerId(2);
+
+    fn registered(image: &MetadataImage, id: BrokerId, life: u128) -> MetadataImage {
+        let mut image = image.clone();
+        image.replay(&MetadataCommand::RegisterBroker {
+            id,
+            incarnation: Incarnation(Uuid::from_u128(life)),
+            endpoints: Vec::new(),
+            rack: None,
+            state: BrokerState::Unfenced,
+        });
+        image
+    }
+
+    /// Metadata that nobody can change: it isn't known what becomes of what is asked for.
+    struct Unreachable {
+        image: Mutex<Arc<MetadataImage>>,
+        asked: UnboundedSender<Change>,
+    }
+
+    #[async_trait]
+    impl Metadata for Unreachable {
+        fn image(&self) -> Arc<MetadataImage> {
+            self.image.lock().unwrap().clone()
+        }
+
+        async fn change(&self, change: Change) -> Decided {
+            self.asked.send(change).unwrap();
+            Err(ErrorCode::RequestTimedOut.into())
+        }
+    }
+
+    #[actix_rt::test]
+    async fn what_is_asked_for_again_names_the_lives_in_which_members_were_found_in_sync() {
+        let (first, second) = (7, 8);
+        let image = registered(&MetadataImage::default(), NODE, 1);
+        let image = registered(&image, FOLLOWER, first);
+        let found_in = image.broker(FOLLOWER).unwrap().epoch;
+        let (sender, mut asked) = unbounded_channel();
+        let metadata = Arc::new(Unreachable {
+            image: Mutex::new(Arc::new(image)),
+            asked: sender,
+        });
+
+        let fs = FaultyFs::new(1);
+        create_dir_durably(&fs, "/logs".as_ref()).unwrap();
+        let keep = KeepSettings {
+            commit_rule: CommitRule::Synced,
+            checkpoint_interval: WAIT_MAX,
+            retention_interval: WAIT_MAX,
+            compaction_interval: WAIT_MAX,
+        };
+        let syncer = Arc::new(SyncPool::start(1, Arc::new(AbortProcess)).unwrap());
+        let replicas = [NODE, FOLLOWER];
+        let log = dirty_log(&fs, 0);
+        let leader = lead_among(&replicas, metadata.clone(), keep, syncer, log, 0);
+        let says = |life, to| {
+            let from = PeerIdentity {
+                node: FOLLOWER,
+                incarnation: Incarnation(Uuid::from_u128(life)),
+                version: 1,
+            };
+            let ack = Ack {
+                leader_epoch: LeaderEpoch(0),
+                written: Offset(to),
+                synced: Offset(to),
+                log_start: Offset(0),
+            };
+            leader.acked(&from, Said::Ack(ack));
+        };
+        says(first, 1);
+        let change = asked.recv().await.unwrap();
+
+        // It comes back with another disk, and says so before the leader asks again.
+        let image = registered(&metadata.image(), FOLLOWER, second);
+        assert_ne!(image.broker(FOLLOWER).unwrap().epoch, found_in);
+        *metadata.image.lock().unwrap() = Arc::new(image);
+        says(second, 0);
+        let again = tokio::time::timeout(WAIT_MAX, asked.recv()).await.unwrap();
+        assert_eq!(again, Some(change.clone()));
+        let Change::AlterPartition { proposal, .. } = change else {
+            panic!("{change:?}");
+        };
+        let follower = proposal.isr.iter().find(|member| member.broker == FOLLOWER);
+        assert_eq!(follower.unwrap().epoch, found_in);
     }
 }

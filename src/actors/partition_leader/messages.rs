@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::planned_read::{FirstBatch, PlannedRead};
 use crate::engine::replica::{Acks, Patience};
-use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal, Timestamp};
+use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, Refusal, Timestamp};
 use crate::record::Batch;
 use crate::storage::log::TimestampedOffset;
 
@@ -110,7 +110,7 @@ impl Reader {
         Reader(Arc::downgrade(waiting))
     }
 
-    pub(super) fn wake(self) {
+    pub fn wake(self) {
         if let Some(waiting) = self.0.upgrade() {
             waiting.notify_one();
         }
@@ -140,6 +140,8 @@ pub struct Read {
     pub offset: Offset,
     pub bytes_max: usize,
     pub first: FirstBatch,
+    /// Where the reader runs, if it says so: it may be sent to a replica nearby, and read from one.
+    pub rack: Option<Arc<str>>,
     /// Notified when there is more than the answer has.
     pub reader: Option<Reader>,
 }
@@ -147,8 +149,15 @@ pub struct Read {
 pub struct ReadReply {
     pub high_watermark: Offset,
     pub log_start_offset: Offset,
-    /// The read is carried out by whoever asked, so that it never holds up the partition.
-    pub plan: Result<PlannedRead, Refusal>,
+    pub found: Result<ReadFrom, Refusal>,
+}
+
+/// Where what is wanted can be read.
+pub enum ReadFrom {
+    /// Here. The read is carried out by whoever asked, so that it never holds up the partition.
+    Here(PlannedRead),
+    /// From another replica, which is nearer to the reader (KIP-392).
+    Replica(BrokerId),
 }
 
 /// Which offset belongs to a time, or to the start or end of the log?

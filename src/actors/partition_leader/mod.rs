@@ -26,7 +26,9 @@ use crate::actors::partition_handle::{Close, PartitionGauges, PartitionHandle, U
 use crate::actors::replication::Replicator;
 use crate::actors::vitals::Vitals;
 use crate::engine::guardian::Assignment;
-use crate::engine::replica::{Acks, Commit, LeaderReplica, LeaderStart, Membership, Released};
+use crate::engine::replica::{
+    nearest, Acks, Commit, LeaderReplica, LeaderStart, Membership, Released, ReplicaSelector,
+};
 use crate::model::{BrokerId, ErrorCode, Offset, Refusal, Timestamp};
 use crate::storage::log::{Appended, LogError, Removed};
 
@@ -36,7 +38,7 @@ pub use crate::storage::log::TimestampedOffset;
 pub use isr::IsrKeeping;
 pub use messages::{
     Append, AppendItem, AppendKey, AppendReceipt, AppendReplies, AppendResult, AppendTicket,
-    DeleteRecords, EpochEnd, FindEpochEnd, FindOffset, Read, ReadReply, Reader,
+    DeleteRecords, EpochEnd, FindEpochEnd, FindOffset, Read, ReadFrom, ReadReply, Reader,
 };
 pub use planned_read::{FirstBatch, PlannedRead};
 pub use replicate::FollowerSays;
@@ -55,6 +57,7 @@ pub struct PartitionLeader {
     node: BrokerId,
     pushing: Pushing,
     isr: IsrKeeping,
+    selector: ReplicaSelector,
     keeper: LogKeeper,
     replica: LeaderReplica<Waiting, Reader>,
     expiry: Expiry,
@@ -75,6 +78,7 @@ impl PartitionLeader {
         assignment: &Assignment,
         replicator: Replicator,
         isr: IsrKeeping,
+        selector: ReplicaSelector,
         handle: &PartitionHandle,
         life_line: LifeLine,
     ) -> Self {
@@ -92,6 +96,7 @@ impl PartitionLeader {
             node,
             pushing: Pushing::new(handle.id(), replicator),
             isr,
+            selector,
             keeper,
             replica,
             expiry: Expiry::Off,
@@ -228,8 +233,30 @@ impl PartitionLeader {
         AppendTicket::answer_all(expired.into_iter().map(|w| (w.ticket, Err(late.clone()))));
     }
 
-    fn plan_read(&mut self, read: &Read) -> Result<PlannedRead, Refusal> {
+    fn find_read(&self, read: &Read) -> Result<ReadFrom, Refusal> {
         self.replica.check_epoch(read.current_leader_epoch)?;
+        match self.nearer_replica(read) {
+            Some(replica) => Ok(ReadFrom::Replica(replica)),
+            None => self.plan_read(read).map(ReadFrom::Here),
+        }
+    }
+
+    fn nearer_replica(&self, read: &Read) -> Option<BrokerId> {
+        let rack = read.rack.as_deref()?;
+        if self.selector == ReplicaSelector::Leader {
+            return None;
+        }
+        let image = self.isr.image();
+        let rack_of = |id| image.broker(id)?.rack.as_deref();
+        nearest(
+            rack,
+            self.node,
+            self.replica.readable_at(read.offset),
+            rack_of,
+        )
+    }
+
+    fn plan_read(&self, read: &Read) -> Result<PlannedRead, Refusal> {
         // A new leader may not know yet how far its predecessor has committed: whoever has read up to
         // there waits.
         let upper = self
@@ -342,7 +369,7 @@ impl Handler<Read> for PartitionLeader {
         let reply = ReadReply {
             high_watermark: self.replica.high_watermark(),
             log_start_offset: self.keeper.log.start_offset(),
-            plan: self.plan_read(&read),
+            found: self.find_read(&read),
         };
         if let Some(reader) = read.reader {
             self.replica.wait_for_advance(reader);

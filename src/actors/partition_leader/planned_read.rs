@@ -11,7 +11,7 @@ pub use crate::storage::log::FirstBatch;
 pub struct PlannedRead(ReadPlan);
 
 impl PlannedRead {
-    pub(super) fn new(plan: ReadPlan) -> Self {
+    pub fn new(plan: ReadPlan) -> Self {
         PlannedRead(plan)
     }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::{PartitionLeader, PlannedRead};
 use crate::actors::epochs::LogEpochs;
 use crate::actors::replication::{Left, LinkNews, PushMessage, Replicator, Said, Turn, YourTurn};
-use crate::engine::replica::{Pace, PushPlan};
+use crate::engine::replica::{Epochs, Pace, Push, PushPlan};
 use crate::model::{BrokerId, Incarnation, LeaderEpoch, Offset, PartitionId, Timestamp};
 use crate::protocol::Records;
 use crate::record::BatchHeader;
@@ -176,13 +176,7 @@ impl PartitionLeader {
         let bytes = records.len();
         let end = match ends(&records) {
             Some((begin, end)) => {
-                // The batch that holds the log's start may begin before it, and so may one that compaction
-                // has put in the place of several, some of which the follower has.
-                if begin < push.offset && begin > push.log_start {
-                    let epoch = self.keeper.log.epoch_of(begin + -1);
-                    push.previous_epoch = epoch.unwrap_or(LeaderEpoch::NONE);
-                }
-                push.offset = push.offset.min(begin);
+                begin_at(&mut push, begin, &LogEpochs(&self.keeper.log));
                 end
             }
             None => push.offset,
@@ -213,6 +207,16 @@ impl PartitionLeader {
             leader.push_all(context);
         });
     }
+}
+
+/// Makes a push begin where its records do. The batch that holds the log's start may begin before that, and one
+/// that compaction has put in the place of several before what the follower lacks of these.
+fn begin_at(push: &mut Push, begin: Offset, epochs: &impl Epochs) {
+    if begin < push.offset && begin > push.log_start {
+        let epoch = epochs.epoch_of(begin + -1);
+        push.previous_epoch = epoch.unwrap_or(LeaderEpoch::NONE);
+    }
+    push.offset = push.offset.min(begin);
 }
 
 /// Where the first batch begins, and the last one ends.
@@ -271,5 +275,116 @@ impl Handler<LinkNews> for PartitionLeader {
             self.replica.link_lost(node, Timestamp::now());
         }
         self.push_all(context);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::engine::replica::{FollowerReplica, Pushed, Taken};
+    use crate::record::{Batch, BatchBuilder, Codec, ProducerStamp};
+    use crate::storage::fs::{create_dir_durably, FaultyFs};
+    use crate::storage::lease::Lease;
+    use crate::storage::log::{Cleanup, CompactionConfig, Log, LogConfig, Shutdown};
+    use crate::storage::witness::LogHome;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    fn open(fs: &FaultyFs, name: &str) -> Log {
+        create_dir_durably(fs, Path::new("/data")).unwrap();
+        let compaction = CompactionConfig {
+            dirty_millionths_min: 0,
+            ..CompactionConfig::default()
+        };
+        let config = LogConfig {
+            segment_bytes: 2_000,
+            cleanup: Cleanup::Compact(compaction),
+            ..LogConfig::default()
+        };
+        let home = LogHome::unwitnessed(&Path::new("/data").join(name));
+        let fs = Arc::new(fs.clone());
+        Log::open(fs, &home, config, Shutdown::Unclean, NOW, Lease::none()).unwrap()
+    }
+
+    fn append(log: &mut Log, key: u8, epoch: i32) {
+        let mut builder = BatchBuilder::with_capacity(500);
+        builder.append(NOW, Some(&[key]), Some(&[key; 300]), &[]);
+        let batch = builder.build(Codec::None, ProducerStamp::NONE).unwrap();
+        let batch = Batch::parse(batch).unwrap();
+        log.append(&[batch], LeaderEpoch(epoch), NOW).unwrap()[0]
+            .as_ref()
+            .unwrap();
+    }
+
+    fn batches(log: &Log, from: Offset) -> Vec<Batch> {
+        let plan = log.plan_read(from, log.end_offset(), 1 << 20, FirstBatch::Always);
+        let mut bytes = plan.unwrap().read().unwrap();
+        let mut batches = Vec::new();
+        while !bytes.is_empty() {
+            let size = BatchHeader::decode(&bytes).unwrap().size();
+            batches.push(Batch::parse(bytes.split_to(size)).unwrap());
+        }
+        batches
+    }
+
+    /// The leader has compacted what a follower has a part of: an epoch's first records are one empty batch,
+    /// which begins before the follower's end.
+    #[test]
+    fn a_follower_that_has_a_part_of_what_was_compacted_goes_on_from_before_it() {
+        let fs = FaultyFs::new(1);
+        let (mut leader, mut follower) = (open(&fs, "leader"), open(&fs, "follower"));
+        for offset in 0..30 {
+            let (key, epoch) = match offset {
+                0..5 => (offset, 0),
+                _ => (100, 1),
+            };
+            append(&mut leader, key, epoch);
+            if offset < 8 {
+                append(&mut follower, key, epoch);
+            }
+        }
+        let job = leader.begin_sync().unwrap();
+        job.run().unwrap();
+        leader.complete_sync(job.covers());
+        leader.set_high_watermark(leader.end_offset());
+        let plan = leader.plan_compaction(NOW, 1 << 16).unwrap().unwrap();
+        plan.run(|replacement| leader.replace(replacement)).unwrap();
+
+        let records = batches(&leader, follower.end_offset());
+        let begin = records[0].header().base_offset;
+        assert_eq!((begin, follower.end_offset()), (Offset(5), Offset(8)));
+        let mut push = Push {
+            leader_epoch: LeaderEpoch(1),
+            offset: follower.end_offset(),
+            previous_epoch: LeaderEpoch(1),
+            high_watermark: leader.high_watermark(),
+            log_start: leader.start_offset(),
+            log_end: leader.end_offset(),
+        };
+        begin_at(&mut push, begin, &LogEpochs(&leader));
+        let pushed: Vec<Pushed> = records
+            .iter()
+            .map(|batch| Pushed {
+                base_offset: batch.header().base_offset,
+                next_offset: batch.header().next_offset(),
+                leader_epoch: batch.header().leader_epoch,
+            })
+            .collect();
+        let mut replica = FollowerReplica::new(LeaderEpoch(1), Offset(0));
+        let taken = replica.take(&push, &pushed, &LogEpochs(&follower));
+        let Taken::Append { cut, from, .. } = taken else {
+            panic!("{taken:?}");
+        };
+        if let Some(cut) = cut {
+            follower.truncate_to(cut).unwrap();
+        }
+        follower.append_replicated(&records[from..], NOW).unwrap();
+        assert_eq!(follower.epoch_of(Offset(4)), Some(LeaderEpoch(0)));
+        assert_eq!(follower.epoch_of(Offset(5)), Some(LeaderEpoch(1)));
+        let same = batches(&follower, Offset(5));
+        assert_eq!(same[0].bytes(), records[0].bytes());
     }
 }

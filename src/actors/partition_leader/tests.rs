@@ -29,7 +29,7 @@ use crate::storage::syncer::{AbortProcess, SyncDone, SyncPool, Syncer};
 use crate::storage::witness::LogHome;
 
 /// How long a test waits for anything before it fails.
-const WAIT_MAX: Duration = Duration::from_secs(10);
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// So many stand on one arbiter.
 const LEADERS: i32 = 4;
@@ -88,6 +88,24 @@ pub(in crate::actors) fn lead_by(
     log: Log,
     number: i32,
 ) -> PartitionHandle {
+    let keep = KeepSettings {
+        commit_rule,
+        checkpoint_interval,
+        retention_interval: WAIT_MAX,
+        compaction_interval: WAIT_MAX,
+    };
+    lead_among(&[NODE], Arc::new(NoChanges), keep, syncer, log, number)
+}
+
+/// Leads one of several replicas, of which no other is in sync.
+pub(super) fn lead_among(
+    replicas: &[BrokerId],
+    metadata: Arc<dyn Metadata>,
+    keep: KeepSettings,
+    syncer: Arc<dyn Syncer>,
+    log: Log,
+    number: i32,
+) -> PartitionHandle {
     let registry = Registry::default();
     let id = PartitionId {
         topic_id: TopicId::random(),
@@ -95,14 +113,8 @@ pub(in crate::actors) fn lead_by(
     };
     let handle = PartitionHandle::new(id, &"orders".parse().unwrap(), 16, &registry);
     let guardian = GuardianHandle::new(&registry, &Partitions::default());
-    let keep = KeepSettings {
-        commit_rule,
-        checkpoint_interval,
-        retention_interval: WAIT_MAX,
-        compaction_interval: WAIT_MAX,
-    };
     let partition = Partition {
-        replicas: vec![NODE],
+        replicas: replicas.to_vec(),
         leader: NODE,
         leader_epoch: LeaderEpoch(0),
         isr: vec![NODE],
@@ -127,7 +139,8 @@ pub(in crate::actors) fn lead_by(
         keeper,
         &assignment,
         Replicator::default(),
-        IsrKeeping::new(Arc::new(NoChanges), WAIT_MAX),
+        IsrKeeping::new(metadata, WAIT_MAX),
+        ReplicaSelector::Leader,
         &handle,
         life_line,
     );

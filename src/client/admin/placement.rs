@@ -1,7 +1,7 @@
 //! Who holds and who leads partitions: elections, reassignments, and brokers that are given up.
 
 use super::{millis, Admin, CHANGE_TIMEOUT};
-use crate::client::ClientError;
+use crate::client::{ClientError, TopicMetadata};
 use crate::model::{BrokerId, ErrorCode};
 use crate::protocol::elect_leaders::{ELECTION_PREFERRED, ELECTION_UNCLEAN};
 use crate::protocol::{
@@ -129,6 +129,11 @@ impl Admin {
             })
         });
         Ok(outcomes.collect())
+    }
+
+    /// All topics, sorted by name, as the controller has them: with what this client has just changed.
+    pub async fn newest_topics(&self) -> Result<Vec<TopicMetadata>, ClientError> {
+        self.client.newest_topics().await
     }
 
     /// Begins to move partitions, or stops moving them. Each is decided by itself.

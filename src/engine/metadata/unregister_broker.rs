@@ -34,11 +34,8 @@ pub fn unregister_broker(
             version: METADATA_VERSION,
         });
     }
-    let taken = take_away(
-        image,
-        &Loss::of_broker(broker, HasKept::Something),
-        defaults,
-    );
+    let loss = Loss::of_broker(broker, HasKept::Something);
+    let taken = take_away(image, &loss, defaults);
     if changes(&taken) == CHANGES_PER_PROPOSAL_MAX {
         let message =
             format!("Broker {broker} may still lead too many partitions: move some away.");

@@ -1,8 +1,9 @@
 //! The follower's replica: what becomes of a push.
 
+use super::check_epoch;
 use super::progress::epoch_before;
-use super::{Ack, Epochs, Mismatch, Push};
-use crate::model::{LeaderEpoch, Offset};
+use super::{Ack, Epochs, LogEnds, Mismatch, Push};
+use crate::model::{ErrorCode, LeaderEpoch, Offset};
 
 /// A batch of a push, as its header says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,22 @@ impl FollowerReplica {
         self.high_watermark
     }
 
+    /// Whether a consumer that believes in this leader epoch may read from `offset` on here (KIP-320, KIP-392).
+    ///
+    /// What lies beyond the log may be there at the leader: it is asked for there again, and isn't out of range.
+    pub fn check_read(
+        &self,
+        believed: LeaderEpoch,
+        offset: Offset,
+        log: LogEnds,
+    ) -> Result<(), ErrorCode> {
+        check_epoch(believed, self.epoch)?;
+        match offset > log.end {
+            true => Err(ErrorCode::OffsetNotAvailable),
+            false => Ok(()),
+        }
+    }
+
     /// The metadata say that there is a leader in this epoch.
     pub fn assign(&mut self, epoch: LeaderEpoch) {
         if epoch > self.epoch {
@@ -87,7 +104,13 @@ impl FollowerReplica {
             }
             next = batch.next_offset;
         }
-        let (anew, cut, from) = match place(push, epochs) {
+        // What has agreed once in this epoch agrees: what was acknowledged of it is never given up.
+        let is_agreed = self.agreed.is_some_and(|agreed| push.offset <= agreed);
+        let place = match is_agreed {
+            true => Place::Here,
+            false => place(push, epochs),
+        };
+        let (anew, cut, from) = match place {
             Place::Unknown(found) => return Taken::Mismatched(found),
             Place::Nowhere => (Some(push.offset), None, 0),
             Place::Here => match parting(batches, epochs) {
@@ -118,21 +141,22 @@ impl FollowerReplica {
     }
 
     /// What to acknowledge after a push was carried out.
-    pub fn ack(&mut self, log_end: Offset, synced: Offset) -> Option<Ack> {
-        let agreed = self.agreed?.min(log_end);
+    pub fn ack(&mut self, log: LogEnds) -> Option<Ack> {
+        let agreed = self.agreed?.min(log.end);
         let ack = Ack {
             leader_epoch: self.epoch,
             written: agreed,
-            synced: synced.min(agreed),
+            synced: log.synced.min(agreed),
+            log_start: log.start,
         };
         self.last_ack = Some(ack);
         Some(ack)
     }
 
     /// What to acknowledge after a sync, if that is news.
-    pub fn synced(&mut self, log_end: Offset, synced: Offset) -> Option<Ack> {
+    pub fn synced(&mut self, log: LogEnds) -> Option<Ack> {
         let before = self.last_ack;
-        self.ack(log_end, synced).filter(|ack| Some(*ack) != before)
+        self.ack(log).filter(|ack| Some(*ack) != before)
     }
 }
 
@@ -347,8 +371,32 @@ mod tests {
         let taken = follower.take(&push(5, -1, 5..12), &[batch(5..12, 8)], &log);
         assert_eq!(taken, appends(Some(5), None, 0, 5));
         assert_eq!(follower.high_watermark(), Offset(12));
-        let ack = follower.ack(Offset(12), Offset(12)).unwrap();
+        let ends = LogEnds {
+            start: Offset(5),
+            end: Offset(12),
+            synced: Offset(12),
+        };
+        let ack = follower.ack(ends).unwrap();
         assert_eq!(ack.written, Offset(12));
+    }
+
+    #[test]
+    fn a_late_question_at_the_leaders_start_takes_nothing_back() {
+        let mut follower = FollowerReplica::new(EPOCH, Offset(0));
+        let log = Log::new(0, &[1, 1, 2]);
+        follower.take(&push(3, 2, 0..6), &[batch(3..6, 2)], &log);
+        // The leader has deleted what it took for all that is here, and asks where it starts now.
+        let log = Log::new(0, &[1, 1, 2, 2, 2, 2]);
+        let taken = follower.take(&push(4, -1, 4..6), &[batch(4..5, 2)], &log);
+        assert_eq!(taken, appends(None, None, 1, 4));
+        // In the next epoch it isn't known to agree.
+        follower.assign(EPOCH.next());
+        let asked = Push {
+            leader_epoch: EPOCH.next(),
+            ..push(4, -1, 4..6)
+        };
+        let taken = follower.take(&asked, &[batch(4..5, 2)], &log);
+        assert_eq!(taken, appends(Some(4), None, 0, 4));
     }
 
     #[test]
@@ -393,6 +441,22 @@ mod tests {
         // It has nothing of the batch that the leader's log begins in.
         let taken = take(&log, 0, push(2, 1, 3..9), &[batch(2..3, 1)]);
         assert_eq!(taken, appends(None, None, 0, 3));
+    }
+
+    #[test]
+    fn a_reader_is_told_which_of_us_is_behind_and_nothing_beyond_the_log_is_out_of_range() {
+        let follower = FollowerReplica::new(EPOCH, Offset(5));
+        let ends = LogEnds {
+            start: Offset(3),
+            end: Offset(8),
+            synced: Offset(8),
+        };
+        let check = |epoch, offset| follower.check_read(LeaderEpoch(epoch), Offset(offset), ends);
+        assert_eq!(check(-1, 4), Ok(()));
+        assert_eq!(check(9, 8), Ok(()), "it waits for the high watermark");
+        assert_eq!(check(9, 9), Err(ErrorCode::OffsetNotAvailable));
+        assert_eq!(check(8, 4), Err(ErrorCode::FencedLeaderEpoch));
+        assert_eq!(check(10, 4), Err(ErrorCode::UnknownLeaderEpoch));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use super::progress::{epoch_before, Progress};
-use super::{Ack, Epochs, Membership, Mismatch, Push};
+use super::{
+    check_epoch, Ack, Epochs, Membership, Mismatch, Patience, Push, ReadableReplica, Readers,
+};
 use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, Timestamp};
 
 /// When a producer wants to be answered.
@@ -36,11 +38,6 @@ pub enum CommitRule {
     Synced,
     /// Written it to the page cache, as Kafka does: `log.flush = "os"`.
     Written,
-}
-
-/// Whether a reader who waits still cares.
-pub trait Patience {
-    fn is_gone(&self) -> bool;
 }
 
 /// What a change of the replica sets free, in the order in which it was appended.
@@ -138,12 +135,8 @@ pub struct LeaderReplica<P, F> {
     epoch_start: Offset,
     high_watermark: Offset,
     producers: VecDeque<Producer<P>>,
-    readers: Vec<F>,
-    readers_swept_at: usize,
+    readers: Readers<F>,
 }
-
-/// Below this many waiting readers nobody looks for those who have left.
-const READERS_SWEEP_MIN: usize = 64;
 
 impl<P, F: Patience> LeaderReplica<P, F> {
     /// A leader that has just begun. What was committed when it began is found out by and by, unless it
@@ -161,8 +154,7 @@ impl<P, F: Patience> LeaderReplica<P, F> {
             epoch_start: start.log_end,
             high_watermark: start.high_watermark,
             producers: VecDeque::new(),
-            readers: Vec::new(),
-            readers_swept_at: READERS_SWEEP_MIN,
+            readers: Readers::default(),
         };
         replica.meet_followers(now);
         // Nobody waits yet.
@@ -236,12 +228,7 @@ impl<P, F: Patience> LeaderReplica<P, F> {
 
     /// Checks the leader epoch that a client believes in (KIP-320); -1 believes in any.
     pub fn check_epoch(&self, believed: LeaderEpoch) -> Result<(), ErrorCode> {
-        match believed {
-            LeaderEpoch::NONE => Ok(()),
-            epoch if epoch < self.epoch => Err(ErrorCode::FencedLeaderEpoch),
-            epoch if epoch > self.epoch => Err(ErrorCode::UnknownLeaderEpoch),
-            _ => Ok(()),
-        }
+        check_epoch(believed, self.epoch)
     }
 
     /// The log now ends at `log_end`.
@@ -292,6 +279,13 @@ impl<P, F: Patience> LeaderReplica<P, F> {
 
     pub fn followers(&self) -> impl Iterator<Item = BrokerId> + '_ {
         self.followers.iter().map(|follower| follower.id)
+    }
+
+    /// The in-sync followers from which a consumer can read on at `offset`.
+    pub fn readable_at(&self, offset: Offset) -> impl Iterator<Item = ReadableReplica> + '_ {
+        let in_sync = |follower: &&Progress| self.membership.in_sync.contains(&follower.id);
+        let followers = self.followers.iter().filter(in_sync);
+        followers.filter_map(move |follower| follower.readable_at(offset))
     }
 
     /// What to send to a follower next, if anything may be sent now. Report [`Self::sent`].
@@ -349,7 +343,7 @@ impl<P, F: Patience> LeaderReplica<P, F> {
     /// Looks after followers that have said nothing for too long about what they were sent.
     pub fn tick(&mut self, now: Timestamp) {
         for follower in &mut self.followers {
-            follower.tick(now);
+            follower.tick(self.rule, now);
         }
     }
 
@@ -434,11 +428,7 @@ impl<P, F: Patience> LeaderReplica<P, F> {
 
     /// A reader who has seen this high watermark waits for the next one.
     pub fn wait_for_advance(&mut self, reader: F) {
-        if self.readers.len() >= self.readers_swept_at {
-            self.readers.retain(|reader| !reader.is_gone());
-            self.readers_swept_at = READERS_SWEEP_MIN.max(2 * self.readers.len());
-        }
-        self.readers.push(reader);
+        self.readers.wait(reader);
     }
 
     /// The producers who have waited too long. Their records stay, and may yet be committed.
@@ -455,7 +445,7 @@ impl<P, F: Patience> LeaderReplica<P, F> {
         let producers = std::mem::take(&mut self.producers).into_iter();
         (
             producers.map(|producer| producer.ticket).collect(),
-            std::mem::take(&mut self.readers),
+            self.readers.take_all(),
         )
     }
 
@@ -494,13 +484,14 @@ impl<P, F: Patience> LeaderReplica<P, F> {
         let covered = self.producers.partition_point(|p| p.until <= to);
         Released {
             committed: self.producers.drain(..covered).map(|p| p.ticket).collect(),
-            woken: std::mem::take(&mut self.readers),
+            woken: self.readers.take_all(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::readers::READERS_SWEEP_MIN;
     use super::*;
 
     #[derive(Debug, PartialEq, Eq)]
@@ -636,6 +627,36 @@ mod tests {
         membership.in_sync.push(BrokerId(2));
         replica.assign(membership, Timestamp(0));
         assert_eq!(replica.admit(Acks::All), Ok(()));
+    }
+
+    #[test]
+    fn a_consumer_can_read_from_followers_that_are_in_sync_and_have_what_it_wants() {
+        let mut replica = replica(CommitRule::Synced);
+        let others = [BrokerId(2), BrokerId(3)];
+        let membership = Membership {
+            replicas: vec![NODE, others[0], others[1]],
+            in_sync: vec![NODE, others[0]],
+            partition_epoch: 1,
+            ..alone()
+        };
+        replica.assign(membership, Timestamp(0));
+        let ack = Ack {
+            leader_epoch: LeaderEpoch(3),
+            written: Offset(8),
+            synced: Offset(8),
+            log_start: Offset(5),
+        };
+        for other in others {
+            replica.acked(other, ack, Timestamp(7));
+        }
+        let readable = |offset| {
+            let all = replica.readable_at(Offset(offset));
+            all.map(|follower| follower.id).collect::<Vec<_>>()
+        };
+        assert_eq!(readable(4), [], "it has deleted more than its leader");
+        assert_eq!(readable(5), [BrokerId(2)]);
+        assert_eq!(readable(8), [BrokerId(2)]);
+        assert_eq!(readable(9), []);
     }
 
     #[test]

@@ -31,18 +31,21 @@
 
 mod follower;
 mod leader;
+mod nearest;
 mod progress;
+mod readers;
 mod turns;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BrokerId, LeaderEpoch, Offset};
+use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset};
 
 pub use follower::{FollowerReplica, Pushed, Taken};
 pub use leader::{
-    Acks, Commit, CommitRule, IsrProposal, LeaderReplica, LeaderStart, Pace, Patience, PushPlan,
-    Released,
+    Acks, Commit, CommitRule, IsrProposal, LeaderReplica, LeaderStart, Pace, PushPlan, Released,
 };
+pub use nearest::{nearest, ReadableReplica, ReplicaSelector};
+pub use readers::{Patience, Readers};
 pub use turns::CatchUpTurns;
 
 /// What the metadata say of who replicates a partition.
@@ -91,6 +94,14 @@ pub struct Push {
     pub log_end: Offset,
 }
 
+/// Where a log starts and ends, and up to where it is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogEnds {
+    pub start: Offset,
+    pub end: Offset,
+    pub synced: Offset,
+}
+
 /// What a follower has, in all: one says no less than those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
@@ -99,6 +110,8 @@ pub struct Ack {
     pub written: Offset,
     /// Up to where it is on disk.
     pub synced: Offset,
+    /// Where its log starts: it may have deleted more than its leader.
+    pub log_start: Offset,
 }
 
 /// A follower's log doesn't reach where a push begins, or has another record there.
@@ -112,4 +125,14 @@ pub struct Mismatch {
     /// The largest epoch not above the push's previous one that it has, and where that ends.
     pub epoch: LeaderEpoch,
     pub epoch_end: Offset,
+}
+
+/// Compares the leader epoch that a client believes in with the present one (KIP-320); -1 believes in any.
+fn check_epoch(believed: LeaderEpoch, current: LeaderEpoch) -> Result<(), ErrorCode> {
+    match believed {
+        LeaderEpoch::NONE => Ok(()),
+        epoch if epoch < current => Err(ErrorCode::FencedLeaderEpoch),
+        epoch if epoch > current => Err(ErrorCode::UnknownLeaderEpoch),
+        _ => Ok(()),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Ack, CommitRule, Epochs, Mismatch, Pace};
+use super::{Ack, CommitRule, Epochs, Mismatch, Pace, ReadableReplica};
 use crate::model::{BrokerId, LeaderEpoch, Offset, Timestamp};
 
 /// Bytes that may be on their way to a follower, beyond which nothing more is sent until it has said
@@ -79,6 +79,17 @@ impl Progress {
         self.acked.map(|acked| match rule {
             CommitRule::Synced => acked.synced,
             CommitRule::Written => acked.written,
+        })
+    }
+
+    /// Whether a consumer can read on at `offset` here.
+    pub fn readable_at(&self, offset: Offset) -> Option<ReadableReplica> {
+        let has = |acked: &Ack| acked.log_start <= offset && offset <= acked.written;
+        let acked = self.acked.filter(has)?;
+        Some(ReadableReplica {
+            id: self.id,
+            log_end: acked.written,
+            caught_up: self.caught_up,
         })
     }
 
@@ -176,6 +187,7 @@ impl Progress {
             leader_epoch: ack.leader_epoch,
             written: known.written.max(ack.written),
             synced: known.synced.max(ack.synced),
+            log_start: known.log_start.max(ack.log_start),
         });
         self.next = self.next.max(ack.written);
         // As Kafka reckons it: it had everything that was there when it last spoke.
@@ -229,12 +241,15 @@ impl Progress {
         self.stage = Stage::Asking(None);
     }
 
-    /// What it was sent may have been passed over, for example because its mailbox was full.
-    pub fn tick(&mut self, now: Timestamp) {
+    /// What it was sent may have been passed over, for example because its mailbox was full; and what it has
+    /// said may be lost: its replica may have died before it could say that all is on disk.
+    pub fn tick(&mut self, rule: CommitRule, now: Timestamp) {
         self.forget_the_future(now);
         let (last_ack, _) = self.last_ack;
         let silent_since = self.last_sent.max(last_ack);
-        if !self.in_flight.is_empty() && now - silent_since > SILENCE_MAX_MS {
+        let lacks = self.position(rule).is_some_and(|has| has < self.next);
+        let owes = !self.in_flight.is_empty() || (self.stage == Stage::Streaming && lacks);
+        if owes && now - silent_since > SILENCE_MAX_MS {
             self.forget_in_flight();
             self.next = self.acked.map_or(self.next, |acked| acked.written);
             self.stage = Stage::Asking(None);
@@ -300,13 +315,36 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_has_written_all_and_never_says_that_it_is_on_disk_is_asked() {
+        let end = Offset(10);
+        for (rule, asks) in [(CommitRule::Synced, true), (CommitRule::Written, false)] {
+            let mut follower = Progress::new(BrokerId(2), end, Timestamp(0));
+            let ack = Ack {
+                leader_epoch: LeaderEpoch(0),
+                written: end,
+                synced: Offset(8),
+                log_start: Offset(0),
+            };
+            follower.acked(ack, end, Timestamp(0));
+            let mut next_at = |ms| {
+                let now = Timestamp(ms);
+                follower.tick(rule, now);
+                follower.next((Offset(0), end), Offset::NONE, Pace::Live, now)
+            };
+            assert_eq!(next_at(SILENCE_MAX_MS), None);
+            let question = next_at(SILENCE_MAX_MS + 1);
+            assert_eq!(question, asks.then_some((end, false)));
+        }
+    }
+
+    #[test]
     fn a_clock_that_is_set_back_holds_up_no_question_and_nobody_is_in_sync_by_it() {
         let end = Offset(10);
         let hour_ms = 3_600_000;
         let (before, after) = (Timestamp(hour_ms), Timestamp(1_000));
         let mut follower = Progress::new(BrokerId(2), end, before);
         follower.sent((end, end), 0, Pace::Live, Offset(0), before);
-        follower.tick(after);
+        follower.tick(CommitRule::Synced, after);
         let next =
             |follower: &Progress, now| follower.next((Offset(0), end), Offset(0), Pace::Live, now);
         assert_eq!(next(&follower, after), None);

@@ -139,6 +139,7 @@ mod tests {
                 leader_epoch: EPOCH,
                 written: Offset(to),
                 synced: Offset(to),
+                log_start: Offset(0),
             };
             self.replica.acked(FOLLOWER, ack, NOW);
         }

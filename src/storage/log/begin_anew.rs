@@ -15,14 +15,15 @@
 //! | the checkpoint says that the segments are the log's | the new log |
 //!
 //! Two things make sure that no old file comes back: nothing is appended before the last step, and what is
-//! under way for the old log is void: a sync covers nothing, an old checkpoint isn't written any more, and an
-//! old removal removes nothing ([`CheckpointJob::run_and_remove`]).
+//! under way for the old log is void: a sync covers nothing, an old checkpoint isn't written any more, a
+//! compaction ends, and an old removal removes nothing ([`CheckpointJob::run_and_remove`]).
 //!
 //! [`CheckpointJob::run_and_remove`]: crate::storage::checkpoint::CheckpointJob::run_and_remove
 
 use std::io;
 use std::path::Path;
 
+use super::compaction::CancelOnDrop;
 use super::epochs::LeaderEpochs;
 use super::index::{Entry, OffsetEntry, TimeEntry};
 use super::producer_state::ProducerState;
@@ -52,8 +53,8 @@ impl Log {
             start_offset: offset,
             recovery_point: offset,
             high_watermark: offset,
-            clean_to: Offset::ZERO,
             segments: Segments::Stale,
+            clean_to: Offset::ZERO,
             producers: Producers::None,
             largest: None,
             epochs: Vec::new(),
@@ -61,6 +62,7 @@ impl Log {
         self.run_checkpoint(stale)?;
         self.retire_reads();
         self.remove_leftovers()?;
+        self.compaction = CancelOnDrop::default();
         remove_all_segments(&*self.fs, &self.dir)?;
         self.active = Active::create(&self.fs, &self.dir, offset, now)?;
         self.fs

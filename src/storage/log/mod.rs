@@ -254,8 +254,8 @@ impl Log {
             start_offset: self.start_offset,
             recovery_point,
             high_watermark: self.high_watermark,
-            clean_to: self.clean_to,
             segments: Segments::Its,
+            clean_to: self.clean_to,
             producers,
             largest: self.active.largest().map(|l| SegmentLargest {
                 segment: self.active.base,

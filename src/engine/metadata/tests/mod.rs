@@ -10,6 +10,7 @@ use crate::model::{BrokerId, ClusterId, Incarnation, TopicId};
 mod configs;
 mod decisions;
 mod encoding;
+mod histories;
 mod properties;
 mod replay;
 mod topics;

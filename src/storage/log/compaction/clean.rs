@@ -9,7 +9,7 @@ use super::super::segment::{segment_path, Sealed, Start, LOG_SUFFIX};
 use super::super::LogError;
 use super::offset_map::{Full, OffsetMap};
 use super::output::{remove_temporary, Cleaned, Output};
-use super::{Compaction, Replaced, Replacement};
+use super::{Cancel, Compaction, Replaced, Replacement};
 use crate::model::Offset;
 use crate::record::{
     filter, Batch, BatchHeader, BatchRecords, EmptyBatch, Fate, Filtered, ProducerStamp, RecordView,
@@ -33,10 +33,12 @@ impl Compaction {
                 bytes_before += replacement.group.iter().map(|s| s.size).sum::<u64>();
                 bytes_after += replacement.cleaned.size;
                 replace(replacement)?.finish()?;
+                self.check_wanted()?;
             }
         }
         Ok(Compacted {
             clean_to,
+            cancelled: self.cancelled,
             bytes_before,
             bytes_after,
         })
@@ -260,9 +262,10 @@ fn readable(batch: &Batch) -> Option<BatchRecords> {
 }
 
 /// The offset up to which the log is clean, and what that came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Compacted {
     pub(super) clean_to: Offset,
+    pub(super) cancelled: Cancel,
     /// The segments that were replaced: their bytes, and those of what took their place.
     pub bytes_before: u64,
     pub bytes_after: u64,

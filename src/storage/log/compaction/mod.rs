@@ -99,7 +99,7 @@ impl Cleanup {
     }
 }
 
-/// Ends a compaction whose log has been closed or dropped.
+/// Ends a compaction whose log has been closed, dropped or begun anew.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cancel(Arc<AtomicBool>);
 
@@ -396,8 +396,10 @@ impl Log {
     }
 
     /// Notes that a compaction has come to its end. The next checkpoint says so.
-    pub fn complete_compaction(&mut self, compacted: Compacted) {
-        self.clean_to = self.clean_to.max(compacted.clean_to.min(self.end_offset));
+    pub fn complete_compaction(&mut self, compacted: &Compacted) {
+        if !compacted.cancelled.is_set() {
+            self.clean_to = self.clean_to.max(compacted.clean_to.min(self.end_offset));
+        }
     }
 }
 

@@ -199,7 +199,7 @@ fn compact_at(log: &mut Log, now: Timestamp, map_bytes: usize) -> Result<bool, L
         return Ok(false);
     };
     let compacted = compaction.run(|replacement| log.replace(replacement))?;
-    log.complete_compaction(compacted);
+    log.complete_compaction(&compacted);
     log.checkpoint()
         .run()
         .map_err(LogError::storage("write", Path::new(DIR)))?;
@@ -724,4 +724,37 @@ fn compact_alone_keeps_what_delete_would_take() {
     log.config.cleanup = Cleanup::CompactAndDelete(compaction());
     let removed = log.apply_retention(late).unwrap();
     assert_eq!(removed.start_offset(), log.end_offset());
+}
+
+#[test]
+fn a_compaction_of_a_log_that_is_begun_anew_leaves_the_new_one_alone() {
+    let mut written = Written::new(1);
+    let mut log = open(&written.fs, config()).unwrap();
+    for _ in 0..3 {
+        // What was cleaned once is small, so several segments become one.
+        compact(&mut log);
+        written.fill(&mut log, 40);
+    }
+    let compaction = log.plan_compaction(NOW, MAP_BYTES).unwrap().unwrap();
+    let mut begun_at = None;
+    let ended = compaction.run(|replacement| {
+        // A segment that goes, whose name is that of the new log's first.
+        let base = replacement.group.get(1).map(|sealed| sealed.base);
+        let replaced = log.replace(replacement)?;
+        if let (None, Some(base)) = (begun_at, base) {
+            begun_at = Some(base);
+            log.begin_anew(base, NOW).unwrap();
+        }
+        Ok(replaced)
+    });
+    assert!(matches!(ended, Err(LogError::Superseded)), "{ended:?}");
+    written.model.clear();
+    written.sequence = 0;
+    written.durable = begun_at.unwrap();
+    written.fill(&mut log, 3);
+    written.check(&log, "begun anew");
+    drop(log);
+    let log = open(&written.fs.crash(), config()).unwrap();
+    assert_eq!(Some(log.start_offset()), begun_at);
+    written.check(&log, "after a crash");
 }
