@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use klamm::model::ErrorCode;
-use klamm::protocol::{fetch, produce};
+use klamm::protocol::{fetch, find_coordinator, join_group, produce};
 use rustix::process::Signal;
 
 use crate::batches::{batch, noise};
@@ -86,6 +86,51 @@ fn a_long_poll_ends_at_sigterm() {
     let (answered, answer) = wire.receive::<fetch::Api>().unwrap();
     assert_eq!(answered, waiting);
     assert_eq!(only_partition(answer.unwrap()).error_code, ErrorCode::None);
+    wire.expect_close("the last answer");
+}
+
+/// A member that waits for others would wait for as long as they like.
+#[test]
+fn a_member_that_waits_for_its_group_is_told_at_sigterm() {
+    // The first member of an empty group waits for others.
+    let home = Home::new().with("groups.initial_rebalance_delay_ms", WAIT_MAX.as_millis());
+    let broker = home.start();
+    let mut wire = broker.connect();
+    let find = find_coordinator::Request {
+        coordinator_keys: vec!["workers".into()],
+        ..Default::default()
+    };
+    assert_eq!(
+        wire.call::<find_coordinator::Api>(&find).coordinators[0].error_code,
+        ErrorCode::None
+    );
+    let mut join = join_group::Request {
+        group_id: "workers".into(),
+        session_timeout_ms: 60_000,
+        rebalance_timeout_ms: WAIT_MAX.as_millis() as i32,
+        protocol_type: "consumer".into(),
+        protocols: vec![join_group::JoinGroupRequestProtocol {
+            name: "range".into(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let told = loop {
+        let told = wire.call::<join_group::Api>(&join);
+        // Its coordinator may be loading still.
+        if !told.error_code.is_retriable() {
+            break told;
+        }
+    };
+    assert_eq!(told.error_code, ErrorCode::MemberIdRequired);
+    join.member_id = told.member_id;
+    let waiting = wire.send::<join_group::Api>(&join).unwrap();
+    let after = wire.send::<produce::Api>(&produce_request("no", 0, 1, batch(&["a"])));
+    assert_eq!(wire.correlation_ids(1), [after.unwrap()]);
+    broker.signal(Signal::TERM);
+    let (answered, answer) = wire.receive::<join_group::Api>().unwrap();
+    assert_eq!(answered, waiting);
+    assert_eq!(answer.unwrap().error_code, ErrorCode::NotCoordinator);
     wire.expect_close("the last answer");
 }
 

@@ -59,6 +59,9 @@ check_kafkas_tools() {
     java_check ProducerPerformance 'idempotent, acks 1 and 0; as many records are there as it sent' producer_performance
     java_check VerifiableProducer 'each record is acknowledged with its offset' verifiable_producer
     java_check EndToEndLatency 'each record comes back before the next one is sent; it commits at the end' end_to_end
+    java_check ConsoleConsumer 'in a group: reads all, commits, and goes on where the group was' console_group
+    java_check ConsumerGroupCommand 'lists, describes, resets, and deletes offsets and groups' consumer_groups
+    java_check VerifiableConsumer 'in a group: is assigned all partitions, consumes and commits' verifiable_consumer
     java_check BrokerApiVersionsCommand 'shows the APIs of docs/KAFKA.md, with a usable version of each' api_versions
     java_check LogDirsCommand "shows each partition's bytes" log_dirs
     java_check ClusterTool 'cluster id and endpoints' cluster_tool
@@ -276,6 +279,48 @@ end_to_end() {
     at EndToEndLatency --topic java-end-to-end --num-records 200 --producer-acks all --record-size 100 |
         says '^Avg latency: [0-9.]* ms' '^Percentiles: 50th = '
     equal "$(end_offset java-end-to-end)" 200
+}
+
+# in_group GROUP MESSAGES: what a member of the group reads of java-group.
+in_group() {
+    at consumer.ConsoleConsumer --topic java-group --group "$1" --max-messages "$2" --timeout-ms 60000 \
+        --command-property auto.offset.reset=earliest
+}
+
+console_group() {
+    "$klamm" topic create java-group --partitions 2
+    seq 1 10 | "$klamm" produce java-group --partition 0
+    seq 11 20 | "$klamm" produce java-group --partition 1
+    equal "$(in_group java-readers 20 | sort -n | xargs)" "$(seq 1 20 | xargs)"
+    seq 21 30 | "$klamm" produce java-group --partition 0
+    equal "$(in_group java-readers 10 | xargs)" "$(seq 21 30 | xargs)"
+    "$klamm" group describe java-readers | says '^java-readers: Empty$' '^java-group +0 +20 +20 +0$' '^java-group +1 +10 +10 +0$'
+}
+
+# Uses what console_group has made.
+consumer_groups() {
+    groups() {
+        at consumer.group.ConsumerGroupCommand "$@"
+    }
+    groups --list --state | says '^java-readers +Empty'
+    groups --describe --group java-readers 2>&1 | says 'no active members' \
+        '^java-readers +java-group +0 +20 +20 +0 ' '^java-readers +java-group +1 +10 +10 +0 '
+    groups --describe --group java-readers --state 2>&1 | says '^java-readers .* Empty +0'
+    groups --group java-readers --topic java-group --reset-offsets --shift-by -5 --execute |
+        says '^java-readers +java-group +0 +15' '^java-readers +java-group +1 +5'
+    "$klamm" group describe java-readers | says '^java-group +0 +15 +20 +5$' '^java-group +1 +5 +10 +5$'
+    groups --group java-readers --topic java-group:0 --delete-offsets | says '^java-group +0 +Successful'
+    equal "$("$klamm" group describe java-readers | grep -c '^java-group ')" 1
+    groups --delete --group java-readers | says "'java-readers'. was successful"
+    groups --delete --group java-readers 2>&1 | says 'GroupIdNotFoundException'
+    groups --describe --group java-readers 2>&1 | says 'Group java-readers not found'
+}
+
+verifiable_consumer() {
+    tool org.apache.kafka.tools.VerifiableConsumer --bootstrap-server "$klamm_kafka" --topic java-group \
+        --group-id java-verifiable --max-messages 30 --reset-policy earliest >"$work/read"
+    says '"name":"partitions_assigned".*"partition":0.*"partition":1' '"name":"offsets_committed".*"success":true' <"$work/read"
+    equal "$(sed -n 's/.*"records_consumed","count":\([0-9]*\).*/\1/p' "$work/read" | awk '{ sum += $1 } END { print sum }')" 30
 }
 
 api_versions() {

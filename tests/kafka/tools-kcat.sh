@@ -30,6 +30,7 @@ check_kcat() {
     check kcat "$version" 'writes with the idempotent producer, and with acks 0 and 1' kcat_acks
     check kcat "$version" 'keys, headers and null values' kcat_keys
     check kcat "$version" 'offsets of the beginning, the end and a time (-Q), and reads from offsets' kcat_offsets
+    check kcat "$version" 'members of a group share a topic, and one goes on for the other (-G)' kcat_group
 }
 
 kcat_lists() {
@@ -101,4 +102,16 @@ kcat_offsets() {
 
 later_than() {
     [ "$(now_ms)" -gt "$1" ]
+}
+
+kcat_group() {
+    local first
+    "$klamm" topic create kcat-group --partitions 2
+    seq 1 10 | "$klamm" produce kcat-group --partition 0
+    seq 11 20 | "$klamm" produce kcat-group --partition 1
+    equal "$(kc -c 20 -X auto.offset.reset=earliest -G kcat-readers kcat-group | sort -n | xargs)" "$(seq 1 20 | xargs)"
+    first=$("$klamm" group describe kcat-readers)
+    says '^kcat-readers: Empty$' '^kcat-group +0 +10 +10 +0$' '^kcat-group +1 +10 +10 +0$' <<<"$first"
+    seq 21 25 | "$klamm" produce kcat-group --partition 1
+    equal "$(kc -c 5 -G kcat-readers kcat-group | xargs)" "$(seq 21 25 | xargs)"
 }

@@ -40,7 +40,8 @@ impl<T> GroupShard<T> {
     pub(super) fn deleted(&mut self, id: &GroupId, to: Option<T>, written: Result<(), ErrorCode>) {
         let error = match written {
             Ok(()) => {
-                self.groups.remove(id);
+                let gone = self.groups.remove(id);
+                self.context.offsets -= gone.map_or(0, |group| group.offsets.len());
                 ErrorCode::None
             }
             Err(error) => {

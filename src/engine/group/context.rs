@@ -27,6 +27,10 @@ pub(super) struct Context<T> {
     pub settings: GroupSettings,
     pub timers: BTreeSet<(Timestamp, Timer)>,
     pub effects: Vec<GroupEffect<T>>,
+    /// What all members tell of themselves.
+    pub metadata_bytes: usize,
+    /// How many offsets are committed in all groups.
+    pub offsets: usize,
 }
 
 impl<T> Context<T> {

@@ -4,7 +4,9 @@ use super::context::{after, Context, Timer};
 use super::member::Member;
 use super::messages::NewMembers;
 use super::rebalance::Group;
-use super::settings::{GROUPS_MAX, METADATA_BYTES_MAX, NAME_BYTES_MAX, PROTOCOLS_MAX};
+use super::settings::{
+    ALL_METADATA_BYTES_MAX, GROUPS_MAX, METADATA_BYTES_MAX, NAME_BYTES_MAX, PROTOCOLS_MAX,
+};
 use super::shard::GroupShard;
 use super::{GroupSettings, GroupState, JoinRequest, MemberId};
 use crate::model::{ErrorCode, Timestamp};
@@ -55,6 +57,12 @@ fn check(request: &JoinRequest, settings: &GroupSettings) -> Result<(), ErrorCod
 
 impl<T> Group<T> {
     fn join(&mut self, context: &mut Context<T>, now: Timestamp, request: &JoinRequest, to: T) {
+        let metadata = request.protocols.iter();
+        let bytes: usize = metadata.map(|(name, data)| name.len() + data.len()).sum();
+        if context.metadata_bytes + bytes > ALL_METADATA_BYTES_MAX {
+            let error = ErrorCode::GroupMaxSizeReached;
+            return context.refuse_join(to, error, request.member.clone());
+        }
         if !self.has_room_for(&request.member, context.settings.max_size) {
             let error = ErrorCode::GroupMaxSizeReached;
             self.remove(context, &request.member, error);
@@ -161,6 +169,7 @@ impl<T> Group<T> {
     ) {
         let mut member = Member::new(id.clone(), request);
         member.joining = Some(to);
+        context.metadata_bytes += member.metadata_bytes();
         self.pending.remove(&id);
         if let Some(initial) = &mut self.initial {
             initial.has_grown = true;
@@ -181,7 +190,9 @@ impl<T> Group<T> {
 
     fn rejoin(&mut self, context: &mut Context<T>, now: Timestamp, request: &JoinRequest, to: T) {
         if let Some(member) = self.members.get_mut(&request.member) {
+            context.metadata_bytes -= member.metadata_bytes();
             member.update(request);
+            context.metadata_bytes += member.metadata_bytes();
             if let Some(before) = member.joining.replace(to) {
                 // Its client has given up on that one.
                 let error = ErrorCode::RebalanceInProgress;

@@ -96,6 +96,11 @@ impl<T> Member<T> {
             .unwrap_or_default()
     }
 
+    pub fn metadata_bytes(&self) -> usize {
+        let sizes = self.protocols.iter();
+        sizes.map(|(name, data)| name.len() + data.len()).sum()
+    }
+
     pub fn speaks(&self, protocol: &str) -> bool {
         self.protocols.iter().any(|(name, _)| **name == *protocol)
     }

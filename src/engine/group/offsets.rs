@@ -7,7 +7,7 @@ use super::consumer_protocol::{subscribed_topics, CONSUMER};
 use super::context::{after, write_error, Context, Timer};
 use super::rebalance::Group;
 use super::settings::{
-    GROUPS_MAX, NAME_BYTES_MAX, OFFSETS_OF_A_GROUP_MAX, TOMBSTONES_IN_A_BATCH_MAX,
+    GROUPS_MAX, NAME_BYTES_MAX, OFFSETS_MAX, OFFSETS_OF_A_GROUP_MAX, TOMBSTONES_IN_A_BATCH_MAX,
 };
 use super::shard::{GroupShard, Purpose};
 use super::stored::CommittedOffset;
@@ -61,9 +61,10 @@ impl Offsets {
         }
     }
 
-    fn has_room_for(&self, place: &Place) -> bool {
+    fn has_room_for(&self, place: &Place, in_all_groups: usize) -> bool {
         self.committed.contains_key(place)
-            || self.committed.len() + self.in_flight.len() < OFFSETS_OF_A_GROUP_MAX
+            || (self.committed.len() + self.in_flight.len() < OFFSETS_OF_A_GROUP_MAX
+                && in_all_groups < OFFSETS_MAX)
     }
 
     /// All that are committed or about to be: what is written now comes after them.
@@ -284,7 +285,7 @@ impl<T> Group<T> {
             let place = (new.topic.clone(), new.partition);
             let code = if new.metadata.len() > metadata_max {
                 ErrorCode::OffsetMetadataTooLarge
-            } else if !self.offsets.has_room_for(&place) {
+            } else if !self.offsets.has_room_for(&place, context.offsets) {
                 ErrorCode::InvalidCommitOffsetSize
             } else {
                 self.offsets.begin(&place);

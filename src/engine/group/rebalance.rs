@@ -79,6 +79,7 @@ impl<T> Group<T> {
                     .insert(instance.clone(), member.member.clone());
             }
             let restored = Member::restored(member, stored.protocol.as_ref());
+            context.metadata_bytes += restored.metadata_bytes();
             self.members.insert(member.member.clone(), restored);
         }
         self.state = match self.members.is_empty() {
@@ -177,6 +178,7 @@ impl<T> Group<T> {
         let Some(member) = self.members.remove(id) else {
             return;
         };
+        context.metadata_bytes -= member.metadata_bytes();
         if let Some(instance) = &member.instance {
             if self.instances.get(instance) == Some(id) {
                 self.instances.remove(instance);

@@ -10,6 +10,11 @@ pub const NAME_BYTES_MAX: usize = 1_024;
 pub const PROTOCOLS_MAX: usize = 64;
 /// What a member tells of itself in all its protocols together, in bytes.
 pub const METADATA_BYTES_MAX: usize = 1024 * 1024;
+/// What all members of one partition of `__consumer_offsets` tell of themselves, in bytes. A group's record
+/// is much smaller than this in any case.
+pub const ALL_METADATA_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The most offsets that one partition of `__consumer_offsets` holds.
+pub const OFFSETS_MAX: usize = 2_000_000;
 /// A new member that waits for its first generation can't be heard: its client waits for the answer.
 /// After so long it is taken for gone.
 pub const NEW_MEMBER_JOIN_TIMEOUT_MS: i64 = 5 * 60 * 1000;

@@ -62,6 +62,8 @@ impl<T> GroupShard<T> {
                 settings,
                 timers: Default::default(),
                 effects: Vec::new(),
+                metadata_bytes: 0,
+                offsets: 0,
             },
         }
     }
@@ -117,7 +119,11 @@ impl<T: Send + Unpin + 'static> Core for GroupShard<T> {
                 partition,
                 offset,
             } => {
-                (self.group(&group).offsets).replay((topic, partition), offset);
+                let offsets = &mut self.group(&group).offsets;
+                let before = offsets.len();
+                offsets.replay((topic, partition), offset);
+                let after = offsets.len();
+                self.context.offsets = self.context.offsets + after - before;
                 self.forget_if_vacant(&group);
             }
             GroupRecord::Group { group, stored } => {

@@ -23,7 +23,9 @@ impl<T> Group<T> {
         let leader_before = self.leader.clone();
         self.rename(context, old, &new);
         if let Some(member) = self.members.get_mut(&new) {
+            context.metadata_bytes -= member.metadata_bytes();
             member.update(request);
+            context.metadata_bytes += member.metadata_bytes();
             member.client_id = request.client_id.clone();
             member.client_host = request.client_host.clone();
         }

@@ -1,10 +1,64 @@
-//! The records' bytes are Kafka's, and no bytes make the decoder panic.
+//! The records' bytes are Kafka's, no bytes make the decoder panic, and memory is bounded. What groups do
+//! is told by `tests/scripts`.
 
 use proptest::prelude::*;
 
-use crate::engine::coordinator::Record;
+use super::settings::{ALL_METADATA_BYTES_MAX, METADATA_BYTES_MAX};
+use crate::engine::coordinator::{Core, Effect, EffectOf, Record};
 use crate::engine::group::*;
-use crate::model::{LeaderEpoch, Offset, Timestamp};
+use crate::model::{ErrorCode, LeaderEpoch, Offset, Timestamp};
+
+/// A member with so much to say, in a group of its own.
+fn large(name: &str, bytes: usize) -> Request {
+    Request::Join(JoinRequest {
+        group: name.into(),
+        client_id: name.into(),
+        session_timeout_ms: 10_000,
+        protocol_type: "consumer".into(),
+        protocols: vec![("range".into(), vec![0; bytes].into())],
+        nonce: "1".into(),
+        ..JoinRequest::default()
+    })
+}
+
+#[test]
+fn what_members_say_is_bounded_and_room_comes_back_when_they_leave() {
+    let mut shard: GroupShard<u32> = GroupShard::new(GroupSettings {
+        min_session_timeout_ms: 1,
+        max_session_timeout_ms: 100_000,
+        max_size: 10,
+        initial_rebalance_delay_ms: 0,
+        offset_metadata_max_bytes: 10,
+        offsets_retention_ms: 1,
+        offsets_retention_check_interval_ms: 1_000,
+    });
+    let size = METADATA_BYTES_MAX;
+    let fit = ALL_METADATA_BYTES_MAX / (size + "range".len());
+    for number in 0..fit {
+        let effects = shard.handle(Timestamp(0), large(&format!("g{number}"), size), 0);
+        assert!(effects.is_empty(), "it waits for its first generation");
+    }
+    let refused = |effects: &[EffectOf<GroupShard<u32>>]| match effects {
+        [Effect::Answer {
+            answer: Answer::Join(answer),
+            ..
+        }] => answer.error,
+        [] => ErrorCode::None,
+        _ => panic!("something else"),
+    };
+    let effects = shard.handle(Timestamp(0), large("more", size), 0);
+    assert_eq!(refused(&effects), ErrorCode::GroupMaxSizeReached);
+    let leave = Request::Leave(LeaveRequest {
+        group: "g0".into(),
+        members: vec![LeavingMember {
+            member: "g0-1".into(),
+            instance: None,
+        }],
+    });
+    shard.handle(Timestamp(0), leave, 0);
+    let effects = shard.handle(Timestamp(0), large("more", size), 0);
+    assert_eq!(refused(&effects), ErrorCode::None);
+}
 
 fn offset() -> GroupRecord {
     GroupRecord::Offset {
