@@ -222,15 +222,17 @@ impl Cluster {
         }
     }
 
-    pub async fn await_leaderless(&self, client: &Client, topic: &str) {
+    /// Until the metadata say that a broker is gone. That a partition has no leader is told before, by whoever
+    /// has lost the link to it.
+    pub async fn await_fenced(&self, client: &Client, id: BrokerId) {
         let begun = Instant::now();
         loop {
-            let topics = client.admin().list_topics().await.unwrap_or_default();
-            let found = topics.iter().find(|known| &*known.name == topic);
-            if found.is_some_and(|known| known.partitions[0].leader.is_none()) {
+            let known = client.admin().describe_cluster().await.unwrap().brokers;
+            let mut gone = known.iter().filter(|broker| broker.is_fenced);
+            if gone.any(|broker| broker.broker_id == id) {
                 return;
             }
-            assert!(begun.elapsed() < WAIT_MAX, "somebody leads: {found:?}");
+            assert!(begun.elapsed() < WAIT_MAX, "{known:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -173,7 +173,7 @@ async fn leaders_are_elected_when_asked_for_the_quorum_is_told_and_a_broker_is_g
     cluster.node(BrokerId(3)).kill();
     let client = cluster.client().await;
     let admin = client.admin();
-    cluster.await_leaderless(&client, "alone").await;
+    cluster.await_fenced(&client, BrokerId(3)).await;
     let alone = [("alone".to_owned(), 0), ("nowhere".to_owned(), 0)];
     let elected = admin.elect_leaders(Election::Unclean, Some(&alone)).await;
     let codes: Vec<_> = elected.unwrap().iter().map(|o| code(&o.result)).collect();

@@ -201,8 +201,17 @@ impl World {
         }
     }
 
-    /// The controller doesn't hear a broker for a while.
+    /// The controller doesn't hear a broker for a while. Not the last of several in sync that has anything: who
+    /// loses all copies but one, and then takes that one for lost, has nobody left to elect.
     fn suspect(&mut self, n: usize) {
+        let in_sync = self.metadata.partition().isr.iter();
+        let mut others = in_sync
+            .map(|id| id.0 as usize)
+            .filter(|other| *other != n)
+            .peekable();
+        if others.peek().is_some() && !others.any(|other| self.nodes[other].is_whole) {
+            return;
+        }
         self.metadata.set_there(n, false);
     }
 
