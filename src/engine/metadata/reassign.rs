@@ -1,7 +1,7 @@
 //! AlterPartitionReassignments: a partition moves to other replicas (KIP-455).
 //!
 //! While it is under way, the replicas are those that shall be, then those that shall go. Once the ones that
-//! it brings are in sync, the others go; [`super::election`] finds that out with each change of the
+//! it brings are in sync, the others go; `super::election` finds that out with each change of the
 //! partition. All of it is in the metadata, so it goes on after a restart and under another controller.
 //!
 //! A second reassignment replaces the first. What the first one was bringing and the second doesn't want

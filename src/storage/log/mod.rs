@@ -11,7 +11,7 @@
 //!
 //! - Offsets are dense: each batch starts with the offset after the last of the one before it,
 //!   within a segment and from one segment to the next. Compaction takes records out, and leaves empty
-//!   batches ([`compaction`]).
+//!   batches (`compaction`).
 //! - `start_offset <= high_watermark <= end_offset`, and `synced_offset <= end_offset`: all bytes
 //!   below `synced_offset`, and the names of the files that hold them, are on disk.
 //! - What was below `synced_offset` is never cut by recovery. What fails its checksum there is
