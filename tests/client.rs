@@ -74,13 +74,7 @@ async fn next_offset(consumer: &mut Consumer) -> Offset {
 async fn every_codec_with_every_acks_comes_back() {
     let broker = Broker::start();
     let client = client(&broker).await;
-    for codec in [
-        Codec::None,
-        Codec::Gzip,
-        Codec::Snappy,
-        Codec::Lz4,
-        Codec::Zstd,
-    ] {
+    for codec in Codec::ALL {
         for acks in [Acks::None, Acks::Leader, Acks::All] {
             let topic = format!("{codec:?}-{acks:?}");
             create(&client, &topic, 1).await;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 
 use crate::client;
-use crate::model::BrokerId;
+use crate::model::{BrokerId, Timestamp};
 use crate::record::Codec;
 
 /// When a record counts as written.
@@ -62,6 +62,13 @@ impl Compression {
             Compression::Zstd => Codec::Zstd,
         }
     }
+}
+
+/// A time as RFC 3339 writes it.
+pub fn time(text: &str) -> Result<Timestamp, String> {
+    let time = text.parse::<jiff::Timestamp>();
+    time.map(|time| Timestamp(time.as_millisecond()))
+        .map_err(|error| error.to_string())
 }
 
 /// `NAME=VALUE`, as `--config` takes it.

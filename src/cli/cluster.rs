@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::connect::{block_on, Bootstrap};
 use super::error::CliError;
-use super::output::{age, print, table, Column, Output};
+use super::output::{age, joined, print, table, Column, Output};
 use super::placement::{changes, leave};
 use super::reassign::{active_brokers, await_moved, begin, placed};
 use crate::client::PartitionMetadata;
@@ -178,8 +178,8 @@ async fn drain(args: Drain) -> Result<(), CliError> {
     let planned = changes(&now, planned);
     if args.dry_run {
         for partition in &planned {
-            let replicas: Vec<_> = partition.replicas.iter().map(BrokerId::to_string).collect();
-            print(&format!("{partition} would move to {}", replicas.join(",")))?;
+            let replicas = joined(&partition.replicas);
+            print(&format!("{partition} would move to {replicas}"))?;
         }
         return Ok(());
     }

@@ -10,10 +10,11 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::client::{Client, ClientError, Consumer, ConsumerConfig, StartAt};
-use crate::model::{ErrorCode, Offset, Timestamp};
+use crate::model::{ErrorCode, Offset};
 use crate::protocol::list_offsets::LATEST_TIMESTAMP;
 use crate::record::RecordView;
 
+use super::choices::time;
 use super::connect::{block_on, Bootstrap};
 use super::error::CliError;
 use super::json_record::JsonRecord;
@@ -251,18 +252,18 @@ fn start_at(text: &str) -> Result<StartAt, String> {
             false => Err("an offset can't be negative".into()),
         };
     }
-    match text.parse::<jiff::Timestamp>() {
-        Ok(time) => Ok(StartAt::Time(Timestamp(time.as_millisecond()))),
-        Err(error) => Err(format!(
+    time(text).map(StartAt::Time).map_err(|error| {
+        format!(
             "{text:?} is neither beginning, end, an offset nor a time such as \
              2026-01-31T12:00:00Z ({error})"
-        )),
-    }
+        )
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Timestamp;
 
     #[test]
     fn only_who_follows_bears_an_error_and_only_one_that_passes() {

@@ -8,6 +8,7 @@ use crate::client::{Admin, GroupOffsets};
 use crate::model::{ErrorCode, Offset, Timestamp};
 use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 
+use super::choices::time;
 use super::connect::{block_on, Bootstrap};
 use super::error::CliError;
 use super::output::{print, table, Column, Output};
@@ -94,12 +95,6 @@ pub fn run(command: Command) -> Result<(), CliError> {
             Command::Delete(args) => delete(args).await,
         }
     })
-}
-
-fn time(text: &str) -> Result<Timestamp, String> {
-    let time = text.parse::<jiff::Timestamp>();
-    time.map(|time| Timestamp(time.as_millisecond()))
-        .map_err(|error| error.to_string())
 }
 
 fn duration_ms(text: &str) -> Result<i64, String> {

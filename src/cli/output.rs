@@ -1,5 +1,6 @@
 //! What lists and descriptions look like: a table for people, JSON for programs.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use clap::ValueEnum;
@@ -44,6 +45,12 @@ pub fn print(text: &str) -> Result<(), CliError> {
     writeln!(stdout, "{}", text.trim_end())
         .and_then(|()| stdout.flush())
         .map_err(CliError::stdout)
+}
+
+/// One behind the other, as ids and replicas are shown.
+pub fn joined<T: Display>(values: &[T]) -> String {
+    let values: Vec<String> = values.iter().map(T::to_string).collect();
+    values.join(",")
 }
 
 /// A column's heading, and where its values stand.

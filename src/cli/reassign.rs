@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::choices::BrokerList;
 use super::connect::{block_on, Bootstrap};
 use super::error::CliError;
-use super::output::{print, table, Column, Output};
+use super::output::{joined, print, table, Column, Output};
 use super::placement::{changes, spread, Brokers, Placed};
 use crate::client::{Admin, PartitionOutcome, PartitionTarget, Reassigning};
 use crate::model::BrokerId;
@@ -350,17 +350,13 @@ async fn list(args: List) -> Result<(), CliError> {
             Column::Left("ADDING"),
             Column::Left("REMOVING"),
         ];
-        let text = |ids: &[i32]| {
-            let ids: Vec<String> = ids.iter().map(i32::to_string).collect();
-            ids.join(",")
-        };
         let row = |moving: &Listed| {
             vec![
                 moving.topic.clone(),
                 moving.partition.to_string(),
-                text(&moving.replicas),
-                text(&moving.adding),
-                text(&moving.removing),
+                joined(&moving.replicas),
+                joined(&moving.adding),
+                joined(&moving.removing),
             ]
         };
         table(&columns, listed.iter().map(row))
@@ -396,10 +392,9 @@ async fn cancel(args: Cancel) -> Result<(), CliError> {
 }
 
 fn ids(ids: &[BrokerId]) -> String {
-    let ids: Vec<String> = ids.iter().map(BrokerId::to_string).collect();
     match ids.is_empty() {
         true => "nobody".to_owned(),
-        false => ids.join(","),
+        false => joined(ids),
     }
 }
 

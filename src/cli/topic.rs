@@ -13,7 +13,7 @@ use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 use super::choices::{name_and_value, BrokerList};
 use super::connect::{block_on, Bootstrap};
 use super::error::CliError;
-use super::output::{print, table, Column, Output};
+use super::output::{joined, print, table, Column, Output};
 use super::{elect, reassign};
 
 #[derive(Debug, clap::Subcommand)]
@@ -321,10 +321,6 @@ fn source(number: i8) -> &'static str {
 
 fn describe_text(topic: &Described) -> String {
     let text = |value: Option<String>| value.unwrap_or_else(|| "-".into());
-    let ids = |ids: &[i32]| {
-        let ids: Vec<String> = ids.iter().map(i32::to_string).collect();
-        ids.join(",")
-    };
     let partitions = table(
         &[
             Column::Right("PARTITION"),
@@ -341,8 +337,8 @@ fn describe_text(topic: &Described) -> String {
                 partition.partition.to_string(),
                 text(partition.leader.map(|id| id.to_string())),
                 partition.leader_epoch.to_string(),
-                ids(&partition.replicas),
-                ids(&partition.in_sync),
+                joined(&partition.replicas),
+                joined(&partition.in_sync),
                 text(partition.start_offset.map(|offset| offset.to_string())),
                 text(partition.end_offset.map(|offset| offset.to_string())),
                 partition.error.clone().unwrap_or_default(),

@@ -632,13 +632,7 @@ pub(super) async fn fill(client: &Client, records: usize, codec: Codec) {
 
 #[tokio::test]
 async fn what_is_produced_with_any_codec_is_consumed() {
-    for codec in [
-        Codec::None,
-        Codec::Gzip,
-        Codec::Snappy,
-        Codec::Lz4,
-        Codec::Zstd,
-    ] {
+    for codec in Codec::ALL {
         let broker = FakeBroker::start(3).await;
         let client = client(&broker).await;
         fill(&client, 1000, codec).await;

@@ -83,6 +83,15 @@ pub enum Codec {
 }
 
 impl Codec {
+    /// Every codec, in the order of their numbers.
+    pub const ALL: [Codec; 5] = [
+        Codec::None,
+        Codec::Gzip,
+        Codec::Snappy,
+        Codec::Lz4,
+        Codec::Zstd,
+    ];
+
     fn from_bits(bits: i16) -> Result<Codec, RecordError> {
         match bits {
             0 => Ok(Codec::None),

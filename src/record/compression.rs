@@ -305,14 +305,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const CODECS: [Codec; 5] = [
-        Codec::None,
-        Codec::Gzip,
-        Codec::Snappy,
-        Codec::Lz4,
-        Codec::Zstd,
-    ];
-
     fn compressed(codec: Codec, records: &[u8]) -> Bytes {
         let mut out = Vec::new();
         compress(codec, records, &mut out).unwrap();
@@ -325,7 +317,7 @@ mod tests {
         let noise: Vec<u8> = (0..300_000u64)
             .map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
             .collect();
-        for codec in CODECS {
+        for codec in Codec::ALL {
             for records in [
                 text.as_bytes(),
                 &noise,
@@ -368,7 +360,7 @@ mod tests {
     #[test]
     fn a_bomb_is_stopped_at_the_limit() {
         let zeros = vec![0; 50_000_000];
-        for codec in CODECS {
+        for codec in Codec::ALL {
             let bomb = compressed(codec, &zeros);
             let error = with_reader(codec, &bomb, 1_000_000, |reader| {
                 let mut chunks = Chunks::new(reader, 1_000_000);
@@ -412,7 +404,7 @@ mod tests {
     proptest! {
         #[test]
         fn noise_never_panics(mut noise in proptest::collection::vec(any::<u8>(), 0..300)) {
-            for codec in CODECS {
+            for codec in Codec::ALL {
                 let _ = decompress(codec, &Bytes::from(noise.clone()), 100_000);
             }
             let mut framed = XERIAL_MAGIC.to_vec();
@@ -422,7 +414,7 @@ mod tests {
 
         #[test]
         fn changed_payloads_never_panic(at: usize, byte: u8) {
-            for codec in CODECS {
+            for codec in Codec::ALL {
                 let mut payload = compressed(codec, "some text ".repeat(50).as_bytes()).to_vec();
                 let at = at % payload.len();
                 payload[at] = byte;

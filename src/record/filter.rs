@@ -184,13 +184,6 @@ mod tests {
     use super::*;
     use crate::record::{BatchBuilder, Header};
 
-    const CODECS: [Codec; 5] = [
-        Codec::None,
-        Codec::Gzip,
-        Codec::Snappy,
-        Codec::Lz4,
-        Codec::Zstd,
-    ];
     const RECORDS_BYTES_MAX: usize = 1 << 20;
     const HORIZON: Timestamp = Timestamp(1_700_000_999_999);
 
@@ -246,7 +239,7 @@ mod tests {
 
     #[test]
     fn what_stays_is_as_it_was_with_each_codec() {
-        for codec in CODECS {
+        for codec in Codec::ALL {
             let before = batch(codec);
             let after = some(filtered(&before, |record| match record.offset.0 % 3 {
                 1 => Fate::Stays,
@@ -272,7 +265,7 @@ mod tests {
 
     #[test]
     fn tombstones_that_stay_give_their_batch_a_horizon_and_nobody_another_time() {
-        for codec in CODECS {
+        for codec in Codec::ALL {
             let before = batch(codec);
             let fate_of = |record: &RecordView<'_>| match record.value {
                 Some(_) => Fate::Stays,

@@ -7,13 +7,6 @@ use super::*;
 use crate::model::{ErrorCode, Offset, Timestamp};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
-const CODECS: [Codec; 5] = [
-    Codec::None,
-    Codec::Gzip,
-    Codec::Snappy,
-    Codec::Lz4,
-    Codec::Zstd,
-];
 
 fn limits() -> Limits {
     Limits {
@@ -76,7 +69,7 @@ fn refused(batch: Bytes) -> RecordError {
 fn within_a_budget_only_so_much_is_decompressed() {
     let checked =
         |batch: &Bytes, budget: &mut usize| validate_within(batch.clone(), &limits(), budget);
-    for codec in CODECS.into_iter().filter(|codec| *codec != Codec::None) {
+    for codec in Codec::ALL.into_iter().filter(|codec| *codec != Codec::None) {
         let good = batch(codec);
         let mut budget = 1000;
         for _ in 0..2 {
@@ -147,7 +140,7 @@ fn the_bytes_are_those_of_the_specification() {
 
 #[test]
 fn what_is_built_is_valid_and_reads_back() {
-    for codec in CODECS {
+    for codec in Codec::ALL {
         let batch = validate(batch(codec), &limits()).unwrap();
         assert_eq!(batch.header().max_timestamp, Timestamp(NOW.0 + 5));
         let records = batch.records(1 << 20).unwrap();
@@ -268,7 +261,7 @@ fn records_that_lie_are_invalid() {
         (&[0x0e, 0], "cut"),
         (&[], "nothing"),
     ] {
-        for codec in CODECS {
+        for codec in Codec::ALL {
             let mut payload = Vec::new();
             compression::compress(codec, records, &mut payload).unwrap();
             let error = refused(with_records(&payload, 1, codec));
@@ -335,7 +328,7 @@ fn a_batch_that_is_too_large_or_a_bomb_is_refused() {
     builder.append(NOW, None, Some(&vec![0; 20 << 20]), &[]);
     let error = refused(builder.build(Codec::None, ProducerStamp::NONE).unwrap());
     assert_eq!(error.code(), ErrorCode::MessageTooLarge);
-    for codec in &CODECS[1..] {
+    for codec in &Codec::ALL[1..] {
         builder.append(NOW, None, Some(&vec![0; 20 << 20]), &[]);
         let bomb = builder.build(*codec, ProducerStamp::NONE).unwrap();
         assert!(bomb.len() < 1 << 20, "{codec:?}");
@@ -370,7 +363,7 @@ proptest! {
             let record = BatchBuilder::record_size_max(key.as_deref(), value.as_deref(), headers);
             prop_assert!(builder.size() - size <= record);
         }
-        let built = builder.build(CODECS[codec], ProducerStamp::NONE).unwrap();
+        let built = builder.build(Codec::ALL[codec], ProducerStamp::NONE).unwrap();
         let batch = validate(built, &limits()).unwrap();
         let read = batch.records(1 << 20).unwrap();
         prop_assert_eq!(read.iter().count(), records.len());
@@ -405,7 +398,7 @@ proptest! {
         changes in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..6),
         codec in 0..5usize,
     ) {
-        let mut bytes = batch(CODECS[codec]).to_vec();
+        let mut bytes = batch(Codec::ALL[codec]).to_vec();
         for (at, byte) in changes {
             let at = at % bytes.len();
             bytes[at] = byte;

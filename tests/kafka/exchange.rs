@@ -13,9 +13,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::broker_process::Broker;
 use crate::entry::{many, peculiar, with_peculiar_headers, Entry, TIME};
-use crate::library::{
-    admin, consumer_at, klamm, next, next_message, rdkafka, send, Library, CODECS, WAIT,
-};
+use crate::library::{admin, consumer_at, klamm, next, next_message, rdkafka, send, Library, WAIT};
 use crate::log_files::batches;
 use crate::report::{Client, Row};
 
@@ -50,7 +48,7 @@ async fn exchange(writer: Library, codec: Codec, readers: &[Library], entries: &
 #[tokio::test]
 async fn what_rdkafka_writes_with_each_codec_is_read_by_all() {
     let row = Row::new(Client::Rdkafka, "produces with none, gzip, snappy, lz4 and zstd: compressed in the log's files, and the same for rdkafka, rskafka and klamm::client");
-    for codec in CODECS {
+    for codec in Codec::ALL {
         exchange(Library::Rdkafka, codec, &Library::ALL, &many()).await;
     }
     row.works();
@@ -59,7 +57,7 @@ async fn what_rdkafka_writes_with_each_codec_is_read_by_all() {
 #[tokio::test]
 async fn what_rskafka_writes_with_each_codec_is_read_by_all() {
     let row = Row::new(Client::Rskafka, "produces with none, gzip, snappy, lz4 and zstd: compressed in the log's files, and the same for rdkafka, rskafka and klamm::client");
-    for codec in CODECS {
+    for codec in Codec::ALL {
         exchange(Library::Rskafka, codec, &Library::ALL, &many()).await;
     }
     row.works();
@@ -75,7 +73,7 @@ async fn what_klamm_writes_with_each_codec_is_read_by_all() {
         Client::Rskafka,
         "consumes what klamm::client wrote with none, gzip, snappy, lz4 and zstd",
     );
-    for codec in CODECS {
+    for codec in Codec::ALL {
         exchange(Library::Klamm, codec, &Library::ALL, &many()).await;
     }
     rdkafka.works();

@@ -27,14 +27,6 @@ use crate::entry::Entry;
 /// How long a test waits for anything before it fails. Never reached when all is well.
 pub const WAIT: Duration = Duration::from_secs(30);
 
-pub const CODECS: [Codec; 5] = [
-    Codec::None,
-    Codec::Gzip,
-    Codec::Snappy,
-    Codec::Lz4,
-    Codec::Zstd,
-];
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Library {
     Rdkafka,
