@@ -57,11 +57,7 @@ async fn a_node_that_has_lost_its_partitions_is_filled_again_and_nothing_else_is
     let sent = writers.stop().await;
     let read = cluster.read_all(&client, "orders").await;
     check(&sent, &read, Copies::One).unwrap();
-    let logs: Vec<Vec<u8>> = (1..=3).map(|id| cluster.log(BrokerId(id))).collect();
-    assert!(
-        logs[0] == logs[1] && logs[1] == logs[2],
-        "the replicas differ"
-    );
+    cluster.replicas_are_equal();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -53,12 +53,7 @@ async fn what_is_acknowledged_survives_the_kill_of_any_node_and_writers_go_on() 
     let sent = writers.stop().await;
     let read = cluster.read_all(&client, "orders").await;
     check(&sent, &read, Copies::One).unwrap();
-    // Every replica has the same bytes.
-    let logs: Vec<Vec<u8>> = (1..=3).map(|id| cluster.log(BrokerId(id))).collect();
-    assert!(
-        logs[0] == logs[1] && logs[1] == logs[2],
-        "the replicas differ"
-    );
+    cluster.replicas_are_equal();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -179,9 +174,5 @@ async fn a_node_that_has_lost_its_disk_comes_back_when_it_is_readmitted() {
     let sent = writers.stop().await;
     let read = cluster.read_all(&client, "orders").await;
     check(&sent, &read, Copies::One).unwrap();
-    let logs: Vec<Vec<u8>> = (1..=3).map(|id| cluster.log(BrokerId(id))).collect();
-    assert!(
-        logs[0] == logs[1] && logs[1] == logs[2],
-        "the replicas differ"
-    );
+    cluster.replicas_are_equal();
 }

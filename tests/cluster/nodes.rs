@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use klamm::client::{Client, ClientConfig, ConsumerConfig, NewTopic, PartitionMetadata, StartAt};
 use klamm::model::{BrokerId, Offset};
+use klamm::protocol::describe_cluster::DescribeClusterBroker;
 use klamm::protocol::describe_quorum::DescribedPartition;
 use klamm::protocol::list_offsets::LATEST_TIMESTAMP;
 
@@ -104,16 +105,11 @@ impl Cluster {
 
     /// Until no node is fenced.
     async fn await_active(&self, client: &Client) {
-        let begun = Instant::now();
-        loop {
-            let described = client.admin().describe_cluster().await.unwrap();
-            let active = described.brokers.iter().filter(|b| !b.is_fenced);
-            if active.count() == self.nodes.len() {
-                return;
-            }
-            assert!(begun.elapsed() < WAIT_MAX, "{described:?}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let count = self.nodes.len();
+        let are_active = |known: &[DescribeClusterBroker]| {
+            known.iter().filter(|broker| !broker.is_fenced).count() == count
+        };
+        await_known(client, are_active).await;
     }
 
     pub async fn leader(&self, client: &Client, topic: &str) -> BrokerId {
@@ -210,31 +206,29 @@ impl Cluster {
 
     /// Until the node that is asked knows just these brokers.
     pub async fn await_brokers(&self, client: &Client, ids: &[i32]) {
-        let begun = Instant::now();
-        loop {
-            let known = client.admin().describe_cluster().await.unwrap().brokers;
-            let known: Vec<i32> = known.iter().map(|broker| broker.broker_id.0).collect();
-            if known == ids {
-                return;
-            }
-            assert!(begun.elapsed() < WAIT_MAX, "{known:?}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let are_these = |known: &[DescribeClusterBroker]| {
+            known.iter().map(|broker| &broker.broker_id.0).eq(ids)
+        };
+        await_known(client, are_these).await;
     }
 
     /// Until the metadata say that a broker is gone. That a partition has no leader is told before, by whoever
     /// has lost the link to it.
     pub async fn await_fenced(&self, client: &Client, id: BrokerId) {
-        let begun = Instant::now();
-        loop {
-            let known = client.admin().describe_cluster().await.unwrap().brokers;
+        let is_fenced = |known: &[DescribeClusterBroker]| {
             let mut gone = known.iter().filter(|broker| broker.is_fenced);
-            if gone.any(|broker| broker.broker_id == id) {
-                return;
-            }
-            assert!(begun.elapsed() < WAIT_MAX, "{known:?}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+            gone.any(|broker| broker.broker_id == id)
+        };
+        await_known(client, is_fenced).await;
+    }
+
+    /// Every replica of the only partition has the same bytes.
+    pub fn replicas_are_equal(&self) {
+        let logs: Vec<Vec<u8>> = (1..=3).map(|id| self.log(BrokerId(id))).collect();
+        assert!(
+            logs[0] == logs[1] && logs[1] == logs[2],
+            "the replicas differ"
+        );
     }
 
     /// Until this node has no log of the only partition.
@@ -253,6 +247,19 @@ impl Cluster {
             panic!("{dirs:?}");
         };
         log_bytes(dir)
+    }
+}
+
+/// Until what the node that is asked knows of the brokers is so.
+async fn await_known(client: &Client, is_so: impl Fn(&[DescribeClusterBroker]) -> bool) {
+    let begun = Instant::now();
+    loop {
+        let known = client.admin().describe_cluster().await.unwrap().brokers;
+        if is_so(&known) {
+            return;
+        }
+        assert!(begun.elapsed() < WAIT_MAX, "{known:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
