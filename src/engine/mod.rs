@@ -10,3 +10,6 @@ pub mod group;
 pub mod guardian;
 pub mod metadata;
 pub mod replica;
+
+#[cfg(test)]
+mod golden;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::*;
+use crate::engine::golden::assert_plays;
 use crate::engine::metadata::{BrokerState, MetadataCommand, PartitionChange};
 
 const NODE: BrokerId = BrokerId(1);
@@ -280,19 +281,9 @@ fn name(id: &PartitionId) -> String {
 #[test]
 fn every_transition_is_as_written() {
     let golden = include_str!("guardian.golden");
-    let mut script = Script::new();
-    let mut played = String::new();
-    let is_input = |line: &&str| line.is_empty() || line.starts_with(['>', '#']);
-    for line in golden.lines().filter(is_input) {
-        played += &format!("{line}\n");
-        if line.starts_with('#') {
-            script = Script::new();
-        }
-        if let Some(event) = line.strip_prefix("> ") {
-            for effect in script.run(event) {
-                played += &format!("{}\n", script.tell(&effect));
-            }
-        }
-    }
-    assert!(played == golden, "it plays as\n{played}");
+    assert_plays(golden, Script::new, |script, event| {
+        let effects = script.run(event);
+        let told = effects.iter().map(|effect| script.tell(effect) + "\n");
+        told.collect()
+    });
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::*;
+use crate::engine::golden::assert_plays;
 use crate::engine::metadata::alter_partition::{InSync, IsrProposal};
 use crate::engine::metadata::change::{Change, ChangeSettings, Decided};
 use crate::engine::metadata::create_topics::NewTopicDefaults;
@@ -312,17 +313,5 @@ fn partition_id(partition: &str) -> PartitionId {
 #[test]
 fn every_decision_is_as_written() {
     let golden = include_str!("decisions.golden");
-    let mut script = Script::new();
-    let mut played = String::new();
-    let is_input = |line: &&str| line.is_empty() || line.starts_with(['>', '#']);
-    for line in golden.lines().filter(is_input) {
-        played += &format!("{line}\n");
-        if line.starts_with('#') {
-            script = Script::new();
-        }
-        if let Some(event) = line.strip_prefix("> ") {
-            played += &script.run(event);
-        }
-    }
-    assert!(played == golden, "it plays as\n{played}");
+    assert_plays(golden, Script::new, Script::run);
 }
