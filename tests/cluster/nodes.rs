@@ -1,4 +1,4 @@
-//! Three nodes on this machine.
+//! Three nodes on this machine, or more of which three are voters.
 
 use std::env;
 use std::path::Path;
@@ -31,13 +31,19 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start() -> Cluster {
-        let peers: Vec<String> = (0..3).map(|_| free_address()).collect();
+        Cluster::start_nodes(3)
+    }
+
+    /// So many nodes, the first three of which are voters.
+    pub fn start_nodes(count: usize) -> Cluster {
+        let peers: Vec<String> = (0..count).map(|_| free_address()).collect();
         let nodes = (1..).zip(&peers).map(|(id, peer)| format!("{id}@{peer}"));
         let nodes = nodes.collect::<Vec<_>>().join(",");
         let begin = |(id, peer): (i32, &String)| {
             Broker::begin_with(&[
                 ("KLAMM__NODE__ID", &id.to_string()),
                 ("KLAMM__CLUSTER__NODES", &nodes),
+                ("KLAMM__CLUSTER__VOTERS", "1,2,3"),
                 (
                     "KLAMM__CLUSTER__SECRET",
                     "a secret of the tests, and of no cluster",
@@ -70,6 +76,11 @@ impl Cluster {
         connect(&self.bootstrap()).await
     }
 
+    /// One that asks this node first.
+    pub async fn client_of(&self, id: BrokerId) -> Client {
+        connect(&self.nodes[id.0 as usize - 1].address).await
+    }
+
     /// Where Kafka's clients connect to.
     pub fn kafka(&self) -> String {
         let addresses: Vec<&str> = self.nodes.iter().map(|node| &node.kafka[..]).collect();
@@ -95,6 +106,11 @@ impl Cluster {
     /// A topic with one partition, which these nodes have.
     pub async fn create_on(&self, client: &Client, name: &str, replicas: &[i32]) {
         self.await_active(client).await;
+        self.create_at(client, name, replicas).await;
+    }
+
+    /// The same, also while some node is away.
+    pub async fn create_at(&self, client: &Client, name: &str, replicas: &[i32]) {
         let topic = NewTopic {
             name: name.into(),
             assignments: vec![replicas.iter().copied().map(BrokerId).collect()],
@@ -182,7 +198,7 @@ impl Cluster {
 
     /// How many records this node gives out by itself.
     pub async fn read_some(&self, node: BrokerId, topic: &str) -> usize {
-        let client = connect(&self.nodes[node.0 as usize - 1].address).await;
+        let client = self.client_of(node).await;
         let mut consumer = client.consumer(ConsumerConfig::default());
         consumer
             .assign(topic, 0, StartAt::Offset(Offset(0)))
@@ -194,7 +210,7 @@ impl Cluster {
 
     /// What this node says of the voters.
     pub async fn quorum_at(&self, id: BrokerId) -> DescribedPartition {
-        let client = connect(&self.nodes[id.0 as usize - 1].address).await;
+        let client = self.client_of(id).await;
         client.admin().describe_quorum().await.unwrap()
     }
 
