@@ -13,6 +13,7 @@ mod history;
 mod nearest;
 mod nodes;
 mod placement;
+mod stops;
 mod writers;
 
 use std::time::{Duration, Instant};
