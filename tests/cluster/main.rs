@@ -14,6 +14,7 @@ mod nearest;
 mod nodes;
 mod observers;
 mod placement;
+mod stops;
 mod writers;
 
 use std::time::{Duration, Instant};
