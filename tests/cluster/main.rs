@@ -12,6 +12,7 @@ mod groups;
 mod history;
 mod nearest;
 mod nodes;
+mod observers;
 mod placement;
 mod stops;
 mod writers;

@@ -1,4 +1,4 @@
-//! Three nodes on this machine, each a process of its own.
+//! Three nodes on this machine, or more of which three are voters, each a process of its own.
 
 // Each target of tests compiles this module for itself, and uses a part of it.
 #![allow(dead_code)]
@@ -40,31 +40,39 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start() -> Cluster {
-        Cluster::start_over(|_, _, address| address.into(), &[])
+        Cluster::start_nodes(NODES.len())
+    }
+
+    /// So many nodes, the first three of which are voters.
+    pub fn start_nodes(count: usize) -> Cluster {
+        Cluster::start_over(count, |_, _, address| address.into(), &[])
     }
 
     /// `way` says where the first node reaches the second one, which listens at this address; with more
     /// variables of the environment.
     pub fn start_over(
+        count: usize,
         mut way: impl FnMut(BrokerId, BrokerId, &str) -> String,
         settings: &[(&str, &str)],
     ) -> Cluster {
-        let peers = NODES.map(|_| free_address());
-        let begin = |id: BrokerId| {
+        let peers: Vec<String> = (0..count).map(|_| free_address()).collect();
+        let ids = (1..).map(BrokerId);
+        let begin = |(id, peer): (BrokerId, &String)| {
             let reach = |(to, address): (BrokerId, &String)| match to == id {
                 true => format!("{to}@{address}"),
                 false => format!("{to}@{}", way(id, to, address)),
             };
-            let nodes: Vec<String> = NODES.into_iter().zip(&peers).map(reach).collect();
+            let nodes: Vec<String> = ids.clone().zip(&peers).map(reach).collect();
             let (number, nodes, rack) = (id.to_string(), nodes.join(","), rack(id));
             let own: &[(&str, &str)] = &[
                 ("KLAMM__NODE__ID", &*number),
                 ("KLAMM__CLUSTER__NODES", &nodes),
+                ("KLAMM__CLUSTER__VOTERS", "1,2,3"),
                 (
                     "KLAMM__CLUSTER__SECRET",
                     "a secret of the tests, and of no cluster",
                 ),
-                ("KLAMM__LISTENERS__PEER__BIND", &peers[index(id)]),
+                ("KLAMM__LISTENERS__PEER__BIND", peer),
                 ("KLAMM__TOPICS__DEFAULT_REPLICATION_FACTOR", "3"),
                 ("KLAMM__TOPICS__MIN_INSYNC_REPLICAS", "2"),
                 // So that all groups have the same coordinator.
@@ -75,7 +83,7 @@ impl Cluster {
             ];
             Broker::begin_with(&[own, settings].concat())
         };
-        let mut nodes: Vec<Broker> = NODES.map(begin).into();
+        let mut nodes: Vec<Broker> = ids.clone().zip(&peers).map(begin).collect();
         nodes.iter_mut().for_each(Broker::wait);
         Cluster { nodes }
     }
@@ -86,7 +94,7 @@ impl Cluster {
 
     /// No node has ended by itself.
     pub fn all_run(&mut self) {
-        for (id, node) in NODES.iter().zip(&mut self.nodes) {
+        for (id, node) in (1..).zip(&mut self.nodes) {
             assert!(node.is_running(), "node {id} has ended by itself");
         }
     }
@@ -116,6 +124,11 @@ impl Cluster {
         connect(&self.bootstrap()).await.unwrap()
     }
 
+    /// One that asks this node first.
+    pub async fn client_of(&self, id: BrokerId) -> Client {
+        connect(&self.nodes[index(id)].address).await.unwrap()
+    }
+
     /// Where Kafka's clients connect to.
     pub fn kafka(&self) -> String {
         let addresses: Vec<&str> = self.nodes.iter().map(|node| &node.kafka[..]).collect();
@@ -141,6 +154,11 @@ impl Cluster {
     /// A topic with one partition, which these nodes have.
     pub async fn create_on(&self, client: &Client, name: &str, replicas: &[i32]) {
         self.await_active(client).await;
+        self.create_at(client, name, replicas).await;
+    }
+
+    /// The same, also while some node is away.
+    pub async fn create_at(&self, client: &Client, name: &str, replicas: &[i32]) {
         let topic = NewTopic {
             name: name.into(),
             assignments: vec![replicas.iter().copied().map(BrokerId).collect()],
@@ -257,7 +275,7 @@ impl Cluster {
 
     /// How many records this node gives out by itself.
     pub async fn read_some(&self, node: BrokerId, topic: &str) -> usize {
-        let client = connect(&self.nodes[index(node)].address).await.unwrap();
+        let client = self.client_of(node).await;
         let mut consumer = client.consumer(ConsumerConfig::default());
         consumer
             .assign(topic, 0, StartAt::Offset(Offset(0)))
@@ -269,7 +287,7 @@ impl Cluster {
 
     /// What this node says of the voters.
     pub async fn quorum_at(&self, id: BrokerId) -> DescribedPartition {
-        let client = connect(&self.nodes[index(id)].address).await.unwrap();
+        let client = self.client_of(id).await;
         client.admin().describe_quorum().await.unwrap()
     }
 
