@@ -12,7 +12,7 @@
 //! | `readers` | clients that read all the while, and remember what they saw |
 //! | `../broker/history` | what must fit together of these, tested with planted violations |
 //! | `groups` | consumer groups, and who looks at what they have committed |
-//! | `member` | a member of one, in a process of its own |
+//! | `member` | a member of one, of librdkafka or of Klamm's client, in a process of its own |
 //! | `mishap` | what can befall a member |
 //! | `diary` | what a member notes |
 //! | `group_history` | what must fit together of these, tested with planted violations |
