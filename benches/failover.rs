@@ -93,7 +93,7 @@ async fn main() {
     let rounds: usize = rounds.unwrap_or(ROUNDS);
     // A node that is hit says so.
     let quiet = [("RUST_LOG", "error")];
-    let mut cluster = Cluster::start_over(|_, _, address| address.into(), &quiet);
+    let mut cluster = Cluster::start_over(NODES.len(), |_, _, address| address.into(), &quiet);
     let client = cluster.client().await;
     cluster.create_with(&client, TOPIC, PARTITIONS).await;
     let writers = Writers::start(&cluster).await;

@@ -1,5 +1,6 @@
 //! A broker as a process of its own, for tests that need one: started on free ports with an empty
-//! data directory, killed when the test ends, and in between as often as the test likes.
+//! data directory, killed when the test ends, and in between as often as the test likes. `KLAMM_BINARY` names
+//! another binary than the one that was built with the test.
 
 // Each target of tests compiles this module for itself, and uses a part of it.
 #![allow(dead_code)]
@@ -211,7 +212,8 @@ fn spawn(directory: &tempfile::TempDir, settings: &[(String, String)]) -> Child 
 }
 
 fn command(directory: &tempfile::TempDir, settings: &[(String, String)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_klamm"));
+    let built = || env!("CARGO_BIN_EXE_klamm").into();
+    let mut command = Command::new(std::env::var_os("KLAMM_BINARY").unwrap_or_else(built));
     command
         .arg("server")
         .current_dir(directory.path())

@@ -14,11 +14,11 @@ use tokio::time::sleep;
 
 use crate::diary::{entries, Moment};
 use crate::group_history::{GroupHistory, Look};
-use crate::member::{Manner, Task};
+use crate::member::{Library, Manner, Task};
 use crate::nodes::{Cluster, WAIT_MAX};
 use crate::writers::{PARTITIONS, TOPIC};
 
-/// Where groups are kept, and in how many partitions: each of these groups has a coordinator of its own.
+/// Where groups are kept, and in how many partitions: among them they have a coordinator on each node.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 pub const COORDINATORS: i32 = 3;
 /// How many members each group has.
@@ -29,6 +29,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// A place in a group that one process after the other has.
 struct Member {
     manner: Manner,
+    library: Library,
     name: String,
     bootstrap: String,
     diaries: PathBuf,
@@ -50,10 +51,15 @@ impl Groups {
         let (mut members, mut watches) = (Vec::new(), Vec::new());
         for manner in Manner::ALL {
             for number in 0..MEMBERS {
+                let library = manner.library(number);
                 let mut member = Member {
                     manner,
+                    library,
                     name: format!("{}-{number}", manner.group()),
-                    bootstrap: cluster.kafka(),
+                    bootstrap: match library {
+                        Library::Librdkafka => cluster.kafka(),
+                        Library::Klamm => cluster.bootstrap(),
+                    },
                     diaries: diaries.path().into(),
                     lives: 0,
                     process: None,
@@ -109,18 +115,16 @@ impl Groups {
     }
 
     /// Until every group has committed all records before these offsets, by partition.
-    pub async fn await_committed(&self, ends: &[i64]) {
+    pub async fn await_committed(&mut self, ends: &[i64]) {
         let begun = Instant::now();
-        for watch in &self.watches {
-            while !watch.has_committed(ends) {
-                assert!(
-                    begun.elapsed() < WAIT_MAX,
-                    "group {} stays behind {ends:?}: {:?}",
-                    watch.manner.group(),
-                    watch.looks.lock().unwrap().last()
-                );
-                sleep(Duration::from_millis(5)).await;
+        while let Some(behind) = self.watches.iter().find(|watch| !watch.has_committed(ends)) {
+            if begun.elapsed() > WAIT_MAX {
+                let (group, told) = (behind.manner.group(), behind.tell().await);
+                let kept = self.keep_diaries();
+                let kept = kept.display();
+                panic!("group {group} stays behind {ends:?}: {told}; the diaries are in {kept}");
             }
+            sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -161,6 +165,7 @@ impl Member {
         self.lives += 1;
         let task = Task {
             manner: self.manner,
+            library: self.library,
             name: self.name.clone(),
             bootstrap: self.bootstrap.clone(),
             diary: self.diary(self.lives),
@@ -221,6 +226,7 @@ impl Drop for Member {
 /// Looks again and again at what a group has committed.
 struct Watch {
     manner: Manner,
+    client: Client,
     stop: Arc<AtomicBool>,
     looks: Arc<Mutex<Vec<Look>>>,
     task: JoinHandle<()>,
@@ -230,9 +236,10 @@ impl Watch {
     fn start(manner: Manner, client: Client) -> Watch {
         let stop = Arc::new(AtomicBool::new(false));
         let looks = Arc::<Mutex<Vec<Look>>>::default();
-        let watching = watch(manner.group(), client, stop.clone(), looks.clone());
+        let watching = watch(manner.group(), client.clone(), stop.clone(), looks.clone());
         Watch {
             manner,
+            client,
             stop,
             looks,
             task: tokio::spawn(watching),
@@ -243,6 +250,17 @@ impl Watch {
         let looks = self.looks.lock().unwrap();
         let last = looks.last();
         last.is_some_and(|look| look.committed.iter().zip(ends).all(|(has, end)| has >= end))
+    }
+
+    /// What is known of the group.
+    async fn tell(&self) -> String {
+        let described = self
+            .client
+            .admin()
+            .describe_group(self.manner.group())
+            .await;
+        let last = self.looks.lock().unwrap().last().cloned();
+        format!("{last:?} of {described:?}")
     }
 
     async fn stop(self) -> Vec<Look> {

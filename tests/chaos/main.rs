@@ -12,7 +12,7 @@
 //! | `readers` | clients that read all the while, and remember what they saw |
 //! | `../broker/history` | what must fit together of these, tested with planted violations |
 //! | `groups` | consumer groups, and who looks at what they have committed |
-//! | `member` | a member of one, in a process of its own |
+//! | `member` | a member of one, of librdkafka or of Klamm's client, in a process of its own |
 //! | `mishap` | what can befall a member |
 //! | `diary` | what a member notes |
 //! | `group_history` | what must fit together of these, tested with planted violations |
@@ -64,7 +64,7 @@ use groups::Groups;
 use history::{check, Copies};
 use mishap::Mishap;
 use network::Network;
-use nodes::{number, Cluster, WAIT_MAX};
+use nodes::{number, Cluster, NODES, WAIT_MAX};
 use readers::Readers;
 use seed::Seed;
 use writers::{Writers, PARTITIONS, TOPIC};
@@ -144,6 +144,7 @@ async fn whatever_befalls_the_nodes_nothing_acknowledged_is_lost_and_all_heals()
 async fn set_scene() -> Scene {
     let mut network = Network::default();
     let cluster = Cluster::start_over(
+        NODES.len(),
         |from, to, address| network.lay(from, to, address),
         &[
             ("RUST_LOG", "error"),

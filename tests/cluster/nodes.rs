@@ -45,31 +45,24 @@ impl Cluster {
 
     /// So many nodes, the first three of which are voters.
     pub fn start_nodes(count: usize) -> Cluster {
-        Cluster::start_with(count, |_, _, address| address.into(), &[])
+        Cluster::start_over(count, |_, _, address| address.into(), &[])
     }
 
     /// `way` says where the first node reaches the second one, which listens at this address; with more
     /// variables of the environment.
     pub fn start_over(
-        way: impl FnMut(BrokerId, BrokerId, &str) -> String,
-        settings: &[(&str, &str)],
-    ) -> Cluster {
-        Cluster::start_with(NODES.len(), way, settings)
-    }
-
-    fn start_with(
         count: usize,
         mut way: impl FnMut(BrokerId, BrokerId, &str) -> String,
         settings: &[(&str, &str)],
     ) -> Cluster {
-        let ids: Vec<BrokerId> = (1..).take(count).map(BrokerId).collect();
-        let peers: Vec<String> = ids.iter().map(|_| free_address()).collect();
-        let begin = |id: BrokerId| {
-            let reach = |(to, address): (&BrokerId, &String)| match *to == id {
+        let peers: Vec<String> = (0..count).map(|_| free_address()).collect();
+        let ids = (1..).map(BrokerId);
+        let begin = |(id, peer): (BrokerId, &String)| {
+            let reach = |(to, address): (BrokerId, &String)| match to == id {
                 true => format!("{to}@{address}"),
-                false => format!("{to}@{}", way(id, *to, address)),
+                false => format!("{to}@{}", way(id, to, address)),
             };
-            let nodes: Vec<String> = ids.iter().zip(&peers).map(reach).collect();
+            let nodes: Vec<String> = ids.clone().zip(&peers).map(reach).collect();
             let (number, nodes, rack) = (id.to_string(), nodes.join(","), rack(id));
             let own: &[(&str, &str)] = &[
                 ("KLAMM__NODE__ID", &*number),
@@ -79,7 +72,7 @@ impl Cluster {
                     "KLAMM__CLUSTER__SECRET",
                     "a secret of the tests, and of no cluster",
                 ),
-                ("KLAMM__LISTENERS__PEER__BIND", &peers[index(id)]),
+                ("KLAMM__LISTENERS__PEER__BIND", peer),
                 ("KLAMM__TOPICS__DEFAULT_REPLICATION_FACTOR", "3"),
                 ("KLAMM__TOPICS__MIN_INSYNC_REPLICAS", "2"),
                 // So that all groups have the same coordinator.
@@ -90,7 +83,7 @@ impl Cluster {
             ];
             Broker::begin_with(&[own, settings].concat())
         };
-        let mut nodes: Vec<Broker> = ids.iter().copied().map(begin).collect();
+        let mut nodes: Vec<Broker> = ids.clone().zip(&peers).map(begin).collect();
         nodes.iter_mut().for_each(Broker::wait);
         Cluster { nodes }
     }
@@ -101,7 +94,7 @@ impl Cluster {
 
     /// No node has ended by itself.
     pub fn all_run(&mut self) {
-        for (id, node) in (1..).map(BrokerId).zip(&mut self.nodes) {
+        for (id, node) in (1..).zip(&mut self.nodes) {
             assert!(node.is_running(), "node {id} has ended by itself");
         }
     }

@@ -194,9 +194,10 @@ impl PartitionLeader {
         left
     }
 
-    /// As long as a follower hasn't everything: it may not have known this epoch yet, or lost something.
+    /// As long as a follower hasn't everything, or isn't in sync: it may not have known this epoch yet, or lost
+    /// something, or the metadata may not have let it in yet.
     fn look_again_later(&mut self, context: &mut Context<Self>) {
-        if self.pushing.looks_again || self.replica.all_have_everything() {
+        if self.pushing.looks_again || self.replica.is_at_rest() {
             return;
         }
         self.pushing.looks_again = true;

@@ -347,10 +347,15 @@ impl<P, F: Patience> LeaderReplica<P, F> {
         }
     }
 
-    /// Whether no follower lacks anything, not even the news of what is committed.
-    pub fn all_have_everything(&self) -> bool {
+    /// Whether nothing is left to do: all are in sync, and nobody lacks anything, not even the news of what is
+    /// committed. Whoever had everything when it couldn't join yet says nothing more when it can.
+    pub fn is_at_rest(&self) -> bool {
+        let Membership {
+            in_sync, replicas, ..
+        } = &self.membership;
         let mut followers = self.followers.iter();
-        followers.all(|follower| follower.has_everything(self.log_end, self.high_watermark))
+        replicas.iter().all(|id| in_sync.contains(id))
+            && followers.all(|follower| follower.has_everything(self.log_end, self.high_watermark))
     }
 
     /// The ISR that is to be asked for, if it is another one than the metadata's and none was asked for
@@ -627,6 +632,35 @@ mod tests {
         membership.in_sync.push(BrokerId(2));
         replica.assign(membership, Timestamp(0));
         assert_eq!(replica.admit(Acks::All), Ok(()));
+    }
+
+    #[test]
+    fn a_leader_is_not_at_rest_while_somebody_who_has_everything_is_not_in_sync() {
+        let mut replica = replica(CommitRule::Synced);
+        let other = BrokerId(2);
+        let mut membership = Membership {
+            replicas: vec![NODE, other],
+            partition_epoch: 1,
+            ..alone()
+        };
+        replica.assign(membership.clone(), Timestamp(0));
+        let end = Offset(10);
+        let ack = Ack {
+            leader_epoch: LeaderEpoch(3),
+            written: end,
+            synced: end,
+            log_start: Offset(0),
+        };
+        replica.acked(other, ack, Timestamp(1));
+        replica.sent(other, end, 0, Timestamp(1));
+        // It is fenced yet, and nothing more is to be heard of it.
+        assert_eq!(replica.propose_isr(1_000, Timestamp(1), |_| false), None);
+        assert!(!replica.is_at_rest());
+        let proposal = replica.propose_isr(1_000, Timestamp(2), |_| true).unwrap();
+        membership.partition_epoch = 2;
+        membership.in_sync = proposal.isr;
+        replica.assign(membership, Timestamp(3));
+        assert!(replica.is_at_rest());
     }
 
     #[test]
