@@ -6,6 +6,7 @@
 #[path = "../broker_process/mod.rs"]
 mod broker_process;
 mod comes_back;
+mod command_line;
 mod groups;
 #[path = "../broker/history.rs"]
 #[allow(dead_code)]
@@ -13,6 +14,7 @@ mod history;
 mod nearest;
 mod nodes;
 mod placement;
+mod throttles;
 mod writers;
 
 use std::time::{Duration, Instant};

@@ -94,7 +94,7 @@ impl PartitionLeader {
         let replica = LeaderReplica::new(start, membership(assignment), Timestamp::now());
         let mut leader = PartitionLeader {
             node,
-            pushing: Pushing::new(handle.id(), replicator),
+            pushing: Pushing::new(handle.id(), replicator, assignment),
             isr,
             selector,
             keeper,
@@ -415,6 +415,7 @@ impl Handler<Update> for PartitionLeader {
     fn handle(&mut self, update: Update, context: &mut Self::Context) {
         let Update { assignment, log } = update;
         self.keeper.log.set_config(log);
+        self.pushing.configure(&assignment.config);
         if assignment.epoch() > self.replica.epoch() {
             self.begin_epoch(&assignment);
         } else {

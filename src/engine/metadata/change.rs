@@ -10,6 +10,9 @@ use super::alter_configs::{
     alter_topic_configs, replace_topic_configs, NewTopicConfigs, TopicConfigChanges,
 };
 use super::alter_partition::{alter_partition, IsrProposal};
+use super::broker_configs::{
+    alter_broker_configs, replace_broker_configs, BrokerConfigChanges, NewBrokerConfigs,
+};
 use super::change_leader::change_leader;
 use super::create_partitions::{create_partitions, MorePartitions};
 use super::create_topics::{create_topics, NewTopic, NewTopicDefaults};
@@ -56,6 +59,9 @@ pub enum Change {
     ReplaceTopicConfigs(Vec<NewTopicConfigs>),
     /// Kafka's IncrementalAlterConfigs.
     AlterTopicConfigs(Vec<TopicConfigChanges>),
+    /// The same for brokers.
+    ReplaceBrokerConfigs(Vec<NewBrokerConfigs>),
+    AlterBrokerConfigs(Vec<BrokerConfigChanges>),
     /// See [`elect_leader`].
     ElectLeaders {
         election: ElectionType,
@@ -125,6 +131,8 @@ impl Change {
             Change::CreatePartitions(topics) => topics.len(),
             Change::ReplaceTopicConfigs(topics) => topics.len(),
             Change::AlterTopicConfigs(topics) => topics.len(),
+            Change::ReplaceBrokerConfigs(brokers) => brokers.len(),
+            Change::AlterBrokerConfigs(brokers) => brokers.len(),
             Change::ElectLeaders { partitions, .. } => partitions.len(),
             Change::ReassignPartitions { partitions, .. } => partitions.len(),
             Change::RegisterBroker(_)
@@ -178,6 +186,14 @@ impl Change {
             Change::AlterTopicConfigs(topics) => {
                 let alter = |changes| alter_topic_configs(image, changes, defaults, limits);
                 topics.iter().map(alter).collect()
+            }
+            Change::ReplaceBrokerConfigs(brokers) => {
+                let replace = |configs| replace_broker_configs(image, configs, limits);
+                brokers.iter().map(replace).collect()
+            }
+            Change::AlterBrokerConfigs(brokers) => {
+                let alter = |changes| alter_broker_configs(image, changes, limits);
+                brokers.iter().map(alter).collect()
             }
             Change::ElectLeaders {
                 election,

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::*;
 use crate::model::{BrokerId, ClusterId, Incarnation, TopicId};
 
+mod broker_configs;
 mod configs;
 mod decisions;
 mod encoding;
