@@ -23,6 +23,7 @@ use super::producer_ids::allocate_producer_ids;
 use super::readmit_voter::readmit_voter;
 use super::reassign::{reassign_partition, Reassignment, ReplicationFactor};
 use super::register_broker::{register_broker, BrokerRegistration};
+use super::sweep::is_full;
 use super::unregister_broker::unregister_broker;
 use super::{BrokerDefaults, BrokerEpoch, MetadataCommand, MetadataImage, MetadataLimits, Refusal};
 use crate::model::{BrokerId, DirectoryId, LeaderEpoch, PartitionId, TopicPartition};
@@ -145,6 +146,21 @@ impl Change {
             | Change::UnregisterBroker { .. }
             | Change::ChangeLeader { .. } => 1,
         }
+    }
+
+    /// Whether there is more to it than what was decided now: it concerns a whole broker, and more partitions than
+    /// one proposal changes. Then it is to be decided again, on the image that this made.
+    pub fn is_unfinished(&self, decided: &[Decided]) -> bool {
+        let sweeps = match self {
+            Change::RegisterBroker(_)
+            | Change::FenceBroker { .. }
+            | Change::UnfenceBroker { .. }
+            | Change::ControlledShutdown { .. }
+            | Change::UnregisterBroker { .. } => true,
+            _ => false,
+        };
+        let commands = decided.iter().flatten().flatten();
+        sweeps && is_full(commands)
     }
 
     /// Decides each part, in their order.

@@ -14,6 +14,7 @@ mod encoding;
 mod histories;
 mod properties;
 mod replay;
+mod sweeps;
 mod topics;
 
 fn topic_id(number: u128) -> TopicId {
