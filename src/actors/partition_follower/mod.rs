@@ -47,6 +47,13 @@ pub struct Pushed {
     pub _charge: Received,
 }
 
+/// What is left to do of a push.
+struct Appending {
+    cut: Option<Offset>,
+    batches: Vec<Batch>,
+    start: Offset,
+}
+
 impl PartitionFollower {
     pub fn new(
         keeper: LogKeeper,
@@ -91,23 +98,15 @@ impl PartitionFollower {
                 from,
                 start,
             } => {
-                if let Err(error) = self.append(anew, cut, &batches[from..], context) {
-                    abort_if_fatal(&error);
-                    log::error!("{}: {error}", self.vitals.name());
-                    self.replica.failed();
-                    if let LogError::Failed(_) = error {
-                        context.stop();
-                    }
-                    return;
+                let appending = Appending {
+                    cut,
+                    batches: batches[from..].to_vec(),
+                    start,
+                };
+                match anew {
+                    Some(offset) => self.begin_anew(offset, appending, context),
+                    None => self.carry_out(appending, context),
                 }
-                self.note_high_watermark();
-                self.keeper.start_at(start);
-                let is_new = from < batches.len();
-                let waits = is_new && self.keeper.settings.commit_rule == CommitRule::Synced;
-                if !waits {
-                    self.acknowledge();
-                }
-                self.publish();
             }
             Taken::Mismatched(found) => self.say(Said::Mismatch(found)),
             Taken::Stale => log::debug!("{name}: a push of an earlier epoch"),
@@ -116,20 +115,52 @@ impl PartitionFollower {
         }
     }
 
+    /// Begins the log anew, off the arbiter, and goes on then. Nothing else is handled until that is done.
+    fn begin_anew(&mut self, offset: Offset, then: Appending, context: &mut Context<Self>) {
+        log::warn!(
+            "{}: has nothing that the leader's log could continue, and begins anew at offset {offset}",
+            self.vitals.name()
+        );
+        let job = match self.keeper.log.begin_anew(offset, Timestamp::now()) {
+            Ok(job) => job,
+            Err(error) => return self.failed(&error, context),
+        };
+        let begun = async move {
+            let begun = actix_rt::task::spawn_blocking(move || job.run()).await;
+            begun.unwrap_or_else(|panic| Err(LogError::Failed(panic.to_string())))
+        };
+        context.wait(begun.into_actor(self).map(move |begun, follower, context| {
+            match follower.keeper.log.complete_anew(begun) {
+                Ok(()) => follower.carry_out(then, context),
+                Err(error) => follower.failed(&error, context),
+            }
+        }));
+    }
+
+    fn carry_out(&mut self, appending: Appending, context: &mut Context<Self>) {
+        let Appending {
+            cut,
+            batches,
+            start,
+        } = appending;
+        if let Err(error) = self.append(cut, &batches, context) {
+            return self.failed(&error, context);
+        }
+        self.note_high_watermark();
+        self.keeper.start_at(start);
+        let waits = !batches.is_empty() && self.keeper.settings.commit_rule == CommitRule::Synced;
+        if !waits {
+            self.acknowledge();
+        }
+        self.publish();
+    }
+
     fn append(
         &mut self,
-        anew: Option<Offset>,
         cut: Option<Offset>,
         batches: &[Batch],
         context: &mut Context<Self>,
     ) -> Result<(), LogError> {
-        if let Some(offset) = anew {
-            log::warn!(
-                "{}: has nothing that the leader's log could continue, and begins anew at offset {offset}",
-                self.vitals.name()
-            );
-            self.keeper.log.begin_anew(offset, Timestamp::now())?;
-        }
         if let Some(offset) = cut {
             log::info!(
                 "{}: cut at offset {offset}, as the leader's log says",
@@ -142,6 +173,16 @@ impl PartitionFollower {
             self.keeper.appended(context);
         }
         Ok(())
+    }
+
+    /// A push could not be carried out. A log that can't go on has to be opened again.
+    fn failed(&mut self, error: &LogError, context: &mut Context<Self>) {
+        abort_if_fatal(error);
+        log::error!("{}: {error}", self.vitals.name());
+        self.replica.failed();
+        if self.keeper.log.has_failed() {
+            context.stop();
+        }
     }
 
     fn acknowledge(&mut self) {

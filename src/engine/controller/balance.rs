@@ -51,7 +51,8 @@ impl Balance {
 
     /// What has become of a step. There is another one soon if this was a whole one, and not in vain.
     pub fn decided(&mut self, decided: &[Decided], now: Timestamp) {
-        let elects = |decided: &Decided| decided.as_ref().is_ok_and(|commands| !commands.is_empty());
+        let elects =
+            |decided: &Decided| decided.as_ref().is_ok_and(|commands| !commands.is_empty());
         if decided.len() == STEP_LEN_MAX && decided.iter().any(elects) {
             self.next = later(now, STEP_INTERVAL_MS);
         }

@@ -102,7 +102,11 @@ fn another_life_is_not_the_one_that_has_registered() {
 
 /// So many partitions whose preferred replica, 1, is in sync and doesn't lead.
 fn misled(partitions: usize) -> MetadataImage {
-    let mut image = image([BrokerState::Fenced, BrokerState::Unfenced, BrokerState::Unfenced]);
+    let mut image = image([
+        BrokerState::Fenced,
+        BrokerState::Unfenced,
+        BrokerState::Unfenced,
+    ]);
     let id = TopicId(Uuid::from_u128(1));
     image.replay(&MetadataCommand::CreateTopic {
         name: "t".parse().unwrap(),

@@ -46,12 +46,14 @@ fn carry_out(image: &mut MetadataImage, change: &Change) -> usize {
 
 fn leads(image: &MetadataImage, broker: i32) -> usize {
     let here = image.partitions_on(BrokerId(broker));
-    here.filter(|(_, _, partition)| partition.leader == BrokerId(broker)).count()
+    here.filter(|(_, _, partition)| partition.leader == BrokerId(broker))
+        .count()
 }
 
 fn in_sync(image: &MetadataImage, broker: i32) -> usize {
     let here = image.partitions_on(BrokerId(broker));
-    here.filter(|(_, _, partition)| partition.isr.contains(&BrokerId(broker))).count()
+    here.filter(|(_, _, partition)| partition.isr.contains(&BrokerId(broker)))
+        .count()
 }
 
 #[test]
@@ -103,5 +105,7 @@ fn a_broker_is_fenced_unfenced_and_forgotten_with_all_that_it_has() {
     assert_eq!(carry_out(&mut image, &forget), 3);
     assert!(image.broker(BrokerId(2)).is_none());
     let here = image.partitions_on(BrokerId(2));
-    assert!(here.into_iter().all(|(_, _, partition)| partition.eligible_leaders.is_empty()));
+    assert!(here
+        .into_iter()
+        .all(|(_, _, partition)| partition.eligible_leaders.is_empty()));
 }
