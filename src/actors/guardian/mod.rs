@@ -13,7 +13,9 @@
 //! The guardian itself can be lost too: it holds nothing that the handles and the metadata don't
 //! tell the next one.
 
+mod events;
 mod handle;
+mod logs;
 mod wards;
 
 use std::collections::BTreeMap;
@@ -21,8 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use futures_util::future::join_all;
-use tokio::sync::{oneshot, watch, Semaphore};
+use tokio::sync::{oneshot, Semaphore};
 
 use super::log_keeper::LogKeeper;
 use super::partition_follower::PartitionFollower;
@@ -37,16 +38,18 @@ use crate::engine::metadata::change::Change;
 use crate::engine::metadata::{MetadataImage, Topic, TopicConfig};
 use crate::model::{ErrorCode, LeaderEpoch, PartitionId, Refusal, Timestamp};
 use crate::storage::lease::Lease;
-use crate::storage::log::{Log, LogConfig, LogError, Shutdown};
-use crate::storage::syncer::abort_if_fatal;
+use crate::storage::log::{Log, Shutdown};
 
 pub use handle::{GuardianHandle, LifeLine, Ward};
 pub use wards::{PartitionSettings, Wards};
 
+use events::{follow, Close, Died, Opened, Released, Settled};
+use logs::{open_log, settle_data};
 use wards::log_config;
 
 /// Logs that are opened side by side.
 const OPENS_MAX: usize = 4;
+
 /// A log that is to be opened.
 struct Opening {
     id: PartitionId,
@@ -370,42 +373,6 @@ fn find(wards: &Wards, id: PartitionId, topic: &Topic) -> (PartitionHandle, Foun
     (handle.clone(), found)
 }
 
-fn open_log(
-    wards: &Wards,
-    id: PartitionId,
-    (config, left): (LogConfig, Shutdown),
-    if_missing: IfMissing,
-    lease: Lease,
-) -> Result<Log, Unopened> {
-    let home = wards.data_dir.log_home(&id);
-    let open = || {
-        let (file_system, config) = (wards.file_system.clone(), config.clone());
-        let opened = Log::open(
-            file_system,
-            &home,
-            config,
-            left,
-            Timestamp::now(),
-            lease.clone(),
-        );
-        opened.inspect_err(abort_if_fatal)
-    };
-    let opened = match (open(), if_missing) {
-        (Err(error @ LogError::Vanished { .. }), IfMissing::BeginEmpty) => {
-            log::warn!("{error}: others have all that it had, so it is filled again by its leader");
-            // Its witness goes first, and this is on disk before there is a new log.
-            let removed = wards.data_dir.remove_log(&id);
-            removed.map_err(|error| Unopened::Broken(error.to_string()))?;
-            open()
-        }
-        (opened, _) => opened,
-    };
-    opened.map_err(|error| match error {
-        LogError::Vanished { .. } => Unopened::Missing(error.to_string()),
-        error => Unopened::Broken(error.to_string()),
-    })
-}
-
 fn age(vitals: &Vitals) -> Duration {
     let age_ms = vitals.age_ms(Timestamp::now());
     Duration::from_millis(u64::try_from(age_ms).unwrap_or(0))
@@ -427,21 +394,6 @@ async fn raised_epoch(
     wards.controller.change_one(change).await.map(|_| ())
 }
 
-/// Does to the data of a closed log what its fate says, once nobody is at work on it.
-async fn settle_data(wards: Arc<Wards>, handle: PartitionHandle, fate: Fate) {
-    if fate == Fate::Kept {
-        return;
-    }
-    let id = handle.id();
-    let _lease = handle.lease_log().await;
-    let removed = actix_rt::task::spawn_blocking(move || wards.data_dir.remove_log(&id)).await;
-    match removed {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => log::error!("the deleted data of {id} could not be removed: {error}"),
-        Err(panic) => log::error!("removing the deleted data of {id}: {panic}"),
-    }
-}
-
 impl Actor for Guardian {
     type Context = Context<Self>;
 
@@ -460,161 +412,6 @@ impl Actor for Guardian {
             self.start_controller();
         }
         actix_rt::spawn(follow(self.wards.raft.image(), context.address()));
-    }
-}
-
-/// Tells the guardian of each new image; those that come while it is at work are one.
-async fn follow(mut images: watch::Receiver<Arc<MetadataImage>>, guardian: Addr<Guardian>) {
-    loop {
-        let image = images.borrow_and_update().clone();
-        if guardian.send(Reconcile(image)).await.is_err() || images.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// The metadata has changed.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Reconcile(Arc<MetadataImage>);
-
-impl Handler<Reconcile> for Guardian {
-    type Result = ();
-
-    fn handle(&mut self, Reconcile(image): Reconcile, context: &mut Self::Context) {
-        self.vitals.message_sent();
-        self.vitals.message_handled();
-        self.reconcile(&image, context);
-    }
-}
-
-/// A log has been opened, or not.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Opened {
-    id: PartitionId,
-    /// That of the replica which it was opened for.
-    life: u64,
-    log: Result<Log, Unopened>,
-}
-
-impl Handler<Opened> for Guardian {
-    type Result = ();
-
-    fn handle(&mut self, Opened { id, life, log }: Opened, context: &mut Self::Context) {
-        self.vitals.message_sent();
-        self.vitals.message_handled();
-        let (log, opened) = match log {
-            Ok(log) => (Some(log), Ok(())),
-            Err(reason) => (None, Err(reason)),
-        };
-        let effects = self.core.opened(id, life, opened);
-        self.carry_out(effects, log, context);
-    }
-}
-
-/// A replica has ended in good order, or could not.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Released {
-    id: PartitionId,
-    life: u64,
-    /// How old it was, if it is lost.
-    closed: Result<(), Duration>,
-}
-
-impl Handler<Released> for Guardian {
-    type Result = ();
-
-    fn handle(&mut self, released: Released, context: &mut Self::Context) {
-        self.vitals.message_sent();
-        self.vitals.message_handled();
-        let Released { id, life, closed } = released;
-        let effects = self.core.released(id, life, closed);
-        self.carry_out(effects, None, context);
-    }
-}
-
-/// The data of a partition that has no replica here any more is removed.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Settled {
-    id: PartitionId,
-}
-
-impl Handler<Settled> for Guardian {
-    type Result = ();
-
-    fn handle(&mut self, Settled { id }: Settled, context: &mut Self::Context) {
-        self.vitals.message_sent();
-        self.vitals.message_handled();
-        let effect = self.core.settled(id);
-        if effect.is_none() {
-            self.handles.remove(&id);
-        }
-        self.carry_out(effect, None, context);
-    }
-}
-
-/// A ward has ended otherwise than in good order.
-///
-/// The news may come late: the guardian that was to hear it had died too, and the next one has seen
-/// for itself. Then the ward has been restarted since, and its present life is none of this
-/// message's business.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Died {
-    ward: Ward,
-    /// How often the ward had been restarted before this life.
-    life: u64,
-}
-
-impl Handler<Died> for Guardian {
-    type Result = ();
-
-    fn handle(&mut self, Died { ward, life }: Died, context: &mut Self::Context) {
-        self.vitals.message_handled();
-        match ward {
-            Ward::Partition(id) => {
-                let age = self.handles.get(&id).map(|handle| age(handle.vitals()));
-                let effects = self.core.died(id, life, age.unwrap_or_default());
-                self.carry_out(effects, None, context);
-            }
-            Ward::Controller if self.wards.controller.vitals().restarts() != life => {}
-            Ward::Controller => {
-                self.wards.controller.disconnect();
-                self.wards.controller.vitals().restarting();
-                log::error!("the controller has died, and is started again");
-                self.start_controller();
-            }
-        }
-    }
-}
-
-/// Ends all wards in good order; the result is whether all logs are closed well.
-#[derive(Message)]
-#[rtype(result = "Result<(), Refusal>")]
-struct Close;
-
-impl Handler<Close> for Guardian {
-    type Result = ResponseFuture<Result<(), Refusal>>;
-
-    fn handle(&mut self, _: Close, _: &mut Self::Context) -> Self::Result {
-        let all_at_work = self.core.all_at_work();
-        let handles: Vec<_> = self.handles.values().cloned().collect();
-        let controller = self.wards.controller.clone();
-        Box::pin(async move {
-            controller.close().await;
-            let close = |handle: &PartitionHandle| handle.clone().close(Closing::Keep);
-            let closed = join_all(handles.iter().map(close)).await;
-            closed.into_iter().collect::<Result<(), Refusal>>()?;
-            if all_at_work {
-                Ok(())
-            } else {
-                let message = "some partitions were offline or not yet rebuilt";
-                Err(Refusal::new(ErrorCode::KafkaStorageError, message))
-            }
-        })
     }
 }
 
