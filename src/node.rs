@@ -30,6 +30,7 @@ use crate::actors::controller::{keep_sessions, ChangeService, ControllerHandle, 
 use crate::actors::guardian::{GuardianHandle, PartitionSettings, Ward, Wards};
 use crate::actors::log_dir::LogDir;
 use crate::actors::log_keeper::{KeepSettings, LogWorkers};
+use crate::actors::log_leases::LogLeases;
 use crate::actors::partitions::Partitions;
 use crate::actors::replication::{follow_links, keep_throttles, ReplicationReceiver, Replicator};
 use crate::actors::vitals::Registry;
@@ -257,6 +258,7 @@ impl Node {
             arbiters: handles,
             registry: registry.clone(),
             partitions: partitions.clone(),
+            log_leases: LogLeases::default(),
             controller: controller.clone(),
             replicator: Replicator::new(links.as_ref().map(|links| links.peers.clone())),
         });

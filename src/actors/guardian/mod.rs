@@ -32,11 +32,12 @@ use super::partition_leader::{IsrKeeping, PartitionLeader};
 use super::partitions::{Directory, LocalTopic};
 use super::vitals::{State, Vitals};
 use crate::engine::guardian::{
-    Assignment, Effect, Fate, Found, Guardianship, IfMissing, LastUser, Role, Unopened,
+    has_moved_away, Assignment, Effect, Fate, Found, Guardianship, IfMissing, LastUser, Role,
+    Unopened,
 };
 use crate::engine::metadata::change::Change;
 use crate::engine::metadata::{MetadataImage, Topic, TopicConfig};
-use crate::model::{ErrorCode, LeaderEpoch, PartitionId, Refusal, Timestamp};
+use crate::model::{ErrorCode, LeaderEpoch, PartitionId, Refusal, Timestamp, TopicName};
 use crate::storage::lease::Lease;
 use crate::storage::log::{Log, Shutdown};
 
@@ -67,6 +68,7 @@ pub struct Guardian {
     wards: Arc<Wards>,
     me: GuardianHandle,
     core: Guardianship,
+    knows: Knows,
     /// Of the partitions that the core knows.
     handles: BTreeMap<PartitionId, PartitionHandle>,
     opens: Arc<Semaphore>,
@@ -76,9 +78,20 @@ pub struct Guardian {
     _alive: oneshot::Sender<()>,
 }
 
+/// Whether it has looked yet what the guardian before has left.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Knows {
+    Nothing,
+    Wards,
+}
+
 impl Guardian {
     /// Brings what is here to what the image says.
     fn reconcile(&mut self, image: &MetadataImage, context: &mut Context<Self>) {
+        if self.knows == Knows::Nothing {
+            self.knows = Knows::Wards;
+            self.inherit(image, context);
+        }
         let Guardian {
             core,
             handles,
@@ -91,6 +104,39 @@ impl Guardian {
             found
         });
         self.carry_out(effects, None, context);
+    }
+
+    /// Ends what the guardian before has left of partitions that aren't this node's any more by now: their
+    /// replicas, and the data of those that have moved away.
+    fn inherit(&mut self, image: &MetadataImage, context: &mut Context<Self>) {
+        let wards = self.wards.clone();
+        let is_here = |id: &PartitionId| {
+            let partition = image.partition(*id);
+            partition.is_some_and(|partition| partition.replicas.contains(&wards.node))
+        };
+        let known = wards.partitions.current();
+        let at_work = known.partitions().filter(|handle| !is_here(&handle.id()));
+        let mut left: Vec<PartitionHandle> = at_work.cloned().collect();
+        let traces = wards.data_dir.traces().unwrap_or_else(|error| {
+            log::error!("what has moved away stays until the next start: {error}");
+            Default::default()
+        });
+        let has_moved =
+            |id: &PartitionId| has_moved_away(image, wards.node, wards.incarnation, *id);
+        for id in traces.into_iter().filter(has_moved) {
+            if let Some(topic) = image
+                .topic(id.topic_id)
+                .filter(|_| known.by_id(&id).is_none())
+            {
+                left.push(new_handle(&wards, id, &topic.name));
+            }
+        }
+        for handle in left {
+            let (id, found) = (handle.id(), found_behind(&handle));
+            self.handles.insert(id, handle);
+            let effect = self.core.inherit(id, image, found);
+            self.carry_out(effect, None, context);
+        }
     }
 
     /// `log` is the one that was opened, if one was.
@@ -356,21 +402,27 @@ fn find(wards: &Wards, id: PartitionId, topic: &Topic) -> (PartitionHandle, Foun
     let known = wards.partitions.current();
     let known = known.topic(topic.name.as_str());
     let known = known.filter(|local| local.id == id.topic_id);
-    let Some(handle) = known.and_then(|local| local.partitions.get(&id.partition)) else {
-        let capacity = wards.settings.mailbox_capacity;
-        let handle = PartitionHandle::new(id, &topic.name, capacity, &wards.registry);
-        return (handle, Found::Nothing);
-    };
+    match known.and_then(|local| local.partitions.get(&id.partition)) {
+        Some(handle) => (handle.clone(), found_behind(handle)),
+        None => (new_handle(wards, id, &topic.name), Found::Nothing),
+    }
+}
+
+fn new_handle(wards: &Wards, id: PartitionId, topic: &TopicName) -> PartitionHandle {
+    let capacity = wards.settings.mailbox_capacity;
+    PartitionHandle::new(id, topic, capacity, &wards.registry, &wards.log_leases)
+}
+
+fn found_behind(handle: &PartitionHandle) -> Found {
     let life = handle.vitals().restarts();
-    let found = if let Some(role) = handle.role() {
+    if let Some(role) = handle.role() {
         Found::AtWork { role, life }
     } else if handle.vitals().state() == State::Offline {
         Found::Offline { life }
     } else {
         let age = age(handle.vitals());
         Found::Dead { life, age }
-    };
-    (handle.clone(), found)
+    }
 }
 
 fn age(vitals: &Vitals) -> Duration {

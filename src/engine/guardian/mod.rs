@@ -18,7 +18,8 @@
 //!
 //! A replica that isn't wanted any more while its log is on the way is doomed: it is settled when the log
 //! has come, unless it is wanted again by then. One that is wanted again while its data is being removed
-//! begins anew after that.
+//! begins anew after that. If the guardian dies meanwhile, the next one ends what it finds
+//! ([`Guardianship::inherit`]); whoever opens a log waits in any case for whoever is at work on it.
 //!
 //! A replica that died is followed by one with the log as it is on disk, and never resumed; if it led,
 //! then with a higher leader epoch. One whose role changes closes its log, and the next one opens it.
@@ -111,13 +112,50 @@ impl Guardianship {
         }
     }
 
+    /// The guardian before has left something of a partition that isn't this node's any more by now.
+    pub fn inherit(
+        &mut self,
+        id: PartitionId,
+        image: &MetadataImage,
+        found: Found,
+    ) -> Option<Effect> {
+        let topic = image.topic(id.topic_id);
+        let partition = topic.and_then(|topic| {
+            let index = usize::try_from(id.partition).ok()?;
+            topic.partitions.get(index)
+        });
+        let (Some(topic), Some(partition)) = (topic, partition) else {
+            let fate = self.fate(id, image);
+            return Some(Effect::Close { id, fate });
+        };
+        let assignment = Assignment {
+            partition: partition.clone(),
+            config: Arc::new(TopicConfig::resolve(&topic.configs, &self.defaults)),
+        };
+        let mut ward = Ward::new(topic.clone(), assignment, Role::Follower);
+        ward.phase = match found {
+            Found::AtWork { role, life } => {
+                ward.life = life;
+                Phase::AtWork(role)
+            }
+            Found::Offline { .. } | Found::Dead { .. } | Found::Nothing => Phase::Offline,
+        };
+        self.wards.insert(id, ward);
+        self.give_up(id, image)
+    }
+
+    fn fate(&self, id: PartitionId, image: &MetadataImage) -> Fate {
+        let has_moved = has_moved_away(image, self.node, self.incarnation, id);
+        match has_moved || image.was_deleted(id.topic_id) {
+            true => Fate::Removed,
+            false => Fate::Kept,
+        }
+    }
+
     /// The partition has no replica here any more. Its data goes with its topic, or if others have it.
     fn give_up(&mut self, id: PartitionId, image: &MetadataImage) -> Option<Effect> {
         let has_moved = has_moved_away(image, self.node, self.incarnation, id);
-        let fate = match has_moved || image.was_deleted(id.topic_id) {
-            true => Fate::Removed,
-            false => Fate::Kept,
-        };
+        let fate = self.fate(id, image);
         let ward = self.wards.get_mut(&id)?;
         match ward.phase {
             Phase::Opening | Phase::Releasing | Phase::Settling => {

@@ -62,6 +62,14 @@ impl Script {
                 self.found.insert(partition_id(partition), found);
                 Vec::new()
             }
+            ["inherits", partition, ref what @ ..] => {
+                let id = partition_id(partition);
+                Vec::from_iter(self.guardian.inherit(id, &self.image, found(what)))
+            }
+            ["a", "guardian", "that", "knows", "nothing"] => {
+                self.guardian = Script::new().guardian;
+                Vec::new()
+            }
             ["another", "guardian"] => {
                 self.guardian = Script::new().guardian;
                 self.reconcile()
