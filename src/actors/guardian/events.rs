@@ -110,6 +110,30 @@ impl Handler<Settled> for Guardian {
     }
 }
 
+/// Somebody has read what isn't any more what it was.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Corrupt {
+    pub id: PartitionId,
+    /// That of the replica whose log it is.
+    pub life: u64,
+    pub reason: String,
+}
+
+impl Handler<Corrupt> for Guardian {
+    type Result = ();
+
+    fn handle(&mut self, corrupt: Corrupt, context: &mut Self::Context) {
+        self.vitals.message_handled();
+        let Corrupt { id, life, reason } = corrupt;
+        let effect = self.core.corrupt(id, life);
+        if effect.is_some() {
+            log::error!("{reason}: whoever else has all of it is asked to fill it again");
+        }
+        self.carry_out(effect, None, context);
+    }
+}
+
 /// A ward has ended otherwise than in good order.
 ///
 /// The news may come late: the guardian that was to hear it had died too, and the next one has seen

@@ -15,6 +15,7 @@
 
 mod events;
 mod handle;
+mod inheritance;
 mod logs;
 mod wards;
 
@@ -32,19 +33,19 @@ use super::partition_leader::{IsrKeeping, PartitionLeader};
 use super::partitions::{Directory, LocalTopic};
 use super::vitals::{State, Vitals};
 use crate::engine::guardian::{
-    has_moved_away, Assignment, Effect, Fate, Found, Guardianship, IfMissing, LastUser, Role,
-    Unopened,
+    Assignment, Effect, Fate, Found, Guardianship, IfLost, LastUser, Role, Unopened,
 };
 use crate::engine::metadata::change::Change;
-use crate::engine::metadata::{MetadataImage, Topic, TopicConfig};
-use crate::model::{ErrorCode, LeaderEpoch, PartitionId, Refusal, Timestamp, TopicName};
+use crate::engine::metadata::{MetadataImage, TopicConfig};
+use crate::model::{ErrorCode, LeaderEpoch, PartitionId, Refusal, Timestamp};
 use crate::storage::lease::Lease;
 use crate::storage::log::{Log, Shutdown};
 
-pub use handle::{GuardianHandle, LifeLine, Ward};
+pub use handle::{Alarm, GuardianHandle, LifeLine, Ward};
 pub use wards::{PartitionSettings, Wards};
 
-use events::{follow, Close, Died, Opened, Released, Settled};
+use events::{follow, Close, Corrupt, Died, Opened, Released, Settled};
+use inheritance::{find, Knows};
 use logs::{open_log, settle_data};
 use wards::log_config;
 
@@ -56,7 +57,7 @@ struct Opening {
     id: PartitionId,
     life: u64,
     last_user: LastUser,
-    if_missing: IfMissing,
+    if_lost: IfLost,
     after: Duration,
 }
 
@@ -76,13 +77,6 @@ pub struct Guardian {
     vitals: Arc<Vitals>,
     /// Dropped with the guardian: whoever holds the other end starts the next one.
     _alive: oneshot::Sender<()>,
-}
-
-/// Whether it has looked yet what the guardian before has left.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Knows {
-    Nothing,
-    Wards,
 }
 
 impl Guardian {
@@ -106,39 +100,6 @@ impl Guardian {
         self.carry_out(effects, None, context);
     }
 
-    /// Ends what the guardian before has left of partitions that aren't this node's any more by now: their
-    /// replicas, and the data of those that have moved away.
-    fn inherit(&mut self, image: &MetadataImage, context: &mut Context<Self>) {
-        let wards = self.wards.clone();
-        let is_here = |id: &PartitionId| {
-            let partition = image.partition(*id);
-            partition.is_some_and(|partition| partition.replicas.contains(&wards.node))
-        };
-        let known = wards.partitions.current();
-        let at_work = known.partitions().filter(|handle| !is_here(&handle.id()));
-        let mut left: Vec<PartitionHandle> = at_work.cloned().collect();
-        let traces = wards.data_dir.traces().unwrap_or_else(|error| {
-            log::error!("what has moved away stays until the next start: {error}");
-            Default::default()
-        });
-        let has_moved =
-            |id: &PartitionId| has_moved_away(image, wards.node, wards.incarnation, *id);
-        for id in traces.into_iter().filter(has_moved) {
-            if let Some(topic) = image
-                .topic(id.topic_id)
-                .filter(|_| known.by_id(&id).is_none())
-            {
-                left.push(new_handle(&wards, id, &topic.name));
-            }
-        }
-        for handle in left {
-            let (id, found) = (handle.id(), found_behind(&handle));
-            self.handles.insert(id, handle);
-            let effect = self.core.inherit(id, image, found);
-            self.carry_out(effect, None, context);
-        }
-    }
-
     /// `log` is the one that was opened, if one was.
     fn carry_out(
         &mut self,
@@ -153,14 +114,14 @@ impl Guardian {
                     life,
                     config,
                     last_user,
-                    if_missing,
+                    if_lost,
                     after,
                 } => {
                     let opening = Opening {
                         id,
                         life,
                         last_user,
-                        if_missing,
+                        if_lost,
                         after,
                     };
                     self.open(opening, &config, context);
@@ -182,6 +143,7 @@ impl Guardian {
                 Effect::RaiseEpoch { id, seen, after } => {
                     self.raise_epoch(id, seen, after, context)
                 }
+                Effect::GiveUpLog { id, after } => self.give_up_log(id, after, context),
                 Effect::Close { id, fate } => self.close(id, fate),
                 Effect::Settle { id, fate } => self.settle(id, fate, context),
                 Effect::Publish => self.publish(),
@@ -201,7 +163,7 @@ impl Guardian {
         let left = match opening.last_user {
             LastUser::LastRun => wards.data_dir.shutdown_of_last_run(),
             LastUser::Replica => Shutdown::Clean,
-            LastUser::DeadReplica => Shutdown::Unclean,
+            LastUser::DeadReplica | LastUser::CorruptReplica => Shutdown::Unclean,
         };
         let opens = self.opens.clone();
         let guardian = context.address();
@@ -214,7 +176,7 @@ impl Guardian {
             let Ok(_turn) = opens.acquire().await else {
                 return;
             };
-            let open = move || open_log(&wards, id, (config, left), opening.if_missing, lease);
+            let open = move || open_log(&wards, &opening, (config, left), lease);
             let log = match actix_rt::task::spawn_blocking(open).await {
                 Ok(log) => log,
                 Err(panic) => Err(Unopened::Broken(format!("opening the log failed: {panic}"))),
@@ -338,6 +300,18 @@ impl Guardian {
         }));
     }
 
+    /// Asks the controller that nobody counts on a corrupt log any more, which comes with the metadata.
+    fn give_up_log(&self, id: PartitionId, after: Duration, context: &mut Context<Self>) {
+        let given_up = given_up_log(self.wards.clone(), id, after).into_actor(self);
+        context.spawn(given_up.map(move |given_up, guardian, context| {
+            if let Err(refusal) = given_up {
+                log::warn!("the corrupt log of {id} is kept: {refusal}");
+                let effect = guardian.core.log_kept(id);
+                guardian.carry_out(effect, None, context);
+            }
+        }));
+    }
+
     fn close(&mut self, id: PartitionId, fate: Fate) {
         let Some(handle) = self.handles.remove(&id) else {
             return;
@@ -397,34 +371,6 @@ impl Guardian {
     }
 }
 
-/// What the guardian before this one has left of a partition, and the way to its leader.
-fn find(wards: &Wards, id: PartitionId, topic: &Topic) -> (PartitionHandle, Found) {
-    let known = wards.partitions.current();
-    let known = known.topic(topic.name.as_str());
-    let known = known.filter(|local| local.id == id.topic_id);
-    match known.and_then(|local| local.partitions.get(&id.partition)) {
-        Some(handle) => (handle.clone(), found_behind(handle)),
-        None => (new_handle(wards, id, &topic.name), Found::Nothing),
-    }
-}
-
-fn new_handle(wards: &Wards, id: PartitionId, topic: &TopicName) -> PartitionHandle {
-    let capacity = wards.settings.mailbox_capacity;
-    PartitionHandle::new(id, topic, capacity, &wards.registry, &wards.log_leases)
-}
-
-fn found_behind(handle: &PartitionHandle) -> Found {
-    let life = handle.vitals().restarts();
-    if let Some(role) = handle.role() {
-        Found::AtWork { role, life }
-    } else if handle.vitals().state() == State::Offline {
-        Found::Offline { life }
-    } else {
-        let age = age(handle.vitals());
-        Found::Dead { life, age }
-    }
-}
-
 fn age(vitals: &Vitals) -> Duration {
     let age_ms = vitals.age_ms(Timestamp::now());
     Duration::from_millis(u64::try_from(age_ms).unwrap_or(0))
@@ -442,6 +388,20 @@ async fn raised_epoch(
         partition: id,
         leader: wards.node,
         seen,
+    };
+    wards.controller.change_one(change).await.map(|_| ())
+}
+
+/// Asks the controller, after a while, to count on this node's log for nothing.
+async fn given_up_log(wards: Arc<Wards>, id: PartitionId, after: Duration) -> Result<(), Refusal> {
+    tokio::time::sleep(after).await;
+    let image = wards.raft.image().borrow().clone();
+    let broker = image.broker(wards.node);
+    let epoch = broker.ok_or(ErrorCode::BrokerIdNotRegistered)?.epoch;
+    let change = Change::GiveUpLog {
+        broker: wards.node,
+        epoch,
+        partition: id,
     };
     wards.controller.change_one(change).await.map(|_| ())
 }

@@ -9,7 +9,7 @@ use actix::prelude::*;
 use bytes::Bytes;
 
 use super::epochs::LogEpochs;
-use super::guardian::LifeLine;
+use super::guardian::{Alarm, LifeLine};
 use super::log_keeper::{close, refusal, Cleaning, KeepsLog, LogKeeper, Synced};
 use super::partition_handle::{Close, PartitionGauges, PartitionHandle, Update};
 use super::partition_leader::{PlannedRead, Read, ReadFrom, ReadReply, Reader};
@@ -36,6 +36,7 @@ pub struct PartitionFollower {
     gauges: Arc<PartitionGauges>,
     vitals: Arc<Vitals>,
     life_line: LifeLine,
+    alarm: Arc<Alarm>,
 }
 
 /// A push, and the connection on which it came. It counts as in flight there until it is dealt with.
@@ -71,6 +72,7 @@ impl PartitionFollower {
             readers: Readers::default(),
             gauges: handle.gauges().clone(),
             vitals: handle.vitals().clone(),
+            alarm: life_line.alarm(),
             life_line,
         };
         follower.publish();
@@ -215,8 +217,11 @@ impl PartitionFollower {
         self.replica.check_read(epoch, offset, self.log_ends())?;
         let log = &self.keeper.log;
         let plan = log.plan_read(offset, log.high_watermark(), read.bytes_max, read.first);
-        plan.map(PlannedRead::new)
-            .map_err(|error| refusal(self.vitals.name(), "read", &error))
+        plan.map(|plan| PlannedRead::new(plan, &self.alarm))
+            .map_err(|error| {
+                self.alarm.look_at(&error);
+                refusal(self.vitals.name(), "read", &error)
+            })
     }
 
     /// To the leader, if the connection is still there; else it asks when there is another one.
@@ -318,6 +323,9 @@ impl Handler<Cleaning> for PartitionFollower {
 
     fn handle(&mut self, cleaning: Cleaning, _: &mut Self::Context) {
         self.vitals.message_handled();
+        if let Cleaning::Ended(Err(error)) = &cleaning {
+            self.alarm.look_at(error);
+        }
         self.keeper.cleaning(cleaning);
     }
 }

@@ -209,7 +209,7 @@ impl PartitionLeader {
         }
         self.pushing.reading.insert(to);
         let plan = *plan;
-        let read = PlannedRead::new(read).carry_out(bytes_max, FirstBatch::Always);
+        let read = PlannedRead::new(read, &self.alarm).carry_out(bytes_max, FirstBatch::Always);
         context.spawn(read.into_actor(self).map(move |records, leader, context| {
             leader.pushing.reading.remove(&to);
             // What is due may be something else by now: an epoch, or another place.

@@ -24,14 +24,16 @@ pub enum LastUser {
     Replica,
     /// A replica of this run, which died.
     DeadReplica,
+    /// A replica of this run that was told that its log is corrupt: it is put aside, and an empty one made.
+    CorruptReplica,
 }
 
-/// What becomes of a log that should be there, and isn't.
+/// What becomes of a log that should be there, and isn't or is corrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IfMissing {
-    /// It is an error: [`Unopened::Missing`].
+pub enum IfLost {
+    /// It is an error: [`Unopened::Missing`], [`Unopened::Corrupt`].
     Refuse,
-    /// An empty one is made in its place.
+    /// What there is is put aside, and an empty one is made in its place.
     BeginEmpty,
 }
 
@@ -40,6 +42,8 @@ pub enum IfMissing {
 pub enum Unopened {
     /// It should be there, and isn't.
     Missing(String),
+    /// What was once on disk isn't any more what it was.
+    Corrupt(String),
     Broken(String),
 }
 
@@ -100,7 +104,7 @@ pub enum Effect {
         life: u64,
         config: Arc<TopicConfig>,
         last_user: LastUser,
-        if_missing: IfMissing,
+        if_lost: IfLost,
         after: Duration,
     },
     /// Start a replica on the log that was opened.
@@ -128,6 +132,9 @@ pub enum Effect {
         seen: LeaderEpoch,
         after: Duration,
     },
+    /// Ask the controller, after a while, that nobody counts on the log of this partition any more. Report
+    /// [`Guardianship::log_kept`] if that isn't to be.
+    GiveUpLog { id: PartitionId, after: Duration },
     /// End the replica, if there is one, then settle the data, and forget the partition.
     Close { id: PartitionId, fate: Fate },
     /// Do to the data of a log that is closed what its fate says. If it is removed, report

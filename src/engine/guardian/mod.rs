@@ -7,14 +7,15 @@
 //! | At work | a leader or a follower has the log | its death, or metadata that ask for the other role or give the replica up |
 //! | Releasing | the one at work ends in good order, for one in the other role | [`Guardianship::released`], or its death |
 //! | Bereaved | the leader died, a new leader epoch is asked for | metadata with a higher epoch |
-//! | Missing | the log should be there, and isn't | metadata that give the replica up, or count on it for nothing |
+//! | Lost | the log should be there, and isn't, or is corrupt | metadata that give the replica up, or count on it for nothing |
 //! | Offline | the log can't be opened | metadata that give the replica up |
 //! | Settling | the data is being removed | [`Guardianship::settled`] |
 //!
-//! A log that is missing is begun empty only by proof (ADR 0006): the metadata know this life of the broker,
-//! somebody else leads, and this replica is neither in sync nor eligible to lead. So whatever it had is
-//! elsewhere, and its leader fills it again. That is judged for the first replica of a life alone: a later
-//! one may have come in sync in the meantime.
+//! A log that is missing or corrupt is begun empty only by proof (ADR 0006): the metadata know this life of
+//! the broker, somebody else leads, this replica is neither in sync nor eligible to lead, and no replica of this
+//! life has acknowledged anything in their leader epoch. So whatever it had is elsewhere, nobody counts on it, and
+//! its leader fills it again. For a log that is found to be corrupt it is asked for ([`Effect::GiveUpLog`]); until
+//! then a replica that is at work goes on with what is whole.
 //!
 //! A replica that isn't wanted any more while its log is on the way is doomed: it is settled when the log
 //! has come, unless it is wanted again by then. One that is wanted again while its data is being removed
@@ -37,8 +38,8 @@ use std::time::Duration;
 use super::metadata::{BrokerDefaults, MetadataImage, Partition, Topic, TopicConfig};
 use crate::model::{BrokerId, Incarnation, LeaderEpoch, PartitionId, TopicId};
 
-pub use effect::{Assignment, Effect, Fate, Found, IfMissing, LastUser, Role, Unopened};
-use ward::{Phase, Ward, RESTART_DELAY_MAX, RESTART_DELAY_MIN};
+pub use effect::{Assignment, Effect, Fate, Found, IfLost, LastUser, Role, Unopened};
+use ward::{Phase, Ward, GIVE_UP_DELAY, RESTART_DELAY_MAX, RESTART_DELAY_MIN};
 
 /// The replicas that are on this node, or shall be.
 pub struct Guardianship {
@@ -82,15 +83,15 @@ impl Guardianship {
                 config: configs.entry(id.topic_id).or_insert_with(resolve).clone(),
             };
             let role = assignment.role(self.node);
-            let if_missing = self.if_missing(image, partition);
+            let if_lost = self.if_lost(image, partition);
             match self.wards.get_mut(&id) {
                 Some(ward) => {
-                    ward.if_missing = if_missing;
+                    ward.if_lost = if_lost;
                     effects.extend(ward.update(id, topic, assignment, role));
                 }
                 None => {
                     let mut ward = Ward::new(topic.clone(), assignment, role);
-                    ward.if_missing = if_missing;
+                    ward.if_lost = if_lost;
                     effects.extend(ward.adopt(id, find(id, topic)));
                     self.wards.insert(id, ward);
                 }
@@ -100,15 +101,15 @@ impl Guardianship {
         effects
     }
 
-    fn if_missing(&self, image: &MetadataImage, partition: &Partition) -> IfMissing {
+    fn if_lost(&self, image: &MetadataImage, partition: &Partition) -> IfLost {
         let node = self.node;
         let known = image.broker(node);
         let is_known = known.is_some_and(|broker| broker.incarnation == self.incarnation);
         let is_led = ![BrokerId::NONE, node].contains(&partition.leader);
         let counts = partition.isr.contains(&node) || partition.eligible_leaders.contains(&node);
         match is_known && is_led && !counts {
-            true => IfMissing::BeginEmpty,
-            false => IfMissing::Refuse,
+            true => IfLost::BeginEmpty,
+            false => IfLost::Refuse,
         }
     }
 
@@ -169,10 +170,10 @@ impl Guardianship {
                 let life = ward.life;
                 Some(Effect::Release { id, life })
             }
-            Phase::Bereaved(_) | Phase::Missing | Phase::Offline if has_moved => {
+            Phase::Bereaved(_) | Phase::Lost | Phase::Offline if has_moved => {
                 Some(self.settle(id, fate))
             }
-            Phase::AtWork(_) | Phase::Bereaved(_) | Phase::Missing | Phase::Offline => {
+            Phase::AtWork(_) | Phase::Bereaved(_) | Phase::Lost | Phase::Offline => {
                 self.wards.remove(&id);
                 Some(Effect::Close { id, fate })
             }
@@ -194,13 +195,24 @@ impl Guardianship {
         }
         let effect = match opened {
             Ok(()) => ward.start(id),
-            Err(Unopened::Missing(_)) if ward.may_begin_empty() => {
+            Err(Unopened::Missing(_) | Unopened::Corrupt(_)) if ward.may_begin_empty() => {
                 // The metadata have changed while it was looked for.
                 ward.open(id, LastUser::LastRun, Duration::ZERO)
             }
             Err(Unopened::Missing(reason)) => {
-                ward.phase = Phase::Missing;
+                ward.phase = Phase::Lost;
                 Effect::TakeOffline { id, reason }
+            }
+            Err(Unopened::Corrupt(reason)) => {
+                ward.phase = Phase::Lost;
+                ward.is_corrupt = true;
+                let after = Duration::ZERO;
+                let effects = [
+                    Effect::TakeOffline { id, reason },
+                    Effect::GiveUpLog { id, after },
+                    Effect::Touch,
+                ];
+                return effects.into();
             }
             Err(Unopened::Broken(reason)) => {
                 ward.phase = Phase::Offline;
@@ -223,7 +235,13 @@ impl Guardianship {
         };
         match (ward.doomed, closed) {
             (Some(fate), _) => vec![self.settle(id, fate)],
-            (None, Ok(())) => vec![ward.open(id, LastUser::Replica, Duration::ZERO)],
+            (None, Ok(())) => {
+                let last_user = match ward.is_corrupt && ward.may_begin_empty() {
+                    true => LastUser::CorruptReplica,
+                    false => LastUser::Replica,
+                };
+                vec![ward.open(id, last_user, Duration::ZERO)]
+            }
             (None, Err(age)) => ward.lose(id, age),
         }
     }
@@ -240,6 +258,27 @@ impl Guardianship {
             Some((Phase::Releasing, _)) => self.released(id, life, Err(age)),
             _ => Vec::new(),
         }
+    }
+
+    /// The replica of this life has found that its log is corrupt. It goes on with what is whole until others have
+    /// all of it, and nobody counts on this one.
+    pub fn corrupt(&mut self, id: PartitionId, life: u64) -> Option<Effect> {
+        let ward = self.wards.get_mut(&id)?;
+        let is_news = ward.life == life && !ward.is_corrupt;
+        if !is_news || !matches!(ward.phase, Phase::AtWork(_)) {
+            return None;
+        }
+        ward.is_corrupt = true;
+        let after = Duration::ZERO;
+        Some(Effect::GiveUpLog { id, after })
+    }
+
+    /// The metadata go on counting on a log that is corrupt, perhaps since nobody else has all of it.
+    pub fn log_kept(&self, id: PartitionId) -> Option<Effect> {
+        let ward = self.wards.get(&id)?;
+        let is_there = matches!(ward.phase, Phase::AtWork(_) | Phase::Lost);
+        let after = GIVE_UP_DELAY;
+        (ward.is_corrupt && is_there).then_some(Effect::GiveUpLog { id, after })
     }
 
     /// The ward whose log is on its way just so.

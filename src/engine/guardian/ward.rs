@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Assignment, Effect, Fate, Found, IfMissing, LastUser, Role};
+use super::{Assignment, Effect, Fate, Found, IfLost, LastUser, Role};
 use crate::engine::metadata::Topic;
 use crate::model::{LeaderEpoch, PartitionId};
 
@@ -14,7 +14,8 @@ pub(super) enum Phase {
     Releasing,
     /// The leader died in this epoch.
     Bereaved(LeaderEpoch),
-    Missing,
+    /// The log is missing, or corrupt.
+    Lost,
     Offline,
     Settling,
 }
@@ -24,8 +25,12 @@ pub(super) struct Ward {
     pub assignment: Assignment,
     pub role: Role,
     /// By what the metadata say.
-    pub if_missing: IfMissing,
+    pub if_lost: IfLost,
     pub phase: Phase,
+    /// What was once on disk of its log isn't any more what it was.
+    pub is_corrupt: bool,
+    /// The latest leader epoch in which a replica of this life of the broker may have acknowledged something.
+    pub acknowledges_in: Option<LeaderEpoch>,
     /// It isn't wanted any more, and its log is on the way.
     pub doomed: Option<Fate>,
     /// How often its replica has been rebuilt.
@@ -34,6 +39,8 @@ pub(super) struct Ward {
     pub deaths: u32,
 }
 
+/// After which it is asked again whether a corrupt log may be given up.
+pub(super) const GIVE_UP_DELAY: Duration = Duration::from_secs(10);
 /// A replica that dies again within this time is restarted later and later.
 const CALM: Duration = Duration::from_secs(60);
 pub(super) const RESTART_DELAY_MIN: Duration = Duration::from_millis(50);
@@ -45,8 +52,10 @@ impl Ward {
             topic,
             assignment,
             role,
-            if_missing: IfMissing::Refuse,
+            if_lost: IfLost::Refuse,
             phase: Phase::Opening,
+            is_corrupt: false,
+            acknowledges_in: None,
             doomed: None,
             life: 0,
             deaths: 0,
@@ -55,6 +64,9 @@ impl Ward {
 
     /// What the guardian before has left of a partition that this one has not known.
     pub fn adopt(&mut self, id: PartitionId, found: Found) -> Vec<Effect> {
+        if found != Found::Nothing {
+            self.acknowledges_in = Some(self.assignment.epoch());
+        }
         match found {
             Found::Nothing => vec![self.open(id, LastUser::LastRun, Duration::ZERO)],
             // The guardian before may have missed the latest metadata.
@@ -91,8 +103,9 @@ impl Ward {
         self.role = role;
         self.doomed = None;
         match self.phase {
+            Phase::AtWork(_) if self.is_corrupt && self.may_begin_empty() => Some(self.release(id)),
             Phase::AtWork(present) if changed => Some(self.direct(id, present)),
-            Phase::Missing if self.may_begin_empty() => {
+            Phase::Lost if self.may_begin_empty() => {
                 Some(self.open(id, LastUser::LastRun, Duration::ZERO))
             }
             Phase::Bereaved(epoch) if self.assignment.epoch() > epoch => {
@@ -105,16 +118,25 @@ impl Ward {
     /// Tells a replica that is at work in this role what it is to do.
     fn direct(&mut self, id: PartitionId, present: Role) -> Effect {
         if present == self.role {
+            self.acknowledges_in = Some(self.assignment.epoch());
             let assignment = self.assignment.clone();
             return Effect::Update { id, assignment };
         }
+        self.release(id)
+    }
+
+    fn release(&mut self, id: PartitionId) -> Effect {
         self.phase = Phase::Releasing;
         let life = self.life;
         Effect::Release { id, life }
     }
 
+    /// Whether nobody counts on what was here: by what the metadata say, and since nothing was acknowledged in
+    /// their leader epoch.
     pub fn may_begin_empty(&self) -> bool {
-        self.life == 0 && self.if_missing == IfMissing::BeginEmpty
+        let epoch = self.assignment.epoch();
+        let is_news = self.acknowledges_in.is_none_or(|known| known < epoch);
+        self.if_lost == IfLost::BeginEmpty && is_news
     }
 
     pub fn open(&mut self, id: PartitionId, last_user: LastUser, after: Duration) -> Effect {
@@ -124,9 +146,10 @@ impl Ward {
             life: self.life,
             config: self.assignment.config.clone(),
             last_user,
-            if_missing: match last_user {
-                LastUser::LastRun => self.if_missing,
-                LastUser::Replica | LastUser::DeadReplica => IfMissing::Refuse,
+            if_lost: match last_user {
+                LastUser::LastRun if self.may_begin_empty() => IfLost::BeginEmpty,
+                LastUser::CorruptReplica => IfLost::BeginEmpty,
+                LastUser::LastRun | LastUser::Replica | LastUser::DeadReplica => IfLost::Refuse,
             },
             after,
         }
@@ -135,6 +158,8 @@ impl Ward {
     /// As the metadata say now: they may have changed while the log was on its way.
     pub fn start(&mut self, id: PartitionId) -> Effect {
         self.phase = Phase::AtWork(self.role);
+        self.is_corrupt = false;
+        self.acknowledges_in = Some(self.assignment.epoch());
         Effect::Start {
             id,
             role: self.role,

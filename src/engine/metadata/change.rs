@@ -19,6 +19,7 @@ use super::create_topics::{create_topics, NewTopic, NewTopicDefaults};
 use super::delete_topics::{delete_topics, TopicRef};
 use super::elect_leaders::{elect_leader, ElectionType};
 use super::fence_broker::{begin_controlled_shutdown, fence_broker, unfence_broker};
+use super::give_up_log::give_up_log;
 use super::producer_ids::allocate_producer_ids;
 use super::readmit_voter::readmit_voter;
 use super::reassign::{reassign_partition, Reassignment, ReplicationFactor};
@@ -87,6 +88,12 @@ pub enum Change {
     UnregisterBroker {
         broker: BrokerId,
     },
+    /// See [`give_up_log`].
+    GiveUpLog {
+        broker: BrokerId,
+        epoch: BrokerEpoch,
+        partition: PartitionId,
+    },
     /// See [`change_leader`].
     ChangeLeader {
         partition: PartitionId,
@@ -144,6 +151,7 @@ impl Change {
             | Change::AllocateProducerIds { .. }
             | Change::ReadmitVoter { .. }
             | Change::UnregisterBroker { .. }
+            | Change::GiveUpLog { .. }
             | Change::ChangeLeader { .. } => 1,
         }
     }
@@ -232,6 +240,11 @@ impl Change {
             Change::UnregisterBroker { broker } => {
                 vec![unregister_broker(image, *broker, defaults)]
             }
+            Change::GiveUpLog {
+                broker,
+                epoch,
+                partition,
+            } => vec![give_up_log(image, *broker, *epoch, *partition, defaults)],
             Change::ChangeLeader {
                 partition,
                 leader,

@@ -29,6 +29,7 @@ pub mod delete_topics;
 pub mod elect_leaders;
 mod election;
 pub mod fence_broker;
+pub mod give_up_log;
 mod image;
 mod limits;
 mod placement;

@@ -11,6 +11,7 @@ mod broker_configs;
 mod configs;
 mod decisions;
 mod encoding;
+mod give_up_log;
 mod histories;
 mod properties;
 mod replay;
