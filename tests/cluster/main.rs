@@ -14,6 +14,8 @@ mod history;
 mod nearest;
 mod nodes;
 mod placement;
+mod quarantine;
+mod readers;
 mod throttles;
 mod writers;
 
