@@ -33,7 +33,7 @@ use super::partition_leader::{IsrKeeping, PartitionLeader};
 use super::partitions::{Directory, LocalTopic};
 use super::vitals::{State, Vitals};
 use crate::engine::guardian::{
-    Assignment, Effect, Fate, Found, Guardianship, IfLost, LastUser, Role, Unopened,
+    Assignment, Effect, Fate, Guardianship, IfLost, LastUser, Role, Unopened,
 };
 use crate::engine::metadata::change::Change;
 use crate::engine::metadata::{MetadataImage, TopicConfig};

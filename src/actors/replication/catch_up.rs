@@ -199,3 +199,77 @@ pub async fn keep_throttles(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::{unbounded_channel, UnboundedSender};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const NODE: BrokerId = BrokerId(1);
+    const FOLLOWER: BrokerId = BrokerId(2);
+    const WAIT_MAX: Duration = Duration::from_secs(30);
+
+    struct Leader(UnboundedSender<Turn>);
+
+    impl Actor for Leader {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<YourTurn> for Leader {
+        type Result = ();
+
+        fn handle(&mut self, YourTurn(turn): YourTurn, _: &mut Self::Context) {
+            let _ = self.0.send(turn);
+        }
+    }
+
+    #[actix_rt::test]
+    async fn who_waits_for_a_rate_keeps_nobody_from_a_turn_and_gets_what_others_leave() {
+        let catch_up = CatchUp::default();
+        let (_images, receiver) = watch::channel(Arc::new(MetadataImage::default()));
+        actix_rt::spawn(keep_throttles(NODE, receiver, catch_up.clone()));
+        tokio::task::yield_now().await;
+        // So little that nobody waits for it in vain.
+        let rates = ThrottleRates {
+            given: Some(1),
+            ..ThrottleRates::default()
+        };
+        let now = Timestamp::now();
+        catch_up.state().throttle.set_rates(&rates, now);
+        let (sender, mut turns) = unbounded_channel();
+        let leader = Leader(sender).start().recipient();
+        let throttled = Some(Throttled {
+            to: FOLLOWER,
+            by_leader: true,
+            by_follower: false,
+        });
+        let first = catch_up.turn(FOLLOWER, throttled, &leader).unwrap();
+        assert_eq!(first.bytes_max(), 16 << 10);
+        for _ in 0..10 {
+            assert!(catch_up.turn(FOLLOWER, throttled, &leader).is_none());
+        }
+        let free: Vec<Turn> = (0..3)
+            .map(|_| catch_up.turn(FOLLOWER, None, &leader).unwrap())
+            .collect();
+        assert_eq!(free[0].bytes_max(), usize::MAX);
+        // It isn't used, and nothing was sent.
+        drop(first);
+        let mut next = timeout(WAIT_MAX, turns.recv()).await.unwrap().unwrap();
+        next.used(10);
+        drop(next);
+        // 10 bytes are 10 seconds.
+        assert!(timeout(Duration::from_millis(200), turns.recv())
+            .await
+            .is_err());
+        catch_up
+            .state()
+            .throttle
+            .set_rates(&ThrottleRates::default(), now);
+        catch_up.0.changed.notify_one();
+        for _ in 0..9 {
+            timeout(WAIT_MAX, turns.recv()).await.unwrap().unwrap();
+        }
+    }
+}
