@@ -1,11 +1,13 @@
 //! `klamm group`: list, describe, reset and delete consumer groups.
 
+mod describe;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use crate::client::{Admin, GroupOffsets};
-use crate::model::{ErrorCode, Offset, Timestamp};
+use crate::model::{Offset, Timestamp};
 use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 
 use super::choices::time;
@@ -18,7 +20,7 @@ pub enum Command {
     /// List all groups
     List(List),
     /// Show a group's members, how far it has come, and what it lacks
-    Describe(Describe),
+    Describe(describe::Args),
     /// Set where a group without members goes on; without --execute it is only shown
     Reset(Reset),
     /// Forget groups that have no members, and their offsets
@@ -27,15 +29,6 @@ pub enum Command {
 
 #[derive(Debug, clap::Args)]
 pub struct List {
-    #[command(flatten)]
-    bootstrap: Bootstrap,
-    #[command(flatten)]
-    output: Output,
-}
-
-#[derive(Debug, clap::Args)]
-pub struct Describe {
-    group: String,
     #[command(flatten)]
     bootstrap: Bootstrap,
     #[command(flatten)]
@@ -90,7 +83,7 @@ pub fn run(command: Command) -> Result<(), CliError> {
     block_on(async {
         match command {
             Command::List(args) => list(args).await,
-            Command::Describe(args) => describe(args).await,
+            Command::Describe(args) => describe::run(args).await,
             Command::Reset(args) => reset(args).await,
             Command::Delete(args) => delete(args).await,
         }
@@ -131,123 +124,6 @@ async fn list(args: List) -> Result<(), CliError> {
         let rows = rows.map(|g| vec![g.group.clone(), g.state.clone(), g.protocol_type.clone()]);
         table(&columns, rows)
     })
-}
-
-/// What `describe` shows.
-#[derive(Serialize)]
-struct Described {
-    group: String,
-    state: String,
-    /// What the members have agreed on; empty unless the group is stable.
-    protocol: String,
-    members: Vec<Member>,
-    partitions: Vec<Progress>,
-}
-
-#[derive(Serialize)]
-struct Member {
-    member_id: String,
-    instance_id: Option<String>,
-    client_id: String,
-    host: String,
-}
-
-#[derive(Serialize)]
-struct Progress {
-    topic: String,
-    partition: i32,
-    committed: i64,
-    end: i64,
-    /// How many records the group hasn't done yet.
-    lag: i64,
-}
-
-async fn describe(args: Describe) -> Result<(), CliError> {
-    let admin = args.bootstrap.connect().await?.admin();
-    let group = admin.describe_group(&args.group).await?;
-    match group.error_code {
-        ErrorCode::None => {}
-        ErrorCode::GroupIdNotFound => {
-            return Err(CliError::failed(format!(
-                "there is no group {}",
-                args.group
-            )));
-        }
-        code => return Err(CliError::failed(format!("group {}: {code}", args.group))),
-    }
-    let mut partitions = Vec::new();
-    for ((topic, partition), committed) in admin.group_offsets(&args.group).await? {
-        let end = admin
-            .list_offset(&topic, partition, LATEST_TIMESTAMP)
-            .await?;
-        partitions.push(Progress {
-            topic,
-            partition,
-            committed: committed.0,
-            end: end.0,
-            lag: end - committed,
-        });
-    }
-    let members = group.members.into_iter();
-    let described = Described {
-        group: group.group_id,
-        state: group.group_state,
-        protocol: group.protocol_data,
-        members: members
-            .map(|member| Member {
-                member_id: member.member_id,
-                instance_id: member.group_instance_id,
-                client_id: member.client_id,
-                host: member.client_host,
-            })
-            .collect(),
-        partitions,
-    };
-    args.output.print(&described, describe_table)
-}
-
-fn describe_table(group: &Described) -> String {
-    let mut text = format!("{}: {}", group.group, group.state);
-    if !group.protocol.is_empty() {
-        text += &format!(", {}", group.protocol);
-    }
-    if !group.members.is_empty() {
-        let columns = [
-            Column::Left("MEMBER"),
-            Column::Left("INSTANCE"),
-            Column::Left("CLIENT"),
-            Column::Left("HOST"),
-        ];
-        let rows = group.members.iter().map(|member| {
-            vec![
-                member.member_id.clone(),
-                member.instance_id.clone().unwrap_or_default(),
-                member.client_id.clone(),
-                member.host.clone(),
-            ]
-        });
-        text += &format!("\n\n{}", table(&columns, rows));
-    }
-    if !group.partitions.is_empty() {
-        let columns = [
-            Column::Left("TOPIC"),
-            Column::Right("PARTITION"),
-            Column::Right("COMMITTED"),
-            Column::Right("END"),
-            Column::Right("LAG"),
-        ];
-        let rows = group.partitions.iter().map(|progress| {
-            vec![
-                progress.topic.clone(),
-                progress.partition.to_string(),
-                progress.committed.to_string(),
-                progress.end.to_string(),
-                progress.lag.to_string(),
-            ]
-        });
-        text += &format!("\n\n{}", table(&columns, rows));
-    }
-    text
 }
 
 /// What `reset` does to one partition.

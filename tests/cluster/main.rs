@@ -13,9 +13,11 @@ mod groups;
 mod history;
 mod nearest;
 mod nodes;
+mod observers;
 mod placement;
 mod quarantine;
 mod readers;
+mod stops;
 mod throttles;
 mod writers;
 

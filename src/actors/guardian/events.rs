@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use futures_util::future::join_all;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::{age, Guardian, Ward};
-use crate::actors::partition_handle::{Closing, PartitionHandle};
 use crate::engine::guardian::Unopened;
 use crate::engine::metadata::MetadataImage;
 use crate::model::{ErrorCode, PartitionId, Refusal};
@@ -73,8 +71,8 @@ impl Handler<Opened> for Guardian {
 pub(super) struct Released {
     pub id: PartitionId,
     pub life: u64,
-    /// How old it was, if it is lost.
-    pub closed: Result<(), Duration>,
+    /// Why it could not, and how old it was, if it is lost.
+    pub closed: Result<(), (Refusal, Duration)>,
 }
 
 impl Handler<Released> for Guardian {
@@ -84,6 +82,10 @@ impl Handler<Released> for Guardian {
         self.vitals.message_sent();
         self.vitals.message_handled();
         let Released { id, life, closed } = released;
+        let closed = closed.map_err(|(refusal, age)| {
+            self.unclosed = Some(refusal);
+            age
+        });
         let effects = self.core.released(id, life, closed);
         self.carry_out(effects, None, context);
     }
@@ -177,21 +179,20 @@ pub(super) struct Close;
 impl Handler<Close> for Guardian {
     type Result = ResponseFuture<Result<(), Refusal>>;
 
-    fn handle(&mut self, _: Close, _: &mut Self::Context) -> Self::Result {
-        let all_at_work = self.core.all_at_work();
-        let handles: Vec<_> = self.handles.values().cloned().collect();
+    fn handle(&mut self, _: Close, context: &mut Self::Context) -> Self::Result {
+        let (closing, closed) = oneshot::channel();
+        self.closing = Some(closing);
+        self.unclosed = None;
+        let effects = self.core.close();
+        self.carry_out(effects, None, context);
         let controller = self.wards.controller.clone();
         Box::pin(async move {
             controller.close().await;
-            let close = |handle: &PartitionHandle| handle.clone().close(Closing::Keep);
-            let closed = join_all(handles.iter().map(close)).await;
-            closed.into_iter().collect::<Result<(), Refusal>>()?;
-            if all_at_work {
-                Ok(())
-            } else {
-                let message = "some partitions were offline or not yet rebuilt";
+            // The guardian has died if there is no answer.
+            closed.await.unwrap_or_else(|_| {
+                let message = "the guardian ended while it closed the logs";
                 Err(Refusal::new(ErrorCode::KafkaStorageError, message))
-            }
+            })
         })
     }
 }

@@ -54,6 +54,7 @@ pub(super) fn open_log(
     opened.map_err(|error| match error {
         LogError::Vanished { .. } => Unopened::Missing(error.to_string()),
         LogError::Corrupt { .. } => Unopened::Corrupt(error.to_string()),
+        error if error.is_full_disk() => Unopened::NoRoom(error.to_string()),
         error => Unopened::Broken(error.to_string()),
     })
 }

@@ -74,6 +74,9 @@ pub struct Guardian {
     handles: BTreeMap<PartitionId, PartitionHandle>,
     opens: Arc<Semaphore>,
     next_arbiter: usize,
+    /// Who is told that all logs are closed, and why one of them isn't closed well.
+    closing: Option<oneshot::Sender<Result<(), Refusal>>>,
+    unclosed: Option<Refusal>,
     vitals: Arc<Vitals>,
     /// Dropped with the guardian: whoever holds the other end starts the next one.
     _alive: oneshot::Sender<()>,
@@ -148,6 +151,7 @@ impl Guardian {
                 Effect::Settle { id, fate } => self.settle(id, fate, context),
                 Effect::Publish => self.publish(),
                 Effect::Touch => self.wards.partitions.touch(),
+                Effect::AllClosed { well } => self.all_closed(well),
             }
         }
     }
@@ -242,10 +246,22 @@ impl Guardian {
             let closed = handle.clone().close(Closing::Keep).await;
             let closed = closed.map_err(|error| {
                 log::error!("{}: {error}", handle.vitals().name());
-                age
+                (error, age)
             });
             guardian.do_send(Released { id, life, closed });
         });
+    }
+
+    fn all_closed(&mut self, well: bool) {
+        let refusal = self.unclosed.take().unwrap_or_else(|| {
+            let message = "some partitions were offline or not yet rebuilt";
+            Refusal::new(ErrorCode::KafkaStorageError, message)
+        });
+        if let Some(asker) = self.closing.take() {
+            let closed = if well { Ok(()) } else { Err(refusal) };
+            // An error says that nobody waits for it any more.
+            let _ = asker.send(closed);
+        }
     }
 
     fn update(&self, id: PartitionId, assignment: &Assignment) {

@@ -44,6 +44,8 @@ pub enum Unopened {
     Missing(String),
     /// What was once on disk isn't any more what it was.
     Corrupt(String),
+    /// The disk is full: it can be opened when there is room again.
+    NoRoom(String),
     Broken(String),
 }
 
@@ -144,4 +146,6 @@ pub enum Effect {
     Publish,
     /// Tell those who wait for a replica to look again.
     Touch,
+    /// Say that all logs are closed, or that some are not closed well.
+    AllClosed { well: bool },
 }

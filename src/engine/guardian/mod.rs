@@ -8,8 +8,9 @@
 //! | Releasing | the one at work ends in good order, for one in the other role | [`Guardianship::released`], or its death |
 //! | Bereaved | the leader died, a new leader epoch is asked for | metadata with a higher epoch |
 //! | Lost | the log should be there, and isn't, or is corrupt | metadata that give the replica up, or count on it for nothing |
-//! | Offline | the log can't be opened | metadata that give the replica up |
+//! | Offline | the log can't be opened; if only the disk is full, it is being opened again | metadata that give the replica up |
 //! | Settling | the data is being removed | [`Guardianship::settled`] |
+//! | Closed | the broker ends, and the log is closed | |
 //!
 //! A log that is missing or corrupt is begun empty only by proof (ADR 0006): the metadata know this life of
 //! the broker, somebody else leads, this replica is neither in sync nor eligible to lead, and no replica of this
@@ -25,6 +26,9 @@
 //! A replica that died is followed by one with the log as it is on disk, and never resumed; if it led,
 //! then with a higher leader epoch. One whose role changes closes its log, and the next one opens it.
 //! Each event returns [`Effect`]s, which the actor carries out in their order.
+//!
+//! When the broker ends ([`Guardianship::close`]), every replica closes its log once: one that is just ending for
+//! another role is the last one, and one whose log is being opened closes it as soon as it has it.
 
 mod effect;
 #[cfg(test)]
@@ -41,6 +45,16 @@ use crate::model::{BrokerId, Incarnation, LeaderEpoch, PartitionId, TopicId};
 pub use effect::{Assignment, Effect, Fate, Found, IfLost, LastUser, Role, Unopened};
 use ward::{Phase, Ward, GIVE_UP_DELAY, RESTART_DELAY_MAX, RESTART_DELAY_MIN};
 
+/// Whether the broker ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    NotYet,
+    /// The logs are being closed.
+    Closing,
+    /// And nothing happens any more.
+    Closed,
+}
+
 /// The replicas that are on this node, or shall be.
 pub struct Guardianship {
     node: BrokerId,
@@ -48,6 +62,9 @@ pub struct Guardianship {
     incarnation: Incarnation,
     defaults: BrokerDefaults,
     wards: BTreeMap<PartitionId, Ward>,
+    /// Whether it has seen any metadata, and so what is at work.
+    has_looked: bool,
+    end: End,
 }
 
 impl Guardianship {
@@ -57,6 +74,8 @@ impl Guardianship {
             incarnation,
             defaults,
             wards: BTreeMap::new(),
+            has_looked: false,
+            end: End::NotYet,
         }
     }
 
@@ -67,6 +86,10 @@ impl Guardianship {
         mut find: impl FnMut(PartitionId, &Topic) -> Found,
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
+        if self.end != End::NotYet {
+            return effects;
+        }
+        self.has_looked = true;
         let is_gone = |id: &PartitionId| {
             let partition = image.partition(*id);
             !partition.is_some_and(|partition| partition.replicas.contains(&self.node))
@@ -166,14 +189,16 @@ impl Guardianship {
             // It may come back, and then must not find the old one at work.
             Phase::AtWork(_) if has_moved => {
                 ward.doomed = Some(fate);
-                ward.phase = Phase::Releasing;
-                let life = ward.life;
-                Some(Effect::Release { id, life })
+                Some(ward.release(id))
             }
             Phase::Bereaved(_) | Phase::Lost | Phase::Offline if has_moved => {
                 Some(self.settle(id, fate))
             }
-            Phase::AtWork(_) | Phase::Bereaved(_) | Phase::Lost | Phase::Offline => {
+            Phase::AtWork(_)
+            | Phase::Bereaved(_)
+            | Phase::Lost
+            | Phase::Offline
+            | Phase::Closed => {
                 self.wards.remove(&id);
                 Some(Effect::Close { id, fate })
             }
@@ -187,11 +212,16 @@ impl Guardianship {
         life: u64,
         opened: Result<(), Unopened>,
     ) -> Vec<Effect> {
+        let is_ending = self.end == End::Closing;
         let Some(ward) = self.on_its_way(id, life, Phase::Opening) else {
             return Vec::new();
         };
         if let Some(fate) = ward.doomed {
-            return vec![self.settle(id, fate)];
+            let settled = self.settle(id, fate);
+            return self.and_closed(vec![settled]);
+        }
+        if is_ending && opened.is_ok() {
+            return vec![ward.start(id), ward.release(id)];
         }
         let effect = match opened {
             Ok(()) => ward.start(id),
@@ -212,14 +242,18 @@ impl Guardianship {
                     Effect::GiveUpLog { id, after },
                     Effect::Touch,
                 ];
-                return effects.into();
+                return self.and_closed(effects.into());
             }
-            Err(Unopened::Broken(reason)) => {
+            Err(Unopened::NoRoom(reason)) if !is_ending => {
+                let again = ward.open_again(id);
+                return vec![Effect::TakeOffline { id, reason }, again, Effect::Touch];
+            }
+            Err(Unopened::NoRoom(reason) | Unopened::Broken(reason)) => {
                 ward.phase = Phase::Offline;
                 Effect::TakeOffline { id, reason }
             }
         };
-        vec![effect, Effect::Touch]
+        self.and_closed(vec![effect, Effect::Touch])
     }
 
     /// A replica has closed its log in this life, or could not: then it is lost, `age` after it was
@@ -230,11 +264,19 @@ impl Guardianship {
         life: u64,
         closed: Result<(), Duration>,
     ) -> Vec<Effect> {
+        let is_ending = self.end == End::Closing;
         let Some(ward) = self.on_its_way(id, life, Phase::Releasing) else {
             return Vec::new();
         };
-        match (ward.doomed, closed) {
+        let effects = match (ward.doomed, closed) {
             (Some(fate), _) => vec![self.settle(id, fate)],
+            (None, closed) if is_ending => {
+                ward.phase = match closed {
+                    Ok(()) => Phase::Closed,
+                    Err(_) => Phase::Offline,
+                };
+                Vec::new()
+            }
             (None, Ok(())) => {
                 let last_user = match ward.is_corrupt && ward.may_begin_empty() {
                     true => LastUser::CorruptReplica,
@@ -243,7 +285,8 @@ impl Guardianship {
                 vec![ward.open(id, last_user, Duration::ZERO)]
             }
             (None, Err(age)) => ward.lose(id, age),
-        }
+        };
+        self.and_closed(effects)
     }
 
     /// The replica has died, `age` after it was started.
@@ -277,6 +320,7 @@ impl Guardianship {
     pub fn log_kept(&self, id: PartitionId) -> Option<Effect> {
         let ward = self.wards.get(&id)?;
         let is_there = matches!(ward.phase, Phase::AtWork(_) | Phase::Lost);
+        let is_there = is_there && self.end == End::NotYet;
         let after = GIVE_UP_DELAY;
         (ward.is_corrupt && is_there).then_some(Effect::GiveUpLog { id, after })
     }
@@ -307,7 +351,7 @@ impl Guardianship {
         if ward.phase != Phase::Settling {
             return None;
         }
-        if ward.doomed.is_none() {
+        if ward.doomed.is_none() && self.end == End::NotYet {
             return Some(ward.open(id, LastUser::Replica, Duration::ZERO));
         }
         self.wards.remove(&id);
@@ -324,15 +368,38 @@ impl Guardianship {
     ) -> Option<Effect> {
         let ward = self.wards.get(&id)?;
         let after = (2 * after).clamp(RESTART_DELAY_MIN, RESTART_DELAY_MAX);
-        let waits = ward.phase == Phase::Bereaved(seen);
+        let waits = ward.phase == Phase::Bereaved(seen) && self.end == End::NotYet;
         waits.then_some(Effect::RaiseEpoch { id, seen, after })
     }
 
-    /// Whether every replica is at work. What is being removed is none any more.
-    pub fn all_at_work(&self) -> bool {
-        let is_going = |ward: &&Ward| ward.phase == Phase::Settling && ward.doomed.is_some();
-        let mut wards = self.wards.values().filter(|ward| !is_going(ward));
-        wards.all(|ward| matches!(ward.phase, Phase::AtWork(_)))
+    /// The broker ends: every replica closes its log, and none is started any more. [`Effect::AllClosed`] says
+    /// when that is done.
+    pub fn close(&mut self) -> Vec<Effect> {
+        if self.end != End::NotYet {
+            return Vec::new();
+        }
+        self.end = End::Closing;
+        let mut effects = Vec::new();
+        for (id, ward) in &mut self.wards {
+            if let Phase::AtWork(_) = ward.phase {
+                effects.push(ward.release(*id));
+            }
+        }
+        self.and_closed(effects)
+    }
+
+    /// Adds the news that all logs are closed, if these effects are the last ones. What is being removed needs
+    /// no closing.
+    fn and_closed(&mut self, mut effects: Vec<Effect>) -> Vec<Effect> {
+        let is_on_its_way = |ward: &Ward| matches!(ward.phase, Phase::Opening | Phase::Releasing);
+        if self.end == End::Closing && !self.wards.values().any(is_on_its_way) {
+            self.end = End::Closed;
+            let is_going = |ward: &&Ward| ward.phase == Phase::Settling && ward.doomed.is_some();
+            let mut wards = self.wards.values().filter(|ward| !is_going(ward));
+            let well = self.has_looked && wards.all(|ward| ward.phase == Phase::Closed);
+            effects.push(Effect::AllClosed { well });
+        }
+        effects
     }
 
     /// The partitions that requests may find here.

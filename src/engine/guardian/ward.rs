@@ -18,6 +18,7 @@ pub(super) enum Phase {
     Lost,
     Offline,
     Settling,
+    Closed,
 }
 
 pub(super) struct Ward {
@@ -27,6 +28,8 @@ pub(super) struct Ward {
     /// By what the metadata say.
     pub if_lost: IfLost,
     pub phase: Phase,
+    /// Who has used the log before it was opened last.
+    pub last_user: LastUser,
     /// What was once on disk of its log isn't any more what it was.
     pub is_corrupt: bool,
     /// The latest leader epoch in which a replica of this life of the broker may have acknowledged something.
@@ -41,6 +44,8 @@ pub(super) struct Ward {
 
 /// After which it is asked again whether a corrupt log may be given up.
 pub(super) const GIVE_UP_DELAY: Duration = Duration::from_secs(10);
+/// How long a log waits to be opened again that found the disk full.
+const FULL_DISK_DELAY: Duration = Duration::from_secs(1);
 /// A replica that dies again within this time is restarted later and later.
 const CALM: Duration = Duration::from_secs(60);
 pub(super) const RESTART_DELAY_MIN: Duration = Duration::from_millis(50);
@@ -54,6 +59,7 @@ impl Ward {
             role,
             if_lost: IfLost::Refuse,
             phase: Phase::Opening,
+            last_user: LastUser::LastRun,
             is_corrupt: false,
             acknowledges_in: None,
             doomed: None,
@@ -125,7 +131,7 @@ impl Ward {
         self.release(id)
     }
 
-    fn release(&mut self, id: PartitionId) -> Effect {
+    pub fn release(&mut self, id: PartitionId) -> Effect {
         self.phase = Phase::Releasing;
         let life = self.life;
         Effect::Release { id, life }
@@ -139,8 +145,19 @@ impl Ward {
         self.if_lost == IfLost::BeginEmpty && is_news
     }
 
+    /// The disk was full: once more, later.
+    pub fn open_again(&mut self, id: PartitionId) -> Effect {
+        let last_user = match self.last_user {
+            // It is put aside by now.
+            LastUser::CorruptReplica => LastUser::DeadReplica,
+            last_user => last_user,
+        };
+        self.open(id, last_user, FULL_DISK_DELAY)
+    }
+
     pub fn open(&mut self, id: PartitionId, last_user: LastUser, after: Duration) -> Effect {
         self.phase = Phase::Opening;
+        self.last_user = last_user;
         Effect::Open {
             id,
             life: self.life,
