@@ -398,12 +398,36 @@ impl Admin {
         fault: &str,
         stall: Duration,
     ) -> Result<(), ClientError> {
+        let amount = millis(stall).into();
+        self.inject(broker, [kind, name, fault], amount).await
+    }
+
+    /// Has the broker's disk take only so many more bytes, or as many as it can again.
+    #[cfg(feature = "chaos")]
+    pub async fn fill_disk(
+        &self,
+        broker: Option<BrokerId>,
+        room_bytes: Option<u64>,
+    ) -> Result<(), ClientError> {
+        let fault = if room_bytes.is_some() { "fill" } else { "free" };
+        let room = room_bytes.unwrap_or_default();
+        let amount = i64::try_from(room).unwrap_or(i64::MAX);
+        self.inject(broker, ["disk", "", fault], amount).await
+    }
+
+    #[cfg(feature = "chaos")]
+    async fn inject(
+        &self,
+        broker: Option<BrokerId>,
+        [kind, name, fault]: [&str; 3],
+        amount: i64,
+    ) -> Result<(), ClientError> {
         use crate::protocol::inject_fault;
         let request = inject_fault::Request {
             kind: kind.to_string(),
             name: name.to_string(),
             fault: fault.to_string(),
-            stall_ms: millis(stall),
+            amount,
         };
         let response = match broker {
             Some(id) => {
@@ -417,7 +441,7 @@ impl Admin {
         match response.error_code {
             ErrorCode::None => Ok(()),
             code => Err(ClientError::Refused {
-                address: format!("actor {kind} {name}"),
+                address: format!("{kind} {name}"),
                 api: "InjectFault",
                 code,
                 message: response.error_message.unwrap_or_default(),

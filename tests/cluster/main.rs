@@ -6,13 +6,19 @@
 #[path = "../broker_process/mod.rs"]
 mod broker_process;
 mod comes_back;
+mod command_line;
 mod groups;
 #[path = "../broker/history.rs"]
 #[allow(dead_code)]
 mod history;
 mod nearest;
 mod nodes;
+mod observers;
 mod placement;
+mod quarantine;
+mod readers;
+mod stops;
+mod throttles;
 mod writers;
 
 use std::time::{Duration, Instant};

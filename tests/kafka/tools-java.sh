@@ -60,6 +60,7 @@ check_kafkas_tools() {
     java_check VerifiableProducer 'each record is acknowledged with its offset' verifiable_producer
     java_check EndToEndLatency 'each record comes back before the next one is sent; it commits at the end' end_to_end
     java_check ConsoleConsumer 'in a group: reads all, commits, and goes on where the group was' console_group
+    java_check ConsoleConsumer "its formatters read a group's records in __consumer_offsets" group_records
     java_check ConsumerGroupCommand 'lists, describes, resets, and deletes offsets and groups' consumer_groups
     java_check VerifiableConsumer 'in a group: is assigned all partitions, consumes and commits' verifiable_consumer
     java_check BrokerApiVersionsCommand 'shows the APIs of docs/KAFKA.md, with a usable version of each' api_versions
@@ -295,6 +296,32 @@ console_group() {
     seq 21 30 | "$klamm" produce java-group --partition 0
     equal "$(in_group java-readers 10 | xargs)" "$(seq 21 30 | xargs)"
     "$klamm" group describe java-readers | says '^java-readers: Empty$' '^java-group +0 +20 +20 +0$' '^java-group +1 +10 +10 +0$'
+}
+
+# offsets_partition GROUP: that of __consumer_offsets in which a group lies, by Java's hash of its name.
+offsets_partition() {
+    local hash=0 at
+    for ((at = 0; at < ${#1}; at++)); do
+        hash=$(((hash * 31 + $(printf '%d' "'${1:at:1}")) & 0xffffffff))
+    done
+    # Of a negative one the amount.
+    [ $hash -lt $((1 << 31)) ] || hash=$(((1 << 32) - hash))
+    echo $((hash % 50))
+}
+
+# Uses what console_group has made. Each formatter passes over the records of the other.
+group_records() {
+    local partition records
+    partition=$(offsets_partition java-readers)
+    records=$(offsets "__consumer_offsets:$partition" -1 | cut -d: -f3)
+    records_as() {
+        consume __consumer_offsets "$partition" earliest "$records" --formatter "org.apache.kafka.tools.consumer.$1"
+    }
+    records_as OffsetsMessageFormatter |
+        says '"group":"java-readers","topic":"java-group","partition":0.*"data":\{"offset":20,' \
+            '"group":"java-readers","topic":"java-group","partition":1.*"data":\{"offset":10,'
+    records_as GroupMetadataMessageFormatter |
+        says '"group":"java-readers".*"data":\{"protocolType":"consumer","generation":1,"protocol":"range",'
 }
 
 # Uses what console_group has made.

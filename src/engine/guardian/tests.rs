@@ -62,6 +62,14 @@ impl Script {
                 self.found.insert(partition_id(partition), found);
                 Vec::new()
             }
+            ["inherits", partition, ref what @ ..] => {
+                let id = partition_id(partition);
+                Vec::from_iter(self.guardian.inherit(id, &self.image, found(what)))
+            }
+            ["a", "guardian", "that", "knows", "nothing"] => {
+                self.guardian = Script::new().guardian;
+                Vec::new()
+            }
             ["another", "guardian"] => {
                 self.guardian = Script::new().guardian;
                 self.reconcile()
@@ -76,12 +84,29 @@ impl Script {
                 let id = partition_id(partition);
                 self.guardian.opened(id, life, Err(reason))
             }
+            ["full", partition, "life", life] => {
+                let life = life.parse().unwrap();
+                let reason = Unopened::NoRoom("the disk is full".into());
+                let id = partition_id(partition);
+                self.guardian.opened(id, life, Err(reason))
+            }
             ["missing", partition, "life", life] => {
                 let life = life.parse().unwrap();
                 let reason = Unopened::Missing("no directory".into());
                 let id = partition_id(partition);
                 self.guardian.opened(id, life, Err(reason))
             }
+            ["unreadable", partition, "life", life] => {
+                let life = life.parse().unwrap();
+                let reason = Unopened::Corrupt("a bad checksum".into());
+                let id = partition_id(partition);
+                self.guardian.opened(id, life, Err(reason))
+            }
+            ["corrupt", partition, "life", life] => {
+                let life = life.parse().unwrap();
+                Vec::from_iter(self.guardian.corrupt(partition_id(partition), life))
+            }
+            ["kept", partition] => Vec::from_iter(self.guardian.log_kept(partition_id(partition))),
             ["registered", "life", life] => self.change(MetadataCommand::RegisterBroker {
                 id: NODE,
                 incarnation: Incarnation(Uuid::from_u128(life.parse().unwrap())),
@@ -104,6 +129,7 @@ impl Script {
                 let life = life.parse().unwrap();
                 self.guardian.died(partition_id(partition), life, time(age))
             }
+            ["close"] => self.guardian.close(),
             ["refused", partition, "epoch", seen, "after", after] => {
                 let seen = LeaderEpoch(seen.parse().unwrap());
                 let id = partition_id(partition);
@@ -175,14 +201,14 @@ impl Script {
                 life,
                 config,
                 last_user,
-                if_missing,
+                if_lost,
                 after,
             } => format!(
                 "open {}{} life {life} retention {} of {last_user:?} after {after:?}",
                 name(id),
-                match if_missing {
-                    IfMissing::Refuse => "",
-                    IfMissing::BeginEmpty => " or begin it empty,",
+                match if_lost {
+                    IfLost::Refuse => "",
+                    IfLost::BeginEmpty => " or begin it empty,",
                 },
                 retention(config)
             ),
@@ -205,6 +231,9 @@ impl Script {
             Effect::RaiseEpoch { id, seen, after } => {
                 format!("raise {} epoch {seen} after {after:?}", name(id))
             }
+            Effect::GiveUpLog { id, after } => {
+                format!("give up the log of {} after {after:?}", name(id))
+            }
             Effect::Close { id, fate } => format!("close {} {fate:?}", name(id)),
             Effect::Settle { id, fate } => format!("settle {} {fate:?}", name(id)),
             Effect::Publish => {
@@ -212,7 +241,9 @@ impl Script {
                 let names: Vec<String> = published.map(|(id, _, _)| name(&id)).collect();
                 format!("publish [{}]", names.join(" "))
             }
-            Effect::Touch => format!("touch, all at work: {}", self.guardian.all_at_work()),
+            Effect::Touch => "touch".into(),
+            Effect::AllClosed { well: true } => "all closed".into(),
+            Effect::AllClosed { well: false } => "all closed, and not all well".into(),
         }
     }
 }

@@ -1,12 +1,18 @@
 //! The leader's replica: high watermark, and those who wait for it.
 
+mod isr;
+mod pushes;
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 
-use super::progress::{epoch_before, Progress};
-use super::{
-    check_epoch, Ack, Epochs, Membership, Mismatch, Patience, Push, ReadableReplica, Readers,
-};
+use super::progress::Progress;
+use super::{check_epoch, Ack, Epochs, Membership, Mismatch, Patience, ReadableReplica, Readers};
 use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, Timestamp};
+
+pub use isr::IsrProposal;
+pub use pushes::{Pace, PushPlan};
 
 /// When a producer wants to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,35 +89,6 @@ pub struct LeaderStart {
     pub synced: Offset,
     /// What the log knows of it.
     pub high_watermark: Offset,
-}
-
-/// The ISR that the leader wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IsrProposal {
-    pub leader_epoch: LeaderEpoch,
-    /// On which it was decided.
-    pub partition_epoch: i32,
-    /// This leader included.
-    pub isr: Vec<BrokerId>,
-}
-
-/// How a follower goes along with the leader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
-    /// It has a part in what is committed now, or has been sent all that there is.
-    Live,
-    /// It lacks what others have had for long. It must not hold up those who are in sync: each of its pushes
-    /// needs a turn ([`super::CatchUpTurns`]).
-    CatchUp,
-}
-
-/// Records to be read and pushed to a follower, or nothing but a question or news.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PushPlan {
-    pub push: Push,
-    /// Whether records from `push.offset` on go along.
-    pub with_records: bool,
-    pub pace: Pace,
 }
 
 /// The state of a partition's leader in one leader epoch.
@@ -288,127 +265,6 @@ impl<P, F: Patience> LeaderReplica<P, F> {
         followers.filter_map(move |follower| follower.readable_at(offset))
     }
 
-    /// What to send to a follower next, if anything may be sent now. Report [`Self::sent`].
-    pub fn next_push(
-        &mut self,
-        to: BrokerId,
-        epochs: &impl Epochs,
-        now: Timestamp,
-    ) -> Option<PushPlan> {
-        let (epoch, log_end, high_watermark) = (self.epoch, self.log_end, self.high_watermark);
-        let counts = self.membership.in_sync.contains(&to) || self.is_proposed(to);
-        let follower = self.follower(to, epoch)?;
-        let pace = match counts {
-            true => Pace::Live,
-            false => follower.pace(),
-        };
-        let log_start = epochs.start_offset();
-        follower.start_at_least(log_start);
-        let (offset, with_records) =
-            follower.next((log_start, log_end), high_watermark, pace, now)?;
-        Some(PushPlan {
-            push: Push {
-                leader_epoch: epoch,
-                offset,
-                previous_epoch: epoch_before(epochs, offset).unwrap_or(LeaderEpoch::NONE),
-                high_watermark,
-                log_start,
-                log_end: epochs.end_offset(),
-            },
-            with_records,
-            pace,
-        })
-    }
-
-    /// How many of the pushes to a follower that are on their way have had a turn.
-    pub fn turns_in_use(&self, by: BrokerId) -> usize {
-        let mut followers = self.followers.iter();
-        let follower = followers.find(|follower| follower.id == by);
-        follower.map_or(0, Progress::turns_in_use)
-    }
-
-    /// A push was sent, with records up to `end`.
-    pub fn sent(&mut self, to: BrokerId, end: Offset, bytes: usize, now: Timestamp) {
-        let (log_end, high_watermark) = (self.log_end, self.high_watermark);
-        let counts = self.membership.in_sync.contains(&to) || self.is_proposed(to);
-        if let Some(follower) = self.follower(to, self.epoch) {
-            let pace = match counts {
-                true => Pace::Live,
-                false => follower.pace(),
-            };
-            follower.sent((end, log_end), bytes, pace, high_watermark, now);
-        }
-    }
-
-    /// Looks after followers that have said nothing for too long about what they were sent.
-    pub fn tick(&mut self, now: Timestamp) {
-        for follower in &mut self.followers {
-            follower.tick(self.rule, now);
-        }
-    }
-
-    /// Whether no follower lacks anything, not even the news of what is committed.
-    pub fn all_have_everything(&self) -> bool {
-        let mut followers = self.followers.iter();
-        followers.all(|follower| follower.has_everything(self.log_end, self.high_watermark))
-    }
-
-    /// The ISR that is to be asked for, if it is another one than the metadata's and none was asked for
-    /// yet: without those who lag for too long, and with those who have caught up, if `may_join` them: whoever
-    /// is asked for counts from then on, and one that is about to go would hold everybody up.
-    pub fn propose_isr(
-        &mut self,
-        lag_max_ms: i64,
-        now: Timestamp,
-        may_join: impl Fn(BrokerId) -> bool,
-    ) -> Option<IsrProposal> {
-        if self.proposed.is_some() {
-            return None;
-        }
-        let in_sync = &self.membership.in_sync;
-        let belongs = |id: &BrokerId| {
-            if *id == self.node {
-                return true;
-            }
-            let Some(follower) = self.followers.iter().find(|follower| follower.id == *id) else {
-                return false;
-            };
-            match in_sync.contains(id) {
-                true => !follower.lags(self.log_end, lag_max_ms, now),
-                false => {
-                    may_join(*id)
-                        && !follower.lags(self.log_end, lag_max_ms, now)
-                        && follower.may_join(self.rule, self.high_watermark, self.epoch_start)
-                }
-            }
-        };
-        let isr: Vec<BrokerId> = (self.membership.replicas.iter().copied())
-            .filter(belongs)
-            .collect();
-        let is_same = isr.len() == in_sync.len() && isr.iter().all(|id| in_sync.contains(id));
-        if is_same {
-            return None;
-        }
-        let proposal = IsrProposal {
-            leader_epoch: self.epoch,
-            partition_epoch: self.membership.partition_epoch,
-            isr,
-        };
-        self.proposed = Some(proposal.clone());
-        Some(proposal)
-    }
-
-    pub fn proposed(&self) -> Option<&IsrProposal> {
-        self.proposed.as_ref()
-    }
-
-    /// The controller won't have the ISR that was proposed, for certain; what is unknown stays
-    /// proposed, and is proposed again as it is.
-    pub fn isr_refused(&mut self) -> Released<P, F> {
-        self.proposed = None;
-        self.advance()
-    }
-
     /// A producer waits until all below `until` is committed, or until `deadline`.
     pub fn wait_for_commit(&mut self, until: Offset, deadline: Timestamp, ticket: P) -> Commit<P> {
         if until <= self.high_watermark {
@@ -486,186 +342,5 @@ impl<P, F: Patience> LeaderReplica<P, F> {
             committed: self.producers.drain(..covered).map(|p| p.ticket).collect(),
             woken: self.readers.take_all(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::readers::READERS_SWEEP_MIN;
-    use super::*;
-
-    #[derive(Debug, PartialEq, Eq)]
-    struct Reader(&'static str);
-
-    impl Patience for Reader {
-        fn is_gone(&self) -> bool {
-            self.0 == "gone"
-        }
-    }
-
-    type Replica = LeaderReplica<&'static str, Reader>;
-
-    const NODE: BrokerId = BrokerId(1);
-
-    fn alone() -> Membership {
-        Membership {
-            replicas: vec![NODE],
-            in_sync: vec![NODE],
-            partition_epoch: 0,
-            min_in_sync: 1,
-            has_eligible_leaders: false,
-        }
-    }
-
-    fn replica(rule: CommitRule) -> Replica {
-        let start = LeaderStart {
-            node: NODE,
-            epoch: LeaderEpoch(3),
-            rule,
-            log_end: Offset(10),
-            synced: Offset(10),
-            high_watermark: Offset(0),
-        };
-        LeaderReplica::new(start, alone(), Timestamp(0))
-    }
-
-    const LATER: Timestamp = Timestamp(1_000);
-
-    #[test]
-    fn one_sync_releases_everyone_that_it_covers_and_nobody_else() {
-        let mut replica = replica(CommitRule::Synced);
-        for (end, ticket) in [(11, "a"), (15, "b"), (16, "c")] {
-            assert!(replica
-                .appended(Offset(end), Timestamp(0))
-                .committed
-                .is_empty());
-            assert_eq!(
-                replica.wait_for_commit(Offset(end), LATER, ticket),
-                Commit::Waits
-            );
-        }
-        assert_eq!(replica.high_watermark(), Offset(10));
-        assert_eq!(replica.synced(Offset(15)).committed, ["a", "b"]);
-        assert_eq!(replica.high_watermark(), Offset(15));
-        assert_eq!(replica.synced(Offset(16)).committed, ["c"]);
-    }
-
-    #[test]
-    fn without_syncs_an_append_commits() {
-        let mut replica = replica(CommitRule::Written);
-        replica.appended(Offset(12), Timestamp(0));
-        assert_eq!(replica.high_watermark(), Offset(12));
-        assert_eq!(
-            replica.wait_for_commit(Offset(12), LATER, "a"),
-            Commit::Done("a")
-        );
-    }
-
-    #[test]
-    fn the_high_watermark_never_goes_back() {
-        let mut replica = replica(CommitRule::Synced);
-        replica.appended(Offset(20), Timestamp(0));
-        replica.synced(Offset(20));
-        replica.synced(Offset(12));
-        assert_eq!(replica.high_watermark(), Offset(20));
-    }
-
-    #[test]
-    fn a_duplicate_of_a_record_that_is_not_yet_on_disk_waits_in_its_place() {
-        let mut replica = replica(CommitRule::Synced);
-        replica.appended(Offset(12), Timestamp(0));
-        replica.wait_for_commit(Offset(11), LATER, "first");
-        replica.wait_for_commit(Offset(12), LATER, "second");
-        replica.wait_for_commit(Offset(11), LATER, "first again");
-        let released = replica.synced(Offset(11));
-        assert_eq!(released.committed, ["first", "first again"]);
-    }
-
-    #[test]
-    fn a_reader_is_woken_once_by_the_next_advance() {
-        let mut replica = replica(CommitRule::Synced);
-        replica.wait_for_advance(Reader("r"));
-        assert!(replica.appended(Offset(11), Timestamp(0)).woken.is_empty());
-        assert_eq!(replica.synced(Offset(11)).woken, [Reader("r")]);
-        replica.appended(Offset(12), Timestamp(0));
-        assert!(replica.synced(Offset(12)).woken.is_empty());
-    }
-
-    #[test]
-    fn readers_who_left_are_not_kept() {
-        let mut replica = replica(CommitRule::Synced);
-        for _ in 0..10_000 {
-            replica.wait_for_advance(Reader("gone"));
-        }
-        assert!(replica.readers.len() <= 2 * READERS_SWEEP_MIN);
-    }
-
-    #[test]
-    fn a_producer_waits_no_longer_than_its_deadline() {
-        let mut replica = replica(CommitRule::Synced);
-        replica.appended(Offset(12), Timestamp(0));
-        replica.wait_for_commit(Offset(11), Timestamp(50), "hasty");
-        replica.wait_for_commit(Offset(12), Timestamp(90), "patient");
-        assert!(replica.expire(Timestamp(49)).is_empty());
-        assert_eq!(replica.expire(Timestamp(50)), ["hasty"]);
-        assert_eq!(replica.synced(Offset(12)).committed, ["patient"]);
-    }
-
-    #[test]
-    fn too_few_in_sync_replicas_refuse_acks_all_only() {
-        let mut replica = replica(CommitRule::Synced);
-        let mut membership = Membership {
-            replicas: vec![NODE, BrokerId(2)],
-            partition_epoch: 1,
-            min_in_sync: 2,
-            ..alone()
-        };
-        replica.assign(membership.clone(), Timestamp(0));
-        assert_eq!(replica.admit(Acks::All), Err(ErrorCode::NotEnoughReplicas));
-        assert_eq!(replica.admit(Acks::Leader), Ok(()));
-        membership.partition_epoch = 2;
-        membership.in_sync.push(BrokerId(2));
-        replica.assign(membership, Timestamp(0));
-        assert_eq!(replica.admit(Acks::All), Ok(()));
-    }
-
-    #[test]
-    fn a_consumer_can_read_from_followers_that_are_in_sync_and_have_what_it_wants() {
-        let mut replica = replica(CommitRule::Synced);
-        let others = [BrokerId(2), BrokerId(3)];
-        let membership = Membership {
-            replicas: vec![NODE, others[0], others[1]],
-            in_sync: vec![NODE, others[0]],
-            partition_epoch: 1,
-            ..alone()
-        };
-        replica.assign(membership, Timestamp(0));
-        let ack = Ack {
-            leader_epoch: LeaderEpoch(3),
-            written: Offset(8),
-            synced: Offset(8),
-            log_start: Offset(5),
-        };
-        for other in others {
-            replica.acked(other, ack, Timestamp(7));
-        }
-        let readable = |offset| {
-            let all = replica.readable_at(Offset(offset));
-            all.map(|follower| follower.id).collect::<Vec<_>>()
-        };
-        assert_eq!(readable(4), [], "it has deleted more than its leader");
-        assert_eq!(readable(5), [BrokerId(2)]);
-        assert_eq!(readable(8), [BrokerId(2)]);
-        assert_eq!(readable(9), []);
-    }
-
-    #[test]
-    fn a_client_with_another_epoch_is_told_which_of_us_is_behind() {
-        let replica = replica(CommitRule::Synced);
-        let check = |epoch| replica.check_epoch(LeaderEpoch(epoch));
-        assert_eq!(check(-1), Ok(()));
-        assert_eq!(check(3), Ok(()));
-        assert_eq!(check(2), Err(ErrorCode::FencedLeaderEpoch));
-        assert_eq!(check(4), Err(ErrorCode::UnknownLeaderEpoch));
     }
 }

@@ -1,0 +1,170 @@
+//! A member by librdkafka, which commits what it was given.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
+
+use rdkafka::bindings;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::KafkaResult;
+use rdkafka::message::Message;
+use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
+
+use super::{Life, Manner, Task};
+use super::{COMMIT_INTERVAL, HEARTBEAT_INTERVAL, MAX_POLL_INTERVAL, POLL, SESSION};
+use crate::diary::Entry;
+use crate::writers::TOPIC;
+
+pub fn work(task: &Task, leaves: impl Fn() -> bool) {
+    let consumer = join(task);
+    let mut committed = Instant::now();
+    while !leaves() {
+        if let Some(Ok(message)) = consumer.poll(POLL) {
+            consumer.context().given(&message);
+        }
+        if committed.elapsed() >= COMMIT_INTERVAL {
+            commit(&consumer);
+            committed = Instant::now();
+        }
+    }
+    commit(&consumer);
+}
+
+fn join(task: &Task) -> BaseConsumer<Context> {
+    let ms = |time: std::time::Duration| time.as_millis().to_string();
+    let strategy = match task.manner.is_cooperative() {
+        true => "cooperative-sticky",
+        false => "range",
+    };
+    let mut config = ClientConfig::new();
+    for (key, value) in [
+        ("bootstrap.servers", &*task.bootstrap),
+        ("group.id", task.manner.group()),
+        ("partition.assignment.strategy", strategy),
+        ("session.timeout.ms", &ms(SESSION)),
+        ("heartbeat.interval.ms", &ms(HEARTBEAT_INTERVAL)),
+        ("max.poll.interval.ms", &ms(MAX_POLL_INTERVAL)),
+        ("enable.auto.commit", "false"),
+        ("auto.offset.reset", "earliest"),
+        ("fetch.wait.max.ms", "50"),
+        ("reconnect.backoff.ms", "10"),
+        ("reconnect.backoff.max.ms", "200"),
+        ("retry.backoff.ms", "20"),
+        ("topic.metadata.refresh.fast.interval.ms", "50"),
+    ] {
+        config.set(key, value);
+    }
+    if task.manner == Manner::Static {
+        config.set("group.instance.id", &task.name);
+    }
+    let consumer = config.create_with_context(Context::of(task));
+    let consumer: BaseConsumer<Context> = consumer.unwrap();
+    consumer.subscribe(&[TOPIC]).unwrap();
+    consumer
+}
+
+/// One after the other: of two on their way at once, the earlier one may be written last.
+fn commit(consumer: &BaseConsumer<Context>) {
+    let mut offsets = TopicPartitionList::new();
+    for (partition, next) in std::mem::take(&mut consumer.context().state().uncommitted) {
+        let next = Offset::Offset(next);
+        let added = offsets.add_partition_offset(TOPIC, partition, next);
+        added.unwrap();
+    }
+    if offsets.count() > 0 {
+        // What came of it is heard in [`ConsumerContext::commit_callback`].
+        let _ = consumer.commit(&offsets, CommitMode::Sync);
+    }
+}
+
+/// What the library's callbacks see.
+struct Context {
+    is_cooperative: bool,
+    state: Mutex<State>,
+}
+
+struct State {
+    life: Life,
+    /// Of what it owns, where it is to go on.
+    uncommitted: BTreeMap<i32, i64>,
+}
+
+impl Context {
+    fn of(task: &Task) -> Context {
+        Context {
+            is_cooperative: task.manner.is_cooperative(),
+            state: Mutex::new(State {
+                life: Life::begin(task),
+                uncommitted: BTreeMap::new(),
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn given(&self, message: &impl Message) {
+        let (partition, offset) = (message.partition(), message.offset());
+        let mut state = self.state();
+        (state.life).given(partition, offset, message.payload().unwrap());
+        state.uncommitted.insert(partition, offset + 1);
+    }
+}
+
+impl ClientContext for Context {}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let generation = generation(consumer);
+        let State { life, uncommitted } = &mut *self.state();
+        let owned = std::mem::take(&mut life.owns);
+        let owns: BTreeSet<i32> = match rebalance {
+            Rebalance::Assign(added) if self.is_cooperative => {
+                owned.union(&numbers(added)).copied().collect()
+            }
+            Rebalance::Assign(all) => numbers(all),
+            Rebalance::Revoke(gone) if self.is_cooperative => {
+                owned.difference(&numbers(gone)).copied().collect()
+            }
+            Rebalance::Revoke(_) => BTreeSet::new(),
+            Rebalance::Error(_) => owned,
+        };
+        // Whoever has them now goes on from what is committed.
+        uncommitted.retain(|partition, _| owns.contains(partition));
+        life.owns(generation, owns);
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        if result.is_err() {
+            return;
+        }
+        for element in offsets.elements() {
+            if let (Ok(()), Offset::Offset(offset)) = (element.error(), element.offset()) {
+                let partition = element.partition();
+                let entry = Entry::Committed { partition, offset };
+                self.state().life.diary.note(&entry);
+            }
+        }
+    }
+}
+
+fn numbers(partitions: &TopicPartitionList) -> BTreeSet<i32> {
+    let elements = partitions.elements();
+    elements.iter().map(|element| element.partition()).collect()
+}
+
+/// Of the group, as this member knows it; -1 while it is none.
+fn generation(consumer: &BaseConsumer<Context>) -> i32 {
+    let client = consumer.client().native_ptr();
+    // Sound: the client lives, and what it gives is ours until we give it back.
+    unsafe {
+        let metadata = bindings::rd_kafka_consumer_group_metadata(client);
+        if metadata.is_null() {
+            return -1;
+        }
+        let generation = bindings::rd_kafka_consumer_group_metadata_generation_id(metadata);
+        bindings::rd_kafka_consumer_group_metadata_destroy(metadata);
+        generation
+    }
+}
