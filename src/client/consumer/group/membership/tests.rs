@@ -1,6 +1,9 @@
 //! A member's life, step by step.
 
+use std::collections::BTreeMap;
+
 use super::*;
+use crate::model::{ErrorCode, Offset};
 use crate::protocol::join_group::{JoinGroupResponseMember, Response as Joined};
 
 /// Starts with a member that hasn't done anything.
