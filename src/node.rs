@@ -30,8 +30,9 @@ use crate::actors::controller::{keep_sessions, ChangeService, ControllerHandle, 
 use crate::actors::guardian::{GuardianHandle, PartitionSettings, Ward, Wards};
 use crate::actors::log_dir::LogDir;
 use crate::actors::log_keeper::{KeepSettings, LogWorkers};
+use crate::actors::log_leases::LogLeases;
 use crate::actors::partitions::Partitions;
-use crate::actors::replication::{follow_links, ReplicationReceiver, Replicator};
+use crate::actors::replication::{follow_links, keep_throttles, ReplicationReceiver, Replicator};
 use crate::actors::vitals::Registry;
 use crate::api::{ApiSettings, Checkers, ProducerIds, Shared};
 use crate::config::{self, Config, FlushPolicy, TimestampType};
@@ -257,9 +258,12 @@ impl Node {
             arbiters: handles,
             registry: registry.clone(),
             partitions: partitions.clone(),
+            log_leases: LogLeases::default(),
             controller: controller.clone(),
             replicator: Replicator::new(links.as_ref().map(|links| links.peers.clone())),
         });
+        let catch_up = wards.replicator.catch_up.clone();
+        actix_rt::spawn(keep_throttles(config.node.id, raft.image(), catch_up));
         guard_the_guardian(&guardian, &wards);
         if let Some(links) = &links {
             let receiver = ReplicationReceiver::new(partitions.clone());

@@ -232,7 +232,11 @@ fn topic_configs() -> String {
     let mut out = String::from("| name | default | the broker's name | |\n|---|---|---|---|\n");
     for key in TOPIC_CONFIG_KEYS {
         let (name, default, broker, doc) = (key.name, key.default, key.broker_synonym, key.doc);
-        writeln!(out, "| `{name}` | {default} | `{broker}` | {doc} |").unwrap();
+        let broker = match broker {
+            "" => String::new(),
+            broker => format!("`{broker}`"),
+        };
+        writeln!(out, "| `{name}` | {default} | {broker} | {doc} |").unwrap();
     }
     out.push('\n');
     out

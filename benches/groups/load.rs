@@ -99,7 +99,8 @@ async fn commit(admin: &Admin, groups: std::ops::Range<usize>, times: i64) {
             for offset in 1..=times {
                 let offsets = (0..PARTITIONS).map(|p| ((TOPIC.to_owned(), p), Offset(offset)));
                 let offsets: GroupOffsets = offsets.collect();
-                let committed = admin.set_group_offsets(&group(number), &offsets);
+                let group = group(number);
+                let committed = admin.set_group_offsets(&group, &offsets);
                 committed.await.unwrap();
             }
         });

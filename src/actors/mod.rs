@@ -25,6 +25,7 @@ pub mod guardian;
 pub mod handle;
 pub mod log_dir;
 pub mod log_keeper;
+pub mod log_leases;
 pub mod partition_follower;
 pub mod partition_handle;
 pub mod partition_leader;

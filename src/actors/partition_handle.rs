@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 
 use actix::prelude::*;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::OwnedMutexGuard;
 
 use super::handle::{Handle, Unavailable};
+use super::log_leases::{LogLease, LogLeases};
 use super::partition_follower::{PartitionFollower, Pushed};
 use super::partition_leader::{
     Append, AppendItem, AppendTicket, DeleteRecords, EpochEnd, FindEpochEnd, FindOffset,
@@ -26,7 +27,7 @@ pub struct PartitionHandle {
     leader: Handle<PartitionLeader>,
     follower: Handle<PartitionFollower>,
     gauges: Arc<PartitionGauges>,
-    log_in_use: Arc<Mutex<()>>,
+    log_lease: LogLease,
     _registration: Arc<Registration>,
 }
 
@@ -59,13 +60,14 @@ impl PartitionHandle {
         topic: &TopicName,
         mailbox_capacity: usize,
         registry: &Registry,
+        leases: &LogLeases,
     ) -> Self {
         let gauges = Arc::new(PartitionGauges::default());
         let name = format!("{topic}-{}", id.partition);
         let vitals = Vitals::new(Kind::PartitionFollower, name, gauges.clone());
         PartitionHandle {
             id,
-            log_in_use: Arc::default(),
+            log_lease: leases.of(id),
             _registration: Arc::new(registry.register(vitals.clone())),
             leader: Handle::new(vitals.clone(), mailbox_capacity),
             follower: Handle::new(vitals, mailbox_capacity),
@@ -191,10 +193,10 @@ impl PartitionHandle {
         };
     }
 
-    /// The guardian's: waits until nobody is at work on the log's directory, neither a leader nor a
-    /// job that a dead one has left behind. Nobody else gets in until the lease is dropped.
+    /// The guardian's: waits until nobody is at work on the log's directory, neither a replica nor a
+    /// job that a dead one or a guardian before has left behind. Nobody else gets in until the lease is dropped.
     pub async fn lease_log(&self) -> OwnedMutexGuard<()> {
-        self.log_in_use.clone().lock_owned().await
+        self.log_lease.clone().lock_owned().await
     }
 
     /// The guardian's: ends the replica in good order. Whatever the mailbox still holds is answered

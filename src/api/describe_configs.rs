@@ -1,7 +1,9 @@
-//! DescribeConfigs: the settings of a topic, and of this broker as far as topics take them over.
+//! DescribeConfigs: the settings of a topic; and of this broker those that topics take over, and those that can
+//! be changed while it runs.
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::alter_configs::ALL_BROKERS;
 use super::ApiContext;
 use crate::engine::metadata::{ConfigEntry, ConfigKind, ConfigOrigin, TopicConfig};
 use crate::model::{ErrorCode, Refusal};
@@ -70,23 +72,35 @@ fn topic_configs(
     Ok(entries.map(|entry| describe_entry(&entry)).collect())
 }
 
-/// What a topic gets that doesn't set it, under the broker's names.
+/// What a topic gets that doesn't set it, under the broker's names, and what the broker itself goes by. Without
+/// a name, what is set for all brokers.
 fn broker_configs(
     context: &ApiContext,
     broker: &str,
 ) -> Result<Vec<DescribeConfigsResourceResult>, Refusal> {
+    let image = context.image();
+    if broker == ALL_BROKERS {
+        let entries = image.describe_configs_of_all_brokers();
+        return Ok(entries.iter().map(describe_entry).collect());
+    }
     if broker != context.node.to_string() {
         let message = format!("this is broker {}, and not {broker:?}", context.node);
         return Err(Refusal::new(ErrorCode::InvalidRequest, message));
     }
+    let own = image.describe_broker_configs(context.node);
     let nothing_set = BTreeMap::new();
-    let entries = TopicConfig::describe(&nothing_set, &context.settings.defaults);
+    let entries = TopicConfig::describe(&nothing_set, &context.settings.defaults)
+        .filter(|entry| !entry.key.broker_synonym.is_empty());
     let describe = |entry: ConfigEntry| DescribeConfigsResourceResult {
         name: entry.key.broker_synonym.to_owned(),
         read_only: true,
         ..describe_entry(&entry)
     };
-    Ok(entries.map(describe).collect())
+    Ok(own
+        .iter()
+        .map(describe_entry)
+        .chain(entries.map(describe))
+        .collect())
 }
 
 pub fn describe_entry(entry: &ConfigEntry) -> DescribeConfigsResourceResult {
@@ -118,6 +132,8 @@ fn source(origin: ConfigOrigin) -> i8 {
     use crate::protocol::describe_configs::ConfigSource;
     let source = match origin {
         ConfigOrigin::Topic => ConfigSource::DynamicTopicConfig,
+        ConfigOrigin::Broker => ConfigSource::DynamicBrokerConfig,
+        ConfigOrigin::AllBrokers => ConfigSource::DynamicDefaultBrokerConfig,
         ConfigOrigin::StaticBroker => ConfigSource::StaticBrokerConfig,
         ConfigOrigin::Default => ConfigSource::DefaultConfig,
     };

@@ -1,8 +1,9 @@
-//! IncrementalAlterConfigs: change some settings of a topic, and leave the others.
+//! IncrementalAlterConfigs: change some settings of a topic or broker, and leave the others.
 
-use super::alter_configs::only_topics;
+use super::alter_configs::{broker, only_topics};
 use super::{change_valid, outcome, ApiContext};
 use crate::engine::metadata::alter_configs::{ConfigChange, TopicConfigChanges};
+use crate::engine::metadata::broker_configs::BrokerConfigChanges;
 use crate::engine::metadata::change::{Change, Decided, Intent};
 use crate::model::{ErrorCode, Refusal};
 use crate::protocol::describe_configs::RESOURCE_BROKER;
@@ -11,29 +12,25 @@ use crate::protocol::incremental_alter_configs::{
     Response,
 };
 
-/// Configs of Kafka that don't act here, so that nobody can have set one: to delete it changes nothing. Kafka's
-/// kafka-reassign-partitions does so, of topics and brokers, when it finds that all has moved.
-const NEVER_SET: [&str; 5] = [
-    "leader.replication.throttled.replicas",
-    "follower.replication.throttled.replicas",
-    "leader.replication.throttled.rate",
-    "follower.replication.throttled.rate",
-    "replica.alter.log.dirs.io.max.bytes.per.second",
-];
+/// A config of Kafka that doesn't act here, so that nobody can have set it: to delete it changes nothing. Kafka's
+/// kafka-reassign-partitions does so when it finds that all has moved.
+const NEVER_SET: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
 
 pub async fn answer(context: &ApiContext, mut request: Request) -> Response {
     let intent = Intent::from_flag(request.validate_only);
     for resource in &mut request.resources {
         resource.configs.retain(|config| !deletes_nothing(config));
     }
-    let (idle, asked): (Vec<_>, Vec<_>) = request.resources.into_iter().partition(is_idle);
-    let parts = asked.iter().map(changes).collect();
+    let is_broker = |asked: &AlterConfigsResource| asked.resource_type == RESOURCE_BROKER;
+    let (brokers, topics): (Vec<_>, Vec<_>) = request.resources.into_iter().partition(is_broker);
+    let parts = topics.iter().map(changes).collect();
     let decided = change_valid(context, intent, parts, Change::AlterTopicConfigs).await;
-    let decided = asked.into_iter().zip(decided);
-    let idle = idle.into_iter().map(|idle| (idle, Ok(Vec::new())));
+    let parts = brokers.iter().map(broker_changes).collect();
+    let of_brokers = change_valid(context, intent, parts, Change::AlterBrokerConfigs).await;
+    let asked = topics.into_iter().chain(brokers);
+    let results = asked.zip(decided.into_iter().chain(of_brokers));
     Response {
-        responses: idle
-            .chain(decided)
+        responses: results
             .map(|(asked, decided)| result(asked, decided))
             .collect(),
         ..Default::default()
@@ -41,19 +38,20 @@ pub async fn answer(context: &ApiContext, mut request: Request) -> Response {
 }
 
 fn deletes_nothing(config: &AlterableConfig) -> bool {
-    config.config_operation == AlterConfigOp::Delete as i8
-        && NEVER_SET.contains(&config.name.as_str())
-}
-
-/// A broker of which nothing is asked that could be anything. Topics are looked up in any case.
-fn is_idle(resource: &AlterConfigsResource) -> bool {
-    resource.resource_type == RESOURCE_BROKER && resource.configs.is_empty()
+    config.config_operation == AlterConfigOp::Delete as i8 && config.name == NEVER_SET
 }
 
 fn changes(resource: &AlterConfigsResource) -> Result<TopicConfigChanges, Refusal> {
     only_topics(resource.resource_type)?;
     Ok(TopicConfigChanges {
         topic: resource.resource_name.clone(),
+        changes: (resource.configs.iter().map(change)).collect::<Result<_, _>>()?,
+    })
+}
+
+fn broker_changes(resource: &AlterConfigsResource) -> Result<BrokerConfigChanges, Refusal> {
+    Ok(BrokerConfigChanges {
+        broker: broker(&resource.resource_name)?,
         changes: (resource.configs.iter().map(change)).collect::<Result<_, _>>()?,
     })
 }

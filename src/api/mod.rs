@@ -296,6 +296,9 @@ fn outcome(decided: Decided) -> (ErrorCode, Option<String>) {
 /// is refused for the same reason.
 async fn change_each(context: &ApiContext, intent: Intent, change: Change) -> Vec<Decided> {
     let parts = change.parts();
+    if parts == 0 {
+        return Vec::new();
+    }
     match context.controller.change(change, intent).await {
         Ok(decided) => decided,
         Err(refusal) => vec![Err(refusal); parts],

@@ -1,12 +1,14 @@
 //! `klamm topic reassign`: partitions move to other brokers. The plans are JSON as Kafka's
 //! kafka-reassign-partitions has it.
 
+mod plan_file;
+mod throttle;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::choices::BrokerList;
 use super::connect::{block_on, Bootstrap};
@@ -15,11 +17,8 @@ use super::output::{joined, print, table, Column, Output};
 use super::placement::{changes, spread, Brokers, Placed};
 use crate::client::{Admin, PartitionOutcome, PartitionTarget, Reassigning};
 use crate::model::BrokerId;
+use plan_file::{read_plan, to_json};
 
-/// The version of the JSON.
-const PLAN_VERSION: i32 = 1;
-/// The largest plan that is read.
-const PLAN_BYTES_MAX: u64 = 256 << 20;
 /// How many partitions one request asks for.
 const AT_ONCE_MAX: usize = 10_000;
 /// How often it is looked whether all have moved.
@@ -31,7 +30,8 @@ pub enum Command {
     Plan(Plan),
     /// Begin to move partitions
     Execute(Execute),
-    /// Show whether the partitions of a plan have moved; fails unless all have
+    /// Show whether the partitions of a plan have moved; fails unless all have. Removes throttles once nothing
+    /// moves any more
     Verify(Verify),
     /// Show what is moving
     List(List),
@@ -70,6 +70,9 @@ pub struct Execute {
     /// Return when all have moved
     #[arg(long)]
     wait: bool,
+    /// How much each broker gives and takes for the copies at most; 'verify' removes it, and so does --wait
+    #[arg(long, value_name = "BYTES/S", value_parser = clap::value_parser!(i64).range(1..))]
+    throttle: Option<i64>,
     #[command(flatten)]
     bootstrap: Bootstrap,
 }
@@ -79,6 +82,9 @@ pub struct Verify {
     /// The plan; '-' for stdin
     #[arg(long, value_name = "FILE")]
     file: PathBuf,
+    /// Let throttles be
+    #[arg(long)]
+    preserve_throttles: bool,
     #[command(flatten)]
     bootstrap: Bootstrap,
 }
@@ -96,23 +102,11 @@ pub struct Cancel {
     /// Only those of a plan; '-' for stdin [default: all that move]
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Let throttles be
+    #[arg(long)]
+    preserve_throttles: bool,
     #[command(flatten)]
     bootstrap: Bootstrap,
-}
-
-/// A plan as Kafka's tool reads and writes it.
-#[derive(Debug, Serialize, Deserialize)]
-struct PlanFile {
-    version: i32,
-    partitions: Vec<PlannedPartition>,
-}
-
-/// What else Kafka's tool may write (`log_dirs`) means nothing here: a broker has one directory.
-#[derive(Debug, Serialize, Deserialize)]
-struct PlannedPartition {
-    topic: String,
-    partition: i32,
-    replicas: Vec<i32>,
 }
 
 pub fn run(command: Command) -> Result<(), CliError> {
@@ -192,11 +186,21 @@ async fn execute(args: Execute) -> Result<(), CliError> {
         Some(file) => read_plan(file)?,
         None => planned(&admin, &args.topics, args.brokers.as_ref()).await?,
     };
+    if let Some(rate) = args.throttle {
+        throttle::set(&admin, &planned, rate).await?;
+    }
     begin(&admin, &planned).await?;
     if args.wait {
         await_moved(&admin, &planned).await?;
+        if args.throttle.is_some() {
+            throttle::remove(&admin, topics_of(&planned)).await?;
+        }
     }
     Ok(())
+}
+
+fn topics_of(planned: &[Placed]) -> BTreeSet<&str> {
+    planned.iter().map(|partition| &*partition.topic).collect()
 }
 
 /// Begins to move partitions, and says which. All are asked for, whichever are refused.
@@ -316,6 +320,9 @@ async fn verify(args: Verify) -> Result<(), CliError> {
         };
         print(&format!("{partition} {told}"))?;
     }
+    if !args.preserve_throttles {
+        throttle::remove(&admin, topics_of(&planned)).await?;
+    }
     let left = states.iter().filter(|(_, state)| *state != State::Moved);
     fail_if(left.count(), "haven't moved")
 }
@@ -388,6 +395,10 @@ async fn cancel(args: Cancel) -> Result<(), CliError> {
     if keys.is_empty() {
         print("nothing moves")?;
     }
+    if !args.preserve_throttles {
+        let topics = keys.iter().map(|(topic, _)| &**topic);
+        throttle::remove(&admin, topics.collect()).await?;
+    }
     fail_if(failed.len(), "still move")
 }
 
@@ -395,79 +406,5 @@ fn ids(ids: &[BrokerId]) -> String {
     match ids.is_empty() {
         true => "nobody".to_owned(),
         false => joined(ids),
-    }
-}
-
-fn to_json(planned: Vec<Placed>) -> Result<String, CliError> {
-    let partitions = planned.into_iter().map(|partition| PlannedPartition {
-        topic: partition.topic,
-        partition: partition.partition,
-        replicas: partition.replicas.iter().map(|id| id.0).collect(),
-    });
-    let plan = PlanFile {
-        version: PLAN_VERSION,
-        partitions: partitions.collect(),
-    };
-    serde_json::to_string(&plan).map_err(|error| CliError::failed(format!("JSON: {error}")))
-}
-
-fn read_plan(file: &Path) -> Result<Vec<Placed>, CliError> {
-    let failed = |error| CliError::io(file.display().to_string(), error);
-    let mut text = String::new();
-    if file == Path::new("-") {
-        let stdin = std::io::stdin().lock();
-        stdin.take(PLAN_BYTES_MAX).read_to_string(&mut text)
-    } else {
-        let file = std::fs::File::open(file).map_err(failed)?;
-        file.take(PLAN_BYTES_MAX).read_to_string(&mut text)
-    }
-    .map_err(failed)?;
-    parse_plan(&text).map_err(|why| CliError::failed(format!("{}: {why}", file.display())))
-}
-
-/// Each partition once.
-fn parse_plan(text: &str) -> Result<Vec<Placed>, String> {
-    let plan: PlanFile = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    if plan.version != PLAN_VERSION {
-        return Err(format!("a plan of version {} isn't known", plan.version));
-    }
-    let mut seen = BTreeSet::new();
-    let partitions = plan.partitions.into_iter().map(|partition| Placed {
-        topic: partition.topic,
-        partition: partition.partition,
-        replicas: partition.replicas.into_iter().map(BrokerId).collect(),
-    });
-    let checked = partitions.map(|partition| match seen.insert(partition.key()) {
-        true => Ok(partition),
-        false => Err(format!("{partition} is in the plan twice")),
-    });
-    checked.collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_plan_of_kafkas_tool_is_read_and_its_own_reads_back() {
-        let kafkas = r#"{"version":1,"partitions":[
-            {"topic":"t","partition":0,"replicas":[2,3],"log_dirs":["any","any"]},
-            {"topic":"t","partition":1,"replicas":[1]}]}"#;
-        let read = parse_plan(kafkas).unwrap();
-        let replicas: Vec<_> = read.iter().map(|p| ids(&p.replicas)).collect();
-        assert_eq!(replicas, ["2,3", "1"]);
-        assert_eq!(parse_plan(&to_json(read.clone()).unwrap()), Ok(read));
-        for (bad, why) in [
-            (r#"{"version":2,"partitions":[]}"#, "version 2"),
-            (r#"{"partitions":[]}"#, "version"),
-            (
-                r#"{"version":1,"partitions":[{"topic":"t","partition":0,"replicas":[1]},
-                {"topic":"t","partition":0,"replicas":[2]}]}"#,
-                "t-0 is in the plan twice",
-            ),
-        ] {
-            let error = parse_plan(bad).unwrap_err();
-            assert!(error.contains(why), "{error}");
-        }
     }
 }

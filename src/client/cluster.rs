@@ -21,6 +21,12 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 /// How much more it gets each time that nobody has answered.
 const PATIENCE_GROWTH: u32 = 4;
 
+/// After which an answer is late enough to look whether somebody else leads: a leader that hangs doesn't answer,
+/// and keeps its connections.
+pub(super) const LATE: Duration = Duration::from_millis(500);
+/// And then again, while it is later and later.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
 /// Longer than anybody waits, and yet no overflow when it is added to a point in time: so long at
 /// most does any time of a config last.
 pub(super) const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);

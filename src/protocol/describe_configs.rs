@@ -18,6 +18,8 @@ pub const RESOURCE_BROKER: i8 = 4;
 pub enum ConfigSource {
     DynamicTopicConfig = 1,
     DynamicBrokerConfig = 2,
+    /// Of all brokers.
+    DynamicDefaultBrokerConfig = 3,
     StaticBrokerConfig = 4,
     DefaultConfig = 5,
 }

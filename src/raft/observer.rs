@@ -91,7 +91,7 @@ impl Following {
                     }
                     let is_last = sources.failed(Instant::now()) == Rest::Yes;
                     if is_last && said.is_none_or(|when| when.elapsed() >= SAY_INTERVAL) {
-                        log::warn!("no voter lets the metadata be followed; voter {voter}: {why}");
+                        log::warn!("the metadata can't be followed: {why}");
                         said = Some(Instant::now());
                     }
                     if is_last {
@@ -116,7 +116,7 @@ impl Following {
         let reply = self.speaker.call(voter, request).await;
         match reply.map_err(|error| Failed::There(error.to_string()))? {
             Reply::Followed(followed) => {
-                self.take(after, &followed.entries).await?;
+                self.take(voter, after, &followed.entries).await?;
                 Ok(followed.leader)
             }
             Reply::Cut => {
@@ -133,17 +133,25 @@ impl Following {
                     false => Err(Failed::There(what)),
                 }
             }
-            _ => Err(Failed::There("it can't tell just now".into())),
+            _ => Err(Failed::There(format!("voter {voter} can't tell just now"))),
         }
     }
 
     /// Keeps entries, which are committed, and applies them.
-    async fn take(&self, after: LogPosition, entries: &[LogEntry]) -> Result<(), Failed> {
+    async fn take(
+        &self,
+        voter: NodeId,
+        after: LogPosition,
+        entries: &[LogEntry],
+    ) -> Result<(), Failed> {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
             return Ok(());
         };
         if first.index != after.index + 1 || first.term < after.term {
-            let what = format!("it sends entry {} after {}", first.index, after.index);
+            let what = format!(
+                "voter {voter} sends entry {} after {}",
+                first.index, after.index
+            );
             return Err(Failed::There(what));
         }
         let kept = self.storage.replicate_to_log(entries).await;
@@ -156,7 +164,8 @@ impl Following {
         let copy = fetch(&self.speaker, voter, Wanted::Committed).await;
         let copy = copy.map_err(|error| Failed::Here(error.to_string()))?;
         let copy = copy.filter(|copy| self.storage.lacks(copy.position));
-        let copy = copy.ok_or_else(|| Failed::There("it has no copy to give".into()))?;
+        let copy =
+            copy.ok_or_else(|| Failed::There(format!("voter {voter} has no copy to give")))?;
         log::info!(
             "the metadata up to entry {} are copied from voter {voter}",
             copy.position.index

@@ -6,6 +6,7 @@
 //! <data>/clean-shutdown    there between a clean stop and the next start
 //! <data>/logs/<topic id>-<partition>/
 //! <data>/witnesses/<topic id>-<partition>    see [`super::witness`]
+//! <data>/quarantine/<topic id>-<partition>.<n>    logs that were corrupt, and filled again by others
 //! <data>/metadata/
 //! ```
 //!
@@ -35,6 +36,9 @@ const CLEAN_FILE: &str = "clean-shutdown";
 const REGISTRATION_FILE: &str = "registration";
 const LOGS_DIR: &str = "logs";
 const WITNESSES_DIR: &str = "witnesses";
+const QUARANTINE_DIR: &str = "quarantine";
+/// So many corrupt logs of one partition are kept: a disk that spoils more than these is no place for it.
+const PUT_ASIDE_MAX: usize = 3;
 const METADATA_DIR: &str = "metadata";
 /// What the name of a log's directory ends with while it is removed.
 const DELETED_SUFFIX: &str = ".deleted";
@@ -58,6 +62,11 @@ pub enum DataDirError {
     /// The directory belongs to another node or cluster, or its identity can't be read.
     #[error("{}: {reason}", file.display())]
     Identity { file: PathBuf, reason: String },
+    #[error(
+        "{PUT_ASIDE_MAX} corrupt logs of {id} lie in {} already: look after the disk, and remove them",
+        dir.display()
+    )]
+    TooManyPutAside { id: PartitionId, dir: PathBuf },
 }
 
 fn storage<'a>(
@@ -282,6 +291,34 @@ impl DataDir {
             .map_err(storage("remove", &deleted))
     }
 
+    /// Puts a partition's corrupt log where nobody opens it, and says where that is. Killed in between, the next
+    /// start finds it as it was, without its witness.
+    pub fn put_aside(&self, id: &PartitionId) -> Result<PathBuf, DataDirError> {
+        let quarantine = self.path.join(QUARANTINE_DIR);
+        create_dir_durably(&*self.fs, &quarantine).map_err(storage("create", &quarantine))?;
+        let names = self.fs.list(&quarantine);
+        let names = names.map_err(storage("list", &quarantine))?;
+        let mut free = (0..PUT_ASIDE_MAX).map(|n| format!("{id}.{n}"));
+        let Some(name) = free.find(|name| !names.contains(name)) else {
+            return Err(DataDirError::TooManyPutAside {
+                id: *id,
+                dir: quarantine,
+            });
+        };
+        let LogHome { dir, witness } = self.log_home(id);
+        witness
+            .remove(&*self.fs)
+            .map_err(storage("remove the witness of", &dir))?;
+        let aside = quarantine.join(name);
+        self.fs
+            .rename(&dir, &aside)
+            .map_err(storage("rename", &dir))?;
+        for dir in [quarantine, self.path.join(LOGS_DIR)] {
+            self.fs.sync_dir(&dir).map_err(storage("sync", &dir))?;
+        }
+        Ok(aside)
+    }
+
     /// Leaves the clean mark: the last thing that a broker does, after all logs were closed.
     pub fn mark_clean(&self, incarnation: Incarnation) -> Result<(), DataDirError> {
         let file = self.path.join(CLEAN_FILE);
@@ -452,6 +489,46 @@ mod tests {
             assert!(fs.is_dir(&path.join(LOGS_DIR)).unwrap(), "seed {seed}");
             assert_eq!(open(&fs).identity(), Some(&identity(1)));
         }
+    }
+
+    #[test]
+    fn a_log_that_is_put_aside_is_there_or_where_it_was_after_a_crash_and_only_so_many_are_kept() {
+        let id = PartitionId {
+            topic_id: TopicId::random(),
+            partition: 3,
+        };
+        let make_log = |fs: &FaultyFs, dir: &DataDir| {
+            let log_dir = dir.log_dir(&id);
+            fs.create_dir_all(&log_dir).unwrap();
+            dir.log_home(&id).witness.write(fs).unwrap();
+            replace_file(fs, &log_dir.join("a"), b"a").unwrap();
+            fs.sync_dir(parent_of(&log_dir)).unwrap();
+        };
+        for operation in 1..20 {
+            let fs = FaultyFs::new(operation);
+            let dir = open(&fs).unwrap();
+            make_log(&fs, &dir);
+            fs.lose_power_at(fs.operations() + operation);
+            let put_aside = dir.put_aside(&id);
+            let fs = fs.crash();
+            let dir = open(&fs).unwrap();
+            let aside = Path::new(DATA).join(QUARANTINE_DIR).join(format!("{id}.0"));
+            let places = [&dir.log_dir(&id), &aside];
+            let there = places.map(|place| fs.list(place).is_ok_and(|names| !names.is_empty()));
+            assert!(there[0] != there[1], "{operation}: {there:?}");
+            assert!(put_aside.is_err() || there[1], "{operation}");
+        }
+        let fs = FaultyFs::new(1);
+        let dir = open(&fs).unwrap();
+        for n in 0..PUT_ASIDE_MAX {
+            make_log(&fs, &dir);
+            let name = format!("{id}.{n}");
+            assert!(dir.put_aside(&id).unwrap().ends_with(name));
+        }
+        make_log(&fs, &dir);
+        let refused = dir.put_aside(&id).unwrap_err();
+        assert!(matches!(refused, DataDirError::TooManyPutAside { .. }));
+        assert!(fs.is_dir(&dir.log_dir(&id)).unwrap());
     }
 
     #[test]

@@ -458,7 +458,7 @@ fn the_quorum_of_the_metadata_is_described_and_no_other_in_each_version() {
 }
 
 #[test]
-fn throttles_are_refused_and_to_delete_one_that_cannot_be_set_changes_nothing() {
+fn throttles_are_set_for_topics_brokers_and_all_brokers_and_what_is_wrong_is_refused() {
     let broker = Home::new().start();
     let mut wire = broker.connect_kafka();
     wire.create_topic("t", 1, &[]);
@@ -484,20 +484,23 @@ fn throttles_are_refused_and_to_delete_one_that_cannot_be_set_changes_nothing() 
     let replicas = "leader.replication.throttled.replicas";
     let rate = "leader.replication.throttled.rate";
     let (topic, of_broker) = (RESOURCE_TOPIC, describe_configs::RESOURCE_BROKER);
+    let invalid = ErrorCode::InvalidConfig;
+    assert_eq!(alter(topic, "t", replicas, Set, Some("*")), ErrorCode::None);
+    assert_eq!(alter(topic, "t", replicas, Set, Some("1")), invalid);
+    assert_eq!(alter(of_broker, "1", rate, Set, Some("9")), ErrorCode::None);
+    assert_eq!(alter(of_broker, "", rate, Set, Some("9")), ErrorCode::None);
+    assert_eq!(alter(of_broker, "1", rate, Set, Some("-9")), invalid);
     assert_eq!(
-        alter(topic, "t", replicas, Set, Some("*")),
-        ErrorCode::InvalidConfig
+        alter(of_broker, "7", rate, Set, Some("9")),
+        ErrorCode::BrokerIdNotRegistered
     );
     assert_eq!(
-        alter(of_broker, "1", rate, Set, Some("9")),
+        alter(of_broker, "me", rate, Set, Some("9")),
         ErrorCode::InvalidRequest
     );
     assert_eq!(alter(topic, "t", replicas, Delete, None), ErrorCode::None);
     assert_eq!(alter(of_broker, "1", rate, Delete, None), ErrorCode::None);
-    assert_eq!(
-        alter(of_broker, "1", "log.dirs", Delete, None),
-        ErrorCode::InvalidRequest
-    );
+    assert_eq!(alter(of_broker, "1", "log.dirs", Delete, None), invalid);
     let unknown = ErrorCode::UnknownTopicOrPartition;
     assert_eq!(alter(topic, "u", replicas, Delete, None), unknown);
 }

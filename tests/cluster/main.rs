@@ -6,6 +6,7 @@
 #[path = "../broker_process/mod.rs"]
 mod broker_process;
 mod comes_back;
+mod command_line;
 mod groups;
 #[path = "../broker/history.rs"]
 #[allow(dead_code)]
@@ -14,7 +15,10 @@ mod nearest;
 mod nodes;
 mod observers;
 mod placement;
+mod quarantine;
+mod readers;
 mod stops;
+mod throttles;
 mod writers;
 
 use std::time::{Duration, Instant};

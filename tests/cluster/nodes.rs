@@ -167,6 +167,18 @@ impl Cluster {
         client.admin().create_topic(&topic).await.unwrap();
     }
 
+    /// The same in small segments.
+    pub async fn create_in_segments(&self, client: &Client, name: &str, segment_bytes: usize) {
+        self.await_active(client).await;
+        let topic = NewTopic {
+            name: name.into(),
+            partitions: Some(1),
+            configs: vec![("segment.bytes".into(), segment_bytes.to_string())],
+            ..NewTopic::default()
+        };
+        client.admin().create_topic(&topic).await.unwrap();
+    }
+
     /// Until no node is fenced.
     async fn await_active(&self, client: &Client) {
         let count = self.nodes.len();
@@ -333,6 +345,21 @@ impl Cluster {
         let begun = Instant::now();
         while !self.nodes[index(id)].partition_dirs(0).is_empty() {
             assert!(begun.elapsed() < WAIT_MAX, "node {id} keeps its log");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The corrupt logs that this node has put aside.
+    pub fn put_aside(&self, id: BrokerId) -> usize {
+        let quarantine = self.nodes[id.0 as usize - 1].data_dir().join("quarantine");
+        std::fs::read_dir(quarantine).map_or(0, Iterator::count)
+    }
+
+    /// Until this node has put a log aside.
+    pub async fn await_put_aside(&self, id: BrokerId) {
+        let begun = Instant::now();
+        while self.put_aside(id) == 0 {
+            assert!(begun.elapsed() < WAIT_MAX, "node {id} puts nothing aside");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

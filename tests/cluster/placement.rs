@@ -1,10 +1,9 @@
 //! Partitions that move between real nodes, elections that are asked for, and brokers that are given up.
 
-use std::process::Command;
-
 use klamm::client::{Client, ClientError, Election, PartitionTarget, Reassigning};
 use klamm::model::{BrokerId, ErrorCode};
 
+use crate::command_line::{fails, works};
 use crate::history::{check, Copies};
 use crate::nodes::Cluster;
 use crate::writers::Writers;
@@ -186,29 +185,6 @@ async fn leaders_are_elected_when_asked_for_the_quorum_is_told_and_a_broker_is_g
     cluster.node(BrokerId(3)).wait();
     cluster.await_placed("alone", &[3]).await;
     cluster.await_in_sync("orders").await;
-}
-
-/// Runs a command of the binary, and says whether it succeeded and what it printed, errors included.
-fn klamm(cluster: &Cluster, arguments: &[&str]) -> (bool, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_klamm"))
-        .args(arguments)
-        .args(["--bootstrap", &cluster.bootstrap()])
-        .output()
-        .unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8(said).unwrap())
-}
-
-fn works(cluster: &Cluster, arguments: &[&str]) -> String {
-    let (success, said) = klamm(cluster, arguments);
-    assert!(success, "{arguments:?}: {said}");
-    said
-}
-
-fn fails(cluster: &Cluster, arguments: &[&str]) -> String {
-    let (success, said) = klamm(cluster, arguments);
-    assert!(!success, "{arguments:?}: {said}");
-    said
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

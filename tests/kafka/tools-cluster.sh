@@ -29,7 +29,7 @@ start_cluster() {
 check_kafkas_cluster_tools() {
     start_cluster
     java_check TopicCommand 'creates a topic with replicas by hand on three nodes, and adds partitions to it by hand' cluster_topic
-    java_check ReassignPartitionsCommand 'generates, executes, lists, verifies and cancels, with more replicas too' reassign_partitions
+    java_check ReassignPartitionsCommand 'generates, executes, lists, verifies and cancels, with more replicas and under a throttle too' reassign_partitions
     java_check LeaderElectionCommand 'elects preferred leaders, of one partition and of all, and says what needs none' leader_election
     java_check MetadataQuorumCommand 'describes the status and the replication of the quorum' metadata_quorum
     java_check ClusterTool 'unregisters a broker that is gone, and is refused for one that is there' unregister
@@ -76,7 +76,22 @@ reassign_partitions() {
     reassign --execute --reassignment-json-file "$work/move.json"
     wait_until 60 $$ "$work/verified" has_moved "$work/move.json"
     at TopicCommand --describe --topic moved | says 'Replicas: 1,2,3.*Isr: .*,.*,'
-    fails reassign --execute --throttle 1000 --reassignment-json-file "$work/move.json" | says 'InvalidConfig|INVALID_CONFIG|InvalidRequest'
+    # Under a throttle, which is removed when all is there.
+    echo '{"version":1,"partitions":[{"topic":"moved","partition":0,"replicas":[1,2]}]}' >"$work/move.json"
+    reassign --execute --reassignment-json-file "$work/move.json"
+    wait_until 60 $$ "$work/verified" has_moved "$work/move.json"
+    echo '{"version":1,"partitions":[{"topic":"moved","partition":0,"replicas":[2,3]}]}' >"$work/move.json"
+    reassign --execute --throttle 1000000 --reassignment-json-file "$work/move.json" |
+        says '^The inter-broker throttle limit was set to 1000000 B/s'
+    configs --describe --entity-type topics --entity-name moved |
+        says 'follower.replication.throttled.replicas=0:3' 'leader.replication.throttled.replicas=0:[12],0:[12]'
+    configs --describe --entity-type brokers --entity-name 3 | says 'follower.replication.throttled.rate=1000000'
+    wait_until 60 $$ "$work/verified" has_moved "$work/move.json"
+    says '^Clearing broker-level throttles' '^Clearing topic-level throttles' <"$work/verified"
+    configs --describe --entity-type topics --entity-name moved >"$work/configs"
+    fails grep throttled "$work/configs"
+    configs --describe --entity-type brokers --entity-name 3 >"$work/configs"
+    fails grep throttled "$work/configs"
     # One that waits for a node that is stopped can be cancelled.
     at TopicCommand --create --topic waiting --replica-assignment 1:2
     kill -STOP "${cluster_pids[2]}"

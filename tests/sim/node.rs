@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use klamm::engine::guardian::{Assignment, Effect, Found, Guardianship, IfMissing, Role, Unopened};
+use klamm::engine::guardian::{Assignment, Effect, Found, Guardianship, IfLost, Role, Unopened};
 use klamm::engine::metadata::change::Change;
 use klamm::engine::metadata::register_broker::Past;
 use klamm::engine::metadata::{BrokerDefaults, BrokerEpoch, MetadataImage};
@@ -206,12 +206,9 @@ impl Node {
         while let Some(effect) = effects.pop_front() {
             match effect {
                 Effect::Open {
-                    id,
-                    life,
-                    if_missing,
-                    ..
+                    id, life, if_lost, ..
                 } => {
-                    let opened = self.open(if_missing);
+                    let opened = self.open(if_lost);
                     effects.extend(self.guardian.opened(id, life, opened));
                 }
                 Effect::Start {
@@ -241,9 +238,9 @@ impl Node {
         answered
     }
 
-    fn open(&mut self, if_missing: IfMissing) -> Result<(), Unopened> {
+    fn open(&mut self, if_lost: IfLost) -> Result<(), Unopened> {
         let begins_empty =
-            if_missing == IfMissing::BeginEmpty || self.broken == Broken::LostLogBeginsEmpty;
+            if_lost == IfLost::BeginEmpty || self.broken == Broken::LostLogBeginsEmpty;
         if !self.has_log && !begins_empty {
             return Err(Unopened::Missing("it was removed".into()));
         }

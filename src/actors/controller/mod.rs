@@ -42,6 +42,8 @@ pub use sessions::keep_sessions;
 const MAILBOX_CAPACITY: usize = 1_024;
 /// How many changes are decided together at most.
 const BATCH_LEN_MAX: usize = 512;
+/// How often one change is decided on until nothing of it is left: more often than any cluster has partitions for.
+const STEPS_MAX: usize = 1_000;
 
 /// The actor.
 pub struct Controller {
@@ -69,6 +71,27 @@ struct Ask {
 struct Waiting {
     ask: Ask,
     answer: oneshot::Sender<Answer>,
+    /// How often it was decided on already.
+    steps: usize,
+}
+
+impl Waiting {
+    /// Answers, unless there is more to be decided of the change.
+    fn settle(mut self, decided: Vec<Decided>) -> Option<Waiting> {
+        self.steps += 1;
+        let Ask { change, intent } = &self.ask;
+        let goes_on = *intent == Intent::Apply && change.is_unfinished(&decided);
+        if goes_on && self.steps < STEPS_MAX {
+            return Some(self);
+        }
+        // Who asked may have gone.
+        let _ = self.answer.send(Ok(decided));
+        None
+    }
+
+    fn refuse(self, error: &ProposeError) {
+        let _ = self.answer.send(Err(failed(error)));
+    }
 }
 
 type Answer = Result<Vec<Decided>, Failed>;
@@ -85,7 +108,11 @@ impl Handler<Ask> for Controller {
 
     fn handle(&mut self, ask: Ask, context: &mut Self::Context) -> Self::Result {
         let (answer, answered) = oneshot::channel();
-        self.waiting.push_back(Waiting { ask, answer });
+        self.waiting.push_back(Waiting {
+            ask,
+            answer,
+            steps: 0,
+        });
         if self.work == Work::Idle {
             self.write_next(context);
         }
@@ -108,7 +135,12 @@ impl Controller {
             caught_up: self.caught_up.clone(),
         };
         let written = async move { deciding.answer(batch).await }.into_actor(self);
-        context.spawn(written.map(|(), controller, context| controller.write_next(context)));
+        context.spawn(written.map(|unfinished, controller, context| {
+            for waiting in unfinished.into_iter().rev() {
+                controller.waiting.push_front(waiting);
+            }
+            controller.write_next(context);
+        }));
     }
 }
 
@@ -120,29 +152,34 @@ struct Deciding {
 }
 
 impl Deciding {
-    async fn answer(&self, batch: Vec<Waiting>) {
+    /// Answers whoever has asked, but for those of whose change there is more to be decided.
+    async fn answer(&self, batch: Vec<Waiting>) -> Vec<Waiting> {
+        let mut unfinished = Vec::new();
         let changes = batch.iter().map(|waiting| &waiting.ask);
         match self.decide(changes).await {
             Ok(decided) => {
-                for (waiting, decided) in batch.into_iter().zip(decided) {
-                    // Who asked may have gone.
-                    let _ = waiting.answer.send(Ok(decided));
-                }
+                let settled = batch.into_iter().zip(decided);
+                unfinished.extend(settled.filter_map(|(waiting, decided)| waiting.settle(decided)));
             }
             // One of them is too large, and the others shall not suffer.
             Err(ProposeError::TooLarge { .. }) if batch.len() > 1 => {
-                for Waiting { ask, answer } in batch {
-                    let decided = self.decide([&ask]).await;
-                    let decided = decided.map(|mut decided| decided.pop().unwrap_or_default());
-                    let _ = answer.send(decided.map_err(|error| failed(&error)));
+                for waiting in batch {
+                    match self.decide([&waiting.ask]).await {
+                        Ok(mut decided) => {
+                            let decided = decided.pop().unwrap_or_default();
+                            unfinished.extend(waiting.settle(decided));
+                        }
+                        Err(error) => waiting.refuse(&error),
+                    }
                 }
             }
             Err(error) => {
                 for waiting in batch {
-                    let _ = waiting.answer.send(Err(failed(&error)));
+                    waiting.refuse(&error);
                 }
             }
         }
+        unfinished
     }
 
     /// Decides changes, and returns once they are applied.

@@ -12,20 +12,13 @@ use tokio::time::sleep;
 
 use super::handle::{ControllerHandle, Failed};
 use crate::actors::peer::{Down, LinkState, Peers};
-use crate::engine::controller::{Presence, Sessions};
-use crate::engine::metadata::change::{Change, Intent};
-use crate::engine::metadata::elect_leaders::{not_led_by_preferred, ElectionType};
+use crate::engine::controller::{Balance, Presence, Sessions};
+use crate::engine::metadata::change::{Change, Decided, Intent};
 use crate::model::{BrokerId, Timestamp};
 use crate::raft::{Leadership, Raft};
 
 /// After which a change that was refused is asked for again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
-const FOREVER: Duration = Duration::from_secs(3600);
-/// How often leadership goes back to preferred replicas, and for how many partitions at once. Kafka's
-/// `leader.imbalance.check.interval.seconds` is 300; here it costs a few milliseconds.
-const BALANCE_INTERVAL: Duration = Duration::from_secs(15);
-const BALANCE_INTERVAL_MS: i64 = BALANCE_INTERVAL.as_millis() as i64;
-const BALANCE_AT_ONCE_MAX: usize = 100;
 
 /// Looks after the brokers whenever this node's controller is the active one. Ends with Raft.
 pub async fn keep_sessions(
@@ -52,7 +45,7 @@ pub async fn keep_sessions(
         let Ok(term) = leadership.wait_for(leads).await.map(|now| *now) else {
             return;
         };
-        let mut balanced = Timestamp::now();
+        let mut balance = Balance::new(Timestamp::now());
         let mut sessions = Sessions::new(node, session_ms, Timestamp::now());
         while *leadership.borrow_and_update() == term {
             let now = Timestamp::now();
@@ -61,39 +54,45 @@ pub async fn keep_sessions(
             }
             let image = images.borrow_and_update().clone();
             let due = sessions.due(&image, now);
-            let mut rest = match sessions.next_deadline(&image) {
-                Some(deadline) => Duration::from_millis(u64::try_from(deadline - now).unwrap_or(0)),
-                None => FOREVER,
+            let elections = match due.is_empty() {
+                true => balance.due(&image, now),
+                false => None,
             };
-            let mut due = due;
-            if due.is_empty() && now - balanced >= BALANCE_INTERVAL_MS {
-                balanced = now;
-                let misled = not_led_by_preferred(&image).take(BALANCE_AT_ONCE_MAX);
-                let partitions: Vec<_> = misled.collect();
-                if !partitions.is_empty() {
-                    due.push(Change::ElectLeaders {
-                        election: ElectionType::Preferred,
-                        partitions,
-                    });
-                }
-            }
+            let mut refused = false;
             for change in due {
                 log::info!("the controller decides: {change:?}");
-                match controller.change_here(change, Intent::Apply).await {
-                    Ok(_) => {}
-                    Err(Failed::NotActive) => rest = RETRY_INTERVAL,
-                    Err(Failed::Refused(refusal)) => {
-                        log::warn!("the controller won't: {refusal}");
-                        rest = RETRY_INTERVAL;
-                    }
+                refused |= decide(&controller, change).await.is_none();
+            }
+            if let Some(change) = elections {
+                log::info!("{} partitions go back to preferred leaders", change.parts());
+                if let Some(decided) = decide(&controller, change).await {
+                    balance.decided(&decided, Timestamp::now());
                 }
             }
+            let next = sessions.next_deadline(&image);
+            let next = next.map_or(balance.next_due(), |next| next.min(balance.next_due()));
+            let rest = match refused {
+                true => RETRY_INTERVAL,
+                false => Duration::from_millis(u64::try_from(next - now).unwrap_or(0)),
+            };
             tokio::select! {
                 changed = leadership.changed() => if changed.is_err() { return },
                 changed = images.changed() => if changed.is_err() { return },
                 () = news.notified() => {}
-                () = sleep(rest.clamp(Duration::from_millis(1), BALANCE_INTERVAL)) => {}
+                () = sleep(rest.max(Duration::from_millis(1))) => {}
             }
+        }
+    }
+}
+
+/// `None` if nothing is decided.
+async fn decide(controller: &ControllerHandle, change: Change) -> Option<Vec<Decided>> {
+    match controller.change_here(change, Intent::Apply).await {
+        Ok(decided) => Some(decided),
+        Err(Failed::NotActive) => None,
+        Err(Failed::Refused(refusal)) => {
+            log::warn!("the controller won't: {refusal}");
+            None
         }
     }
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use actix::prelude::*;
 use tokio::sync::{oneshot, Semaphore};
 
-use super::{Close, Died, Guardian, Wards, MAILBOX_CAPACITY, OPENS_MAX};
+use super::{Close, Corrupt, Died, Guardian, Knows, Wards, MAILBOX_CAPACITY, OPENS_MAX};
 use crate::actors::handle::Handle;
 use crate::actors::partitions::Partitions;
 use crate::actors::vitals::{Gauges, Kind, Registration, Registry, State, Vitals};
 use crate::engine::guardian::Guardianship;
 use crate::model::{ErrorCode, PartitionId, Refusal};
+use crate::storage::log::LogError;
 
 /// Who has died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,35 @@ pub struct LifeLine {
     life: u64,
 }
 
+/// How whoever works with a ward's log tells that it is corrupt.
+pub struct Alarm {
+    guardian: Option<GuardianHandle>,
+    ward: Ward,
+    life: u64,
+}
+
+impl Alarm {
+    /// Rings it if that is what the error means.
+    pub fn look_at(&self, error: &LogError) {
+        let (Some(guardian), Ward::Partition(id)) = (&self.guardian, self.ward) else {
+            return;
+        };
+        if let LogError::Corrupt { .. } = error {
+            let (life, reason) = (self.life, error.to_string());
+            guardian.guardian.notify(Corrupt { id, life, reason });
+        }
+    }
+}
+
 impl LifeLine {
+    pub fn alarm(&self) -> Arc<Alarm> {
+        Arc::new(Alarm {
+            guardian: self.guardian.clone(),
+            ward: self.ward,
+            life: self.life,
+        })
+    }
+
     /// The ward ends in good order.
     pub fn release(&mut self) {
         self.guardian = None;
@@ -66,6 +95,7 @@ impl GuardianHandle {
         let guardian = Guardian {
             core: Guardianship::new(wards.node, wards.incarnation, wards.defaults.clone()),
             wards,
+            knows: Knows::Nothing,
             me: self.clone(),
             handles: BTreeMap::new(),
             opens: Arc::new(Semaphore::new(OPENS_MAX)),

@@ -13,7 +13,10 @@
 //! The guardian itself can be lost too: it holds nothing that the handles and the metadata don't
 //! tell the next one.
 
+mod events;
 mod handle;
+mod inheritance;
+mod logs;
 mod wards;
 
 use std::collections::BTreeMap;
@@ -21,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use tokio::sync::{oneshot, watch, Semaphore};
+use tokio::sync::{oneshot, Semaphore};
 
 use super::log_keeper::LogKeeper;
 use super::partition_follower::PartitionFollower;
@@ -30,28 +33,31 @@ use super::partition_leader::{IsrKeeping, PartitionLeader};
 use super::partitions::{Directory, LocalTopic};
 use super::vitals::{State, Vitals};
 use crate::engine::guardian::{
-    Assignment, Effect, Fate, Found, Guardianship, IfMissing, LastUser, Role, Unopened,
+    Assignment, Effect, Fate, Guardianship, IfLost, LastUser, Role, Unopened,
 };
 use crate::engine::metadata::change::Change;
-use crate::engine::metadata::{MetadataImage, Topic, TopicConfig};
+use crate::engine::metadata::{MetadataImage, TopicConfig};
 use crate::model::{ErrorCode, LeaderEpoch, PartitionId, Refusal, Timestamp};
 use crate::storage::lease::Lease;
-use crate::storage::log::{Log, LogConfig, LogError, Shutdown};
-use crate::storage::syncer::abort_if_fatal;
+use crate::storage::log::{Log, Shutdown};
 
-pub use handle::{GuardianHandle, LifeLine, Ward};
+pub use handle::{Alarm, GuardianHandle, LifeLine, Ward};
 pub use wards::{PartitionSettings, Wards};
 
+use events::{follow, Close, Corrupt, Died, Opened, Released, Settled};
+use inheritance::{find, Knows};
+use logs::{open_log, settle_data};
 use wards::log_config;
 
 /// Logs that are opened side by side.
 const OPENS_MAX: usize = 4;
+
 /// A log that is to be opened.
 struct Opening {
     id: PartitionId,
     life: u64,
     last_user: LastUser,
-    if_missing: IfMissing,
+    if_lost: IfLost,
     after: Duration,
 }
 
@@ -63,6 +69,7 @@ pub struct Guardian {
     wards: Arc<Wards>,
     me: GuardianHandle,
     core: Guardianship,
+    knows: Knows,
     /// Of the partitions that the core knows.
     handles: BTreeMap<PartitionId, PartitionHandle>,
     opens: Arc<Semaphore>,
@@ -78,6 +85,10 @@ pub struct Guardian {
 impl Guardian {
     /// Brings what is here to what the image says.
     fn reconcile(&mut self, image: &MetadataImage, context: &mut Context<Self>) {
+        if self.knows == Knows::Nothing {
+            self.knows = Knows::Wards;
+            self.inherit(image, context);
+        }
         let Guardian {
             core,
             handles,
@@ -106,14 +117,14 @@ impl Guardian {
                     life,
                     config,
                     last_user,
-                    if_missing,
+                    if_lost,
                     after,
                 } => {
                     let opening = Opening {
                         id,
                         life,
                         last_user,
-                        if_missing,
+                        if_lost,
                         after,
                     };
                     self.open(opening, &config, context);
@@ -135,6 +146,7 @@ impl Guardian {
                 Effect::RaiseEpoch { id, seen, after } => {
                     self.raise_epoch(id, seen, after, context)
                 }
+                Effect::GiveUpLog { id, after } => self.give_up_log(id, after, context),
                 Effect::Close { id, fate } => self.close(id, fate),
                 Effect::Settle { id, fate } => self.settle(id, fate, context),
                 Effect::Publish => self.publish(),
@@ -155,7 +167,7 @@ impl Guardian {
         let left = match opening.last_user {
             LastUser::LastRun => wards.data_dir.shutdown_of_last_run(),
             LastUser::Replica => Shutdown::Clean,
-            LastUser::DeadReplica => Shutdown::Unclean,
+            LastUser::DeadReplica | LastUser::CorruptReplica => Shutdown::Unclean,
         };
         let opens = self.opens.clone();
         let guardian = context.address();
@@ -168,7 +180,7 @@ impl Guardian {
             let Ok(_turn) = opens.acquire().await else {
                 return;
             };
-            let open = move || open_log(&wards, id, (config, left), opening.if_missing, lease);
+            let open = move || open_log(&wards, &opening, (config, left), lease);
             let log = match actix_rt::task::spawn_blocking(open).await {
                 Ok(log) => log,
                 Err(panic) => Err(Unopened::Broken(format!("opening the log failed: {panic}"))),
@@ -304,6 +316,18 @@ impl Guardian {
         }));
     }
 
+    /// Asks the controller that nobody counts on a corrupt log any more, which comes with the metadata.
+    fn give_up_log(&self, id: PartitionId, after: Duration, context: &mut Context<Self>) {
+        let given_up = given_up_log(self.wards.clone(), id, after).into_actor(self);
+        context.spawn(given_up.map(move |given_up, guardian, context| {
+            if let Err(refusal) = given_up {
+                log::warn!("the corrupt log of {id} is kept: {refusal}");
+                let effect = guardian.core.log_kept(id);
+                guardian.carry_out(effect, None, context);
+            }
+        }));
+    }
+
     fn close(&mut self, id: PartitionId, fate: Fate) {
         let Some(handle) = self.handles.remove(&id) else {
             return;
@@ -363,65 +387,6 @@ impl Guardian {
     }
 }
 
-/// What the guardian before this one has left of a partition, and the way to its leader.
-fn find(wards: &Wards, id: PartitionId, topic: &Topic) -> (PartitionHandle, Found) {
-    let known = wards.partitions.current();
-    let known = known.topic(topic.name.as_str());
-    let known = known.filter(|local| local.id == id.topic_id);
-    let Some(handle) = known.and_then(|local| local.partitions.get(&id.partition)) else {
-        let capacity = wards.settings.mailbox_capacity;
-        let handle = PartitionHandle::new(id, &topic.name, capacity, &wards.registry);
-        return (handle, Found::Nothing);
-    };
-    let life = handle.vitals().restarts();
-    let found = if let Some(role) = handle.role() {
-        Found::AtWork { role, life }
-    } else if handle.vitals().state() == State::Offline {
-        Found::Offline { life }
-    } else {
-        let age = age(handle.vitals());
-        Found::Dead { life, age }
-    };
-    (handle.clone(), found)
-}
-
-fn open_log(
-    wards: &Wards,
-    id: PartitionId,
-    (config, left): (LogConfig, Shutdown),
-    if_missing: IfMissing,
-    lease: Lease,
-) -> Result<Log, Unopened> {
-    let home = wards.data_dir.log_home(&id);
-    let open = || {
-        let (file_system, config) = (wards.file_system.clone(), config.clone());
-        let opened = Log::open(
-            file_system,
-            &home,
-            config,
-            left,
-            Timestamp::now(),
-            lease.clone(),
-        );
-        opened.inspect_err(abort_if_fatal)
-    };
-    let opened = match (open(), if_missing) {
-        (Err(error @ LogError::Vanished { .. }), IfMissing::BeginEmpty) => {
-            log::warn!("{error}: others have all that it had, so it is filled again by its leader");
-            // Its witness goes first, and this is on disk before there is a new log.
-            let removed = wards.data_dir.remove_log(&id);
-            removed.map_err(|error| Unopened::Broken(error.to_string()))?;
-            open()
-        }
-        (opened, _) => opened,
-    };
-    opened.map_err(|error| match error {
-        LogError::Vanished { .. } => Unopened::Missing(error.to_string()),
-        error if error.is_full_disk() => Unopened::NoRoom(error.to_string()),
-        error => Unopened::Broken(error.to_string()),
-    })
-}
-
 fn age(vitals: &Vitals) -> Duration {
     let age_ms = vitals.age_ms(Timestamp::now());
     Duration::from_millis(u64::try_from(age_ms).unwrap_or(0))
@@ -443,19 +408,18 @@ async fn raised_epoch(
     wards.controller.change_one(change).await.map(|_| ())
 }
 
-/// Does to the data of a closed log what its fate says, once nobody is at work on it.
-async fn settle_data(wards: Arc<Wards>, handle: PartitionHandle, fate: Fate) {
-    if fate == Fate::Kept {
-        return;
-    }
-    let id = handle.id();
-    let _lease = handle.lease_log().await;
-    let removed = actix_rt::task::spawn_blocking(move || wards.data_dir.remove_log(&id)).await;
-    match removed {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => log::error!("the deleted data of {id} could not be removed: {error}"),
-        Err(panic) => log::error!("removing the deleted data of {id}: {panic}"),
-    }
+/// Asks the controller, after a while, to count on this node's log for nothing.
+async fn given_up_log(wards: Arc<Wards>, id: PartitionId, after: Duration) -> Result<(), Refusal> {
+    tokio::time::sleep(after).await;
+    let image = wards.raft.image().borrow().clone();
+    let broker = image.broker(wards.node);
+    let epoch = broker.ok_or(ErrorCode::BrokerIdNotRegistered)?.epoch;
+    let change = Change::GiveUpLog {
+        broker: wards.node,
+        epoch,
+        partition: id,
+    };
+    wards.controller.change_one(change).await.map(|_| ())
 }
 
 impl Actor for Guardian {
@@ -476,164 +440,6 @@ impl Actor for Guardian {
             self.start_controller();
         }
         actix_rt::spawn(follow(self.wards.raft.image(), context.address()));
-    }
-}
-
-/// Tells the guardian of each new image; those that come while it is at work are one.
-async fn follow(mut images: watch::Receiver<Arc<MetadataImage>>, guardian: Addr<Guardian>) {
-    loop {
-        let image = images.borrow_and_update().clone();
-        if guardian.send(Reconcile(image)).await.is_err() || images.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// The metadata has changed.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Reconcile(Arc<MetadataImage>);
-
-impl Handler<Reconcile> for Guardian {
-    type Result = ();
-
-    fn handle(&mut self, Reconcile(image): Reconcile, context: &mut Self::Context) {
-        self.vitals.message_sent();
-        self.vitals.message_handled();
-        self.reconcile(&image, context);
-    }
-}
-
-/// A log has been opened, or not.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Opened {
-    id: PartitionId,
-    /// That of the replica which it was opened for.
-    life: u64,
-    log: Result<Log, Unopened>,
-}
-
-impl Handler<Opened> for Guardian {
-    type Result = ();
-
-    fn handle(&mut self, Opened { id, life, log }: Opened, context: &mut Self::Context) {
-        self.vitals.message_sent();
-        self.vitals.message_handled();
-        let (log, opened) = match log {
-            Ok(log) => (Some(log), Ok(())),
-            Err(reason) => (None, Err(reason)),
-        };
-        let effects = self.core.opened(id, life, opened);
-        self.carry_out(effects, log, context);
-    }
-}
-
-/// A replica has ended in good order, or could not.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Released {
-    id: PartitionId,
-    life: u64,
-    /// Why it could not, and how old it was, if it is lost.
-    closed: Result<(), (Refusal, Duration)>,
-}
-
-impl Handler<Released> for Guardian {
-    type Result = ();
-
-    fn handle(&mut self, released: Released, context: &mut Self::Context) {
-        self.vitals.message_sent();
-        self.vitals.message_handled();
-        let Released { id, life, closed } = released;
-        let closed = closed.map_err(|(refusal, age)| {
-            self.unclosed = Some(refusal);
-            age
-        });
-        let effects = self.core.released(id, life, closed);
-        self.carry_out(effects, None, context);
-    }
-}
-
-/// The data of a partition that has no replica here any more is removed.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Settled {
-    id: PartitionId,
-}
-
-impl Handler<Settled> for Guardian {
-    type Result = ();
-
-    fn handle(&mut self, Settled { id }: Settled, context: &mut Self::Context) {
-        self.vitals.message_sent();
-        self.vitals.message_handled();
-        let effect = self.core.settled(id);
-        if effect.is_none() {
-            self.handles.remove(&id);
-        }
-        self.carry_out(effect, None, context);
-    }
-}
-
-/// A ward has ended otherwise than in good order.
-///
-/// The news may come late: the guardian that was to hear it had died too, and the next one has seen
-/// for itself. Then the ward has been restarted since, and its present life is none of this
-/// message's business.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Died {
-    ward: Ward,
-    /// How often the ward had been restarted before this life.
-    life: u64,
-}
-
-impl Handler<Died> for Guardian {
-    type Result = ();
-
-    fn handle(&mut self, Died { ward, life }: Died, context: &mut Self::Context) {
-        self.vitals.message_handled();
-        match ward {
-            Ward::Partition(id) => {
-                let age = self.handles.get(&id).map(|handle| age(handle.vitals()));
-                let effects = self.core.died(id, life, age.unwrap_or_default());
-                self.carry_out(effects, None, context);
-            }
-            Ward::Controller if self.wards.controller.vitals().restarts() != life => {}
-            Ward::Controller => {
-                self.wards.controller.disconnect();
-                self.wards.controller.vitals().restarting();
-                log::error!("the controller has died, and is started again");
-                self.start_controller();
-            }
-        }
-    }
-}
-
-/// Ends all wards in good order; the result is whether all logs are closed well.
-#[derive(Message)]
-#[rtype(result = "Result<(), Refusal>")]
-struct Close;
-
-impl Handler<Close> for Guardian {
-    type Result = ResponseFuture<Result<(), Refusal>>;
-
-    fn handle(&mut self, _: Close, context: &mut Self::Context) -> Self::Result {
-        let (closing, closed) = oneshot::channel();
-        self.closing = Some(closing);
-        self.unclosed = None;
-        let effects = self.core.close();
-        self.carry_out(effects, None, context);
-        let controller = self.wards.controller.clone();
-        Box::pin(async move {
-            controller.close().await;
-            // The guardian has died if there is no answer.
-            closed.await.unwrap_or_else(|_| {
-                let message = "the guardian ended while it closed the logs";
-                Err(Refusal::new(ErrorCode::KafkaStorageError, message))
-            })
-        })
     }
 }
 

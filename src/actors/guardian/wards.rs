@@ -7,6 +7,7 @@ use actix::ArbiterHandle;
 
 use crate::actors::controller::ControllerHandle;
 use crate::actors::log_keeper::{KeepSettings, LogWorkers};
+use crate::actors::log_leases::LogLeases;
 use crate::actors::partitions::Partitions;
 use crate::actors::replication::Replicator;
 use crate::actors::vitals::Registry;
@@ -50,6 +51,7 @@ pub struct Wards {
     pub arbiters: Vec<ArbiterHandle>,
     pub registry: Registry,
     pub partitions: Partitions,
+    pub log_leases: LogLeases,
     pub controller: ControllerHandle,
     pub replicator: Replicator,
 }

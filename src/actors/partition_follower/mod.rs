@@ -9,7 +9,7 @@ use actix::prelude::*;
 use bytes::Bytes;
 
 use super::epochs::LogEpochs;
-use super::guardian::LifeLine;
+use super::guardian::{Alarm, LifeLine};
 use super::log_keeper::{close, refusal, Cleaning, KeepsLog, LogKeeper, Synced};
 use super::partition_handle::{Close, PartitionGauges, PartitionHandle, Update};
 use super::partition_leader::{PlannedRead, Read, ReadFrom, ReadReply, Reader};
@@ -36,6 +36,7 @@ pub struct PartitionFollower {
     gauges: Arc<PartitionGauges>,
     vitals: Arc<Vitals>,
     life_line: LifeLine,
+    alarm: Arc<Alarm>,
 }
 
 /// A push, and the connection on which it came. It counts as in flight there until it is dealt with.
@@ -45,6 +46,13 @@ pub struct Pushed {
     pub message: PushMessage,
     pub from: Arc<Session>,
     pub _charge: Received,
+}
+
+/// What is left to do of a push.
+struct Appending {
+    cut: Option<Offset>,
+    batches: Vec<Batch>,
+    start: Offset,
 }
 
 impl PartitionFollower {
@@ -64,6 +72,7 @@ impl PartitionFollower {
             readers: Readers::default(),
             gauges: handle.gauges().clone(),
             vitals: handle.vitals().clone(),
+            alarm: life_line.alarm(),
             life_line,
         };
         follower.publish();
@@ -91,23 +100,15 @@ impl PartitionFollower {
                 from,
                 start,
             } => {
-                if let Err(error) = self.append(anew, cut, &batches[from..], context) {
-                    abort_if_fatal(&error);
-                    log::error!("{}: {error}", self.vitals.name());
-                    self.replica.failed();
-                    if let LogError::Failed(_) = error {
-                        context.stop();
-                    }
-                    return;
+                let appending = Appending {
+                    cut,
+                    batches: batches[from..].to_vec(),
+                    start,
+                };
+                match anew {
+                    Some(offset) => self.begin_anew(offset, appending, context),
+                    None => self.carry_out(appending, context),
                 }
-                self.note_high_watermark();
-                self.keeper.start_at(start);
-                let is_new = from < batches.len();
-                let waits = is_new && self.keeper.settings.commit_rule == CommitRule::Synced;
-                if !waits {
-                    self.acknowledge();
-                }
-                self.publish();
             }
             Taken::Mismatched(found) => self.say(Said::Mismatch(found)),
             Taken::Stale => log::debug!("{name}: a push of an earlier epoch"),
@@ -116,20 +117,52 @@ impl PartitionFollower {
         }
     }
 
+    /// Begins the log anew, off the arbiter, and goes on then. Nothing else is handled until that is done.
+    fn begin_anew(&mut self, offset: Offset, then: Appending, context: &mut Context<Self>) {
+        log::warn!(
+            "{}: has nothing that the leader's log could continue, and begins anew at offset {offset}",
+            self.vitals.name()
+        );
+        let job = match self.keeper.log.begin_anew(offset, Timestamp::now()) {
+            Ok(job) => job,
+            Err(error) => return self.failed(&error, context),
+        };
+        let begun = async move {
+            let begun = actix_rt::task::spawn_blocking(move || job.run()).await;
+            begun.unwrap_or_else(|panic| Err(LogError::Failed(panic.to_string())))
+        };
+        context.wait(begun.into_actor(self).map(move |begun, follower, context| {
+            match follower.keeper.log.complete_anew(begun) {
+                Ok(()) => follower.carry_out(then, context),
+                Err(error) => follower.failed(&error, context),
+            }
+        }));
+    }
+
+    fn carry_out(&mut self, appending: Appending, context: &mut Context<Self>) {
+        let Appending {
+            cut,
+            batches,
+            start,
+        } = appending;
+        if let Err(error) = self.append(cut, &batches, context) {
+            return self.failed(&error, context);
+        }
+        self.note_high_watermark();
+        self.keeper.start_at(start);
+        let waits = !batches.is_empty() && self.keeper.settings.commit_rule == CommitRule::Synced;
+        if !waits {
+            self.acknowledge();
+        }
+        self.publish();
+    }
+
     fn append(
         &mut self,
-        anew: Option<Offset>,
         cut: Option<Offset>,
         batches: &[Batch],
         context: &mut Context<Self>,
     ) -> Result<(), LogError> {
-        if let Some(offset) = anew {
-            log::warn!(
-                "{}: has nothing that the leader's log could continue, and begins anew at offset {offset}",
-                self.vitals.name()
-            );
-            self.keeper.log.begin_anew(offset, Timestamp::now())?;
-        }
         if let Some(offset) = cut {
             log::info!(
                 "{}: cut at offset {offset}, as the leader's log says",
@@ -142,6 +175,16 @@ impl PartitionFollower {
             self.keeper.appended(context);
         }
         Ok(())
+    }
+
+    /// A push could not be carried out. A log that can't go on has to be opened again.
+    fn failed(&mut self, error: &LogError, context: &mut Context<Self>) {
+        abort_if_fatal(error);
+        log::error!("{}: {error}", self.vitals.name());
+        self.replica.failed();
+        if self.keeper.log.has_failed() {
+            context.stop();
+        }
     }
 
     fn acknowledge(&mut self) {
@@ -174,8 +217,11 @@ impl PartitionFollower {
         self.replica.check_read(epoch, offset, self.log_ends())?;
         let log = &self.keeper.log;
         let plan = log.plan_read(offset, log.high_watermark(), read.bytes_max, read.first);
-        plan.map(PlannedRead::new)
-            .map_err(|error| refusal(self.vitals.name(), "read", &error))
+        plan.map(|plan| PlannedRead::new(plan, &self.alarm))
+            .map_err(|error| {
+                self.alarm.look_at(&error);
+                refusal(self.vitals.name(), "read", &error)
+            })
     }
 
     /// To the leader, if the connection is still there; else it asks when there is another one.
@@ -277,6 +323,9 @@ impl Handler<Cleaning> for PartitionFollower {
 
     fn handle(&mut self, cleaning: Cleaning, _: &mut Self::Context) {
         self.vitals.message_handled();
+        if let Cleaning::Ended(Err(error)) = &cleaning {
+            self.alarm.look_at(error);
+        }
         self.keeper.cleaning(cleaning);
     }
 }

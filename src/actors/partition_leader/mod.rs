@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
-use crate::actors::guardian::LifeLine;
+use crate::actors::guardian::{Alarm, LifeLine};
 use crate::actors::log_keeper::{close, refusal, Cleaning, KeepsLog, LogKeeper, Synced};
 use crate::actors::partition_handle::{Close, PartitionGauges, PartitionHandle, Update};
 use crate::actors::replication::Replicator;
@@ -64,6 +64,7 @@ pub struct PartitionLeader {
     gauges: Arc<PartitionGauges>,
     vitals: Arc<Vitals>,
     life_line: LifeLine,
+    alarm: Arc<Alarm>,
 }
 
 #[derive(PartialEq)]
@@ -94,7 +95,7 @@ impl PartitionLeader {
         let replica = LeaderReplica::new(start, membership(assignment), Timestamp::now());
         let mut leader = PartitionLeader {
             node,
-            pushing: Pushing::new(handle.id(), replicator),
+            pushing: Pushing::new(handle.id(), replicator, assignment),
             isr,
             selector,
             keeper,
@@ -102,6 +103,7 @@ impl PartitionLeader {
             expiry: Expiry::Off,
             gauges: handle.gauges().clone(),
             vitals: handle.vitals().clone(),
+            alarm: life_line.alarm(),
             life_line,
         };
         leader.note_high_watermark();
@@ -266,7 +268,7 @@ impl PartitionLeader {
         self.keeper
             .log
             .plan_read(read.offset, upper, read.bytes_max, read.first)
-            .map(PlannedRead::new)
+            .map(|plan| PlannedRead::new(plan, &self.alarm))
             .map_err(|error| self.refusal("read", &error))
     }
 
@@ -293,6 +295,7 @@ impl PartitionLeader {
     }
 
     fn refusal(&self, what: &str, error: &LogError) -> Refusal {
+        self.alarm.look_at(error);
         refusal(self.vitals.name(), what, error)
     }
 
@@ -404,6 +407,9 @@ impl Handler<Cleaning> for PartitionLeader {
 
     fn handle(&mut self, cleaning: Cleaning, _: &mut Self::Context) {
         self.vitals.message_handled();
+        if let Cleaning::Ended(Err(error)) = &cleaning {
+            self.alarm.look_at(error);
+        }
         self.keeper.cleaning(cleaning);
     }
 }
@@ -415,6 +421,7 @@ impl Handler<Update> for PartitionLeader {
     fn handle(&mut self, update: Update, context: &mut Self::Context) {
         let Update { assignment, log } = update;
         self.keeper.log.set_config(log);
+        self.pushing.configure(&assignment.config);
         if assignment.epoch() > self.replica.epoch() {
             self.begin_epoch(&assignment);
         } else {

@@ -5,6 +5,7 @@
 //! follower hasn't everything, the leader looks again from time to time.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -13,7 +14,9 @@ use bytes::Bytes;
 use super::{PartitionLeader, PlannedRead};
 use crate::actors::epochs::LogEpochs;
 use crate::actors::replication::{Left, LinkNews, PushMessage, Replicator, Said, Turn, YourTurn};
-use crate::engine::replica::{Epochs, Pace, Push, PushPlan};
+use crate::engine::guardian::Assignment;
+use crate::engine::metadata::TopicConfig;
+use crate::engine::replica::{Epochs, Pace, Push, PushPlan, Throttled};
 use crate::model::{BrokerId, Incarnation, LeaderEpoch, Offset, PartitionId, Timestamp};
 use crate::protocol::Records;
 use crate::record::BatchHeader;
@@ -30,22 +33,74 @@ pub(super) struct Pushing {
     pub replicator: Replicator,
     /// Followers for whom something is being read off the arbiter.
     reading: HashSet<BrokerId>,
-    /// Of the pushes that are on their way to followers that catch up, and of the next one.
-    turns: HashMap<BrokerId, Vec<Turn>>,
-    /// Nodes for which a turn was asked for.
-    waiting: HashSet<BrokerId>,
+    /// Of followers that catch up.
+    turns: HashMap<BrokerId, Turns>,
+    node: BrokerId,
+    /// The topic's, which say whose copies are throttled.
+    config: Arc<TopicConfig>,
     looks_again: bool,
 }
 
 impl Pushing {
-    pub fn new(partition: PartitionId, replicator: Replicator) -> Pushing {
+    pub fn new(partition: PartitionId, replicator: Replicator, assignment: &Assignment) -> Pushing {
         Pushing {
             partition,
             replicator,
             reading: HashSet::new(),
             turns: HashMap::new(),
-            waiting: HashSet::new(),
+            node: assignment.partition.leader,
+            config: assignment.config.clone(),
             looks_again: false,
+        }
+    }
+
+    /// The topic's configs have changed. Whoever waits by those of before asks again.
+    pub fn configure(&mut self, config: &Arc<TopicConfig>) {
+        if self.config != *config {
+            self.config = config.clone();
+            self.turns.values_mut().for_each(Turns::ask_again);
+        }
+    }
+
+    /// By which rates pushes to a follower that catches up are held, if by any.
+    fn throttled(&self, to: BrokerId) -> Option<Throttled> {
+        let (number, config) = (self.partition.partition, &self.config);
+        let by_leader = config.leader_throttled.contains(number, self.node);
+        let by_follower = config.follower_throttled.contains(number, to);
+        (by_leader || by_follower).then_some(Throttled {
+            to,
+            by_leader,
+            by_follower,
+        })
+    }
+}
+
+/// The turns of pushes to one follower.
+#[derive(Default)]
+struct Turns {
+    /// Of the pushes that are on their way.
+    used: Vec<Turn>,
+    /// Of the next one.
+    next: Option<Turn>,
+    /// Whether one was asked for.
+    waits: bool,
+}
+
+impl Turns {
+    /// Those of pushes that are acknowledged, or lost.
+    fn give_back(&mut self, in_use: usize) {
+        self.used.truncate(in_use);
+    }
+
+    fn ask_again(&mut self) {
+        self.next = None;
+        self.waits = false;
+    }
+
+    fn use_next(&mut self, bytes: usize) {
+        if let Some(mut turn) = self.next.take() {
+            turn.used(bytes);
+            self.used.push(turn);
         }
     }
 }
@@ -94,34 +149,37 @@ impl PartitionLeader {
         }
     }
 
-    /// Turns are given back when their pushes are acknowledged, or lost.
+    /// Nothing is due: turns are given back when their pushes are acknowledged, or lost.
     fn give_back_turns(&mut self, to: BrokerId) {
         let in_use = self.replica.turns_in_use(to);
         if let Some(turns) = self.pushing.turns.get_mut(&to) {
-            turns.truncate(in_use);
+            turns.give_back(in_use);
+            turns.next = None;
         }
     }
 
-    /// Whether one more push to a follower that catches up may be left; else the leader is told when.
+    /// Whether one more push to a follower that catches up may be left; else the leader is told when. Each
+    /// push has a turn of its own, so that others with much to send get theirs in between.
     fn has_turn(&mut self, to: BrokerId, context: &mut Context<Self>) -> bool {
         let in_use = self.replica.turns_in_use(to);
+        let throttled = self.pushing.throttled(to);
         let turns = self.pushing.turns.entry(to).or_default();
-        // One of them may be for this push.
-        turns.truncate(in_use + 1);
-        if turns.len() > in_use {
-            return true;
+        turns.give_back(in_use);
+        if turns.next.is_none() && !turns.waits {
+            let me = context.address().recipient();
+            turns.next = self.pushing.replicator.catch_up.turn(to, throttled, &me);
+            turns.waits = turns.next.is_none();
         }
-        if self.pushing.waiting.contains(&to) {
-            return false;
+        turns.next.is_some()
+    }
+
+    /// How much the next push to a follower carries, unless a single batch is larger.
+    fn push_bytes_max(&self, to: BrokerId, pace: Pace) -> usize {
+        let turns = self.pushing.turns.get(&to);
+        match (pace, turns.and_then(|turns| turns.next.as_ref())) {
+            (Pace::CatchUp, Some(turn)) => turn.bytes_max().min(PUSH_BYTES_MAX),
+            _ => PUSH_BYTES_MAX,
         }
-        let me = context.address().recipient();
-        match self.pushing.replicator.turn(to, &me) {
-            Some(turn) => turns.push(turn),
-            None => {
-                self.pushing.waiting.insert(to);
-            }
-        }
-        turns.len() > in_use
     }
 
     /// Records that are cached; others are read elsewhere, and come back as a message.
@@ -133,7 +191,8 @@ impl PartitionLeader {
     ) -> Option<Bytes> {
         let log = &self.keeper.log;
         let (from, upper) = (plan.push.offset, log.end_offset());
-        let read = match log.plan_read(from, upper, PUSH_BYTES_MAX, FirstBatch::Always) {
+        let bytes_max = self.push_bytes_max(to, plan.pace);
+        let read = match log.plan_read(from, upper, bytes_max, FirstBatch::Always) {
             Ok(read) => read,
             Err(error) => {
                 self.refusal("read for a follower", &error);
@@ -150,7 +209,7 @@ impl PartitionLeader {
         }
         self.pushing.reading.insert(to);
         let plan = *plan;
-        let read = PlannedRead::new(read).carry_out(PUSH_BYTES_MAX, FirstBatch::Always);
+        let read = PlannedRead::new(read, &self.alarm).carry_out(bytes_max, FirstBatch::Always);
         context.spawn(read.into_actor(self).map(move |records, leader, context| {
             leader.pushing.reading.remove(&to);
             // What is due may be something else by now: an epoch, or another place.
@@ -169,10 +228,11 @@ impl PartitionLeader {
     fn send(
         &mut self,
         to: BrokerId,
-        PushPlan { mut push, .. }: PushPlan,
+        plan: PushPlan,
         records: Bytes,
         context: &mut Context<Self>,
     ) -> Left {
+        let mut push = plan.push;
         let bytes = records.len();
         let end = match ends(&records) {
             Some((begin, end)) => {
@@ -190,6 +250,10 @@ impl PartitionLeader {
         let left = self.pushing.replicator.push(to, &message, me);
         if left == Left::OnItsWay {
             self.replica.sent(to, end, bytes, Timestamp::now());
+            let turns = self.pushing.turns.get_mut(&to);
+            if let Some(turns) = turns.filter(|_| plan.pace == Pace::CatchUp && bytes > 0) {
+                turns.use_next(bytes);
+            }
         }
         left
     }
@@ -261,8 +325,9 @@ impl Handler<YourTurn> for PartitionLeader {
     fn handle(&mut self, YourTurn(turn): YourTurn, context: &mut Self::Context) {
         self.vitals.message_handled();
         let to = turn.node();
-        self.pushing.waiting.remove(&to);
-        self.pushing.turns.entry(to).or_default().push(turn);
+        let turns = self.pushing.turns.entry(to).or_default();
+        turns.waits = false;
+        turns.next = Some(turn);
         self.push_to(to, context);
     }
 }
@@ -282,7 +347,6 @@ impl Handler<LinkNews> for PartitionLeader {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::sync::Arc;
 
     use super::*;
     use crate::engine::replica::{FollowerReplica, Pushed, Taken};

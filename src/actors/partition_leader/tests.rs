@@ -12,6 +12,7 @@ use super::isr::Metadata;
 use super::*;
 use crate::actors::guardian::{GuardianHandle, Ward};
 use crate::actors::log_keeper::{KeepSettings, LogWorkers};
+use crate::actors::log_leases::LogLeases;
 use crate::actors::partition_handle::Closing;
 use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
@@ -111,7 +112,13 @@ pub(super) fn lead_among(
         topic_id: TopicId::random(),
         partition: number,
     };
-    let handle = PartitionHandle::new(id, &"orders".parse().unwrap(), 16, &registry);
+    let handle = PartitionHandle::new(
+        id,
+        &"orders".parse().unwrap(),
+        16,
+        &registry,
+        &LogLeases::default(),
+    );
     let guardian = GuardianHandle::new(&registry, &Partitions::default());
     let partition = Partition {
         replicas: replicas.to_vec(),

@@ -4,6 +4,7 @@
 //! handed to the replica that it is for ([`ReplicationReceiver`]). Nothing waits in between: a link that
 //! is full or down says so, and wakes the leader when it isn't any more.
 
+mod catch_up;
 mod receiver;
 mod replicator;
 
@@ -13,8 +14,9 @@ use crate::engine::replica::{Ack, Mismatch, Push};
 use crate::model::PartitionId;
 use crate::protocol::Records;
 
+pub use catch_up::{keep_throttles, CatchUp, Turn, YourTurn};
 pub use receiver::{follow_links, ReplicationReceiver};
-pub use replicator::{Left, LinkNews, Replicator, Turn, YourTurn};
+pub use replicator::{Left, LinkNews, Replicator};
 
 /// Records for a follower.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use actix::prelude::*;
 use actix::WeakRecipient;
 
-use super::PushMessage;
+use super::{CatchUp, PushMessage};
 use crate::actors::peer::{Peers, PushError};
-use crate::engine::replica::CatchUpTurns;
 use crate::model::BrokerId;
 use crate::protocol::peer::{encode_body, Kind};
 
@@ -22,29 +21,6 @@ pub enum LinkNews {
     Up(BrokerId),
     /// It takes messages again.
     Room(BrokerId),
-}
-
-/// A push to a follower that catches up may be left, by the leader that has asked for it.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct YourTurn(pub Turn);
-
-/// The right to one push to a follower on this node that catches up. Dropped, it goes to the next one.
-pub struct Turn {
-    node: BrokerId,
-    replicator: Replicator,
-}
-
-impl Turn {
-    pub fn node(&self) -> BrokerId {
-        self.node
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.replicator.give_back(self.node);
-    }
 }
 
 /// What became of a push.
@@ -61,7 +37,7 @@ pub struct Replicator {
     /// `None` on a node that is alone.
     peers: Option<Peers>,
     waiting: Arc<Mutex<HashMap<BrokerId, Vec<WeakRecipient<LinkNews>>>>>,
-    turns: Arc<Mutex<HashMap<BrokerId, CatchUpTurns<WeakRecipient<YourTurn>>>>>,
+    pub catch_up: CatchUp,
 }
 
 impl Replicator {
@@ -69,7 +45,7 @@ impl Replicator {
         Replicator {
             peers,
             waiting: Arc::default(),
-            turns: Arc::default(),
+            catch_up: CatchUp::default(),
         }
     }
 
@@ -97,33 +73,6 @@ impl Replicator {
             Err(error @ PushError::TooLarge) => {
                 log::error!("a push of {} to broker {to}: {error}", message.partition);
                 Left::Later
-            }
-        }
-    }
-
-    /// The right to a push to a follower that catches up; `None` if `leader` is told later. It must not ask
-    /// again until then.
-    pub fn turn(&self, node: BrokerId, leader: &Recipient<YourTurn>) -> Option<Turn> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_free = turns.entry(node).or_default().take(|| leader.downgrade());
-        drop(turns);
-        is_free.then(|| Turn {
-            node,
-            replicator: self.clone(),
-        })
-    }
-
-    /// To the first who waits and is still there.
-    fn give_back(&self, node: BrokerId) {
-        loop {
-            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(next) = turns.entry(node).or_default().give_back() else {
-                return;
-            };
-            drop(turns);
-            if let Some(next) = next.upgrade() {
-                let replicator = self.clone();
-                return next.do_send(YourTurn(Turn { node, replicator }));
             }
         }
     }

@@ -5,6 +5,12 @@
 //! asked for at once by a second fetch that doesn't wait; a partition of which that brings nothing
 //! joins the next long poll. The driver itself never waits for an answer: what asks for leaders or
 //! offsets runs beside it, like the fetches.
+//!
+//! A leader that hangs doesn't answer, and keeps its connections. So when an answer is late, it is looked whether
+//! another broker leads by now, and if so, that one is asked.
+//!
+//! A leader may send a consumer that says where it runs to a replica in its rack. It is fetched from there until
+//! that fails, or for as long as what is known of a topic counts.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -18,6 +24,7 @@ use super::fetched::survey;
 use super::room::Charge;
 use super::state::{Needs, Wanted};
 use super::{ConsumerConfig, OffsetReset, Shared};
+use crate::client::cluster::{leader_in, LATE, LOOK_INTERVAL};
 use crate::client::connection::Purpose;
 use crate::client::ClientError;
 use crate::model::{BrokerId, ErrorCode, LeaderEpoch, TopicId};
@@ -112,11 +119,16 @@ impl Driver {
         match wanted.needs {
             Needs::Offset => Step::Reset,
             Needs::Leader(since) => Step::Learn(since),
-            Needs::Records => match self.shared.client.known_leader(topic, *partition) {
-                Some(Ok(leader)) => Step::Fetch(leader),
-                Some(Err(error)) => Step::Fail(error),
-                None => Step::Learn(Instant::now()),
-            },
+            Needs::Records => {
+                if let Some(replica) = wanted.nearby {
+                    return Step::Fetch(replica);
+                }
+                match self.shared.client.known_leader(topic, *partition) {
+                    Some(Ok(leader)) => Step::Fetch(leader),
+                    Some(Err(error)) => Step::Fail(error),
+                    None => Step::Learn(Instant::now()),
+                }
+            }
         }
     }
 
@@ -211,6 +223,7 @@ fn request(
         min_bytes: 1,
         max_bytes: bytes_max,
         topics,
+        rack_id: config.client_rack.clone().unwrap_or_default(),
         ..Default::default()
     }
 }
@@ -222,7 +235,20 @@ async fn fetch(
     wanted: Vec<Wanted>,
     charge: Charge,
 ) {
-    match ask(&shared, leader, &request).await {
+    let answer = tokio::select! {
+        answer = ask(&shared, leader, &request) => Some(answer),
+        () = overtaken(&shared, leader, &request, &wanted) => None,
+    };
+    let Some(answer) = answer else {
+        for wanted in &wanted {
+            shared.failed(
+                wanted,
+                partition_error(wanted, ErrorCode::NotLeaderOrFollower),
+            );
+        }
+        return shared.came.notify_one();
+    };
+    match answer {
         Ok(response) if response.error_code.is_ok() => {
             take_in(&shared, wanted, response, charge);
         }
@@ -248,6 +274,32 @@ async fn ask(
     let connection = shared.client.broker(leader, Purpose::Fetch).await?;
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     connection.call::<fetch::Api>(request, wait).await
+}
+
+/// Returns when an answer is late, and one of the partitions isn't to be had where it was asked for any more.
+async fn overtaken(shared: &Shared, asked: BrokerId, request: &fetch::Request, wanted: &[Wanted]) {
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    let mut look_at = Instant::now() + wait + LATE;
+    loop {
+        sleep_until(look_at).await;
+        for Wanted { key, nearby, .. } in wanted {
+            let (topic, partition) = key;
+            // Asked once for all of its partitions. If nobody can say it, the answer may still come.
+            let Ok(topic) = shared.client.topic_since(topic, look_at).await else {
+                continue;
+            };
+            let serves = match nearby {
+                Some(_) => topic
+                    .partition(*partition)
+                    .is_some_and(|partition| partition.in_sync.contains(&asked)),
+                None => leader_in(&topic, *partition).map_or(true, |leader| leader == asked),
+            };
+            if !serves {
+                return;
+            }
+        }
+        look_at = Instant::now() + LOOK_INTERVAL;
+    }
 }
 
 /// Takes in what a broker answered for each of the partitions, once.
@@ -278,6 +330,14 @@ fn take_in_partition(
     charge: &Arc<Charge>,
 ) {
     match data.error_code {
+        ErrorCode::None if data.preferred_read_replica != BrokerId::NONE => {
+            let until = Instant::now() + shared.client.config().metadata_age_max;
+            let replica = data.preferred_read_replica;
+            shared.state().redirected(wanted, replica, until);
+        }
+        ErrorCode::OffsetOutOfRange if wanted.nearby.is_some() => {
+            shared.state().ask_leader(wanted);
+        }
         ErrorCode::None => {
             let survey = survey(&data.records.0, wanted.from);
             let mut state = shared.state();

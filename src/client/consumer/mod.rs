@@ -71,6 +71,9 @@ pub enum OffsetReset {
 #[derive(Clone, Debug)]
 pub struct ConsumerConfig {
     pub offset_reset: OffsetReset,
+    /// Where the consumer runs: with `cluster.replica_selector = "rack-aware"` it reads from a replica in this rack
+    /// (KIP-392).
+    pub client_rack: Option<String>,
     /// How long a broker waits for new records before it answers that there are none. So long it
     /// may also take until a partition that was assigned or moved by a seek, and of which nothing
     /// is there, is waited for together with the others.
@@ -101,6 +104,7 @@ impl Default for ConsumerConfig {
     fn default() -> Self {
         ConsumerConfig {
             offset_reset: OffsetReset::Error,
+            client_rack: None,
             max_wait: Duration::from_millis(500),
             fetch_bytes_max: 8 * 1024 * 1024,
             partition_bytes_max: 1024 * 1024,

@@ -19,7 +19,7 @@ use super::room::Charge;
 use super::{ConsumerConfig, TopicPartition};
 use crate::client::cluster::is_stale_metadata;
 use crate::client::{ClientConfig, ClientError};
-use crate::model::Offset;
+use crate::model::{BrokerId, Offset};
 use crate::record::RecordError;
 
 pub(super) use progress::Handed;
@@ -49,6 +49,8 @@ struct Assigned {
     high_watermark: Option<Offset>,
     phase: Phase,
     needs: Needs,
+    /// The replica nearby to which its leader has sent us, and until when that holds.
+    nearby: Option<(BrokerId, Instant)>,
     /// When a fetch last brought something for it: those that wait longest go first.
     turn: u64,
     failing: Option<Failing>,
@@ -89,6 +91,8 @@ pub(super) struct Wanted {
     pub generation: u64,
     pub from: Offset,
     pub needs: Needs,
+    /// The replica to read from, if it isn't the leader.
+    pub nearby: Option<BrokerId>,
     pub is_drained: bool,
 }
 
@@ -111,6 +115,7 @@ impl State {
             high_watermark: None,
             phase: Phase::Idle,
             needs: Needs::Records,
+            nearby: None,
             turn: 0,
             failing: None,
             fetched: VecDeque::new(),
@@ -150,6 +155,7 @@ impl State {
                 generation: assigned.generation,
                 from: assigned.fetch_from,
                 needs: assigned.needs,
+                nearby: assigned.nearby_at(now),
                 is_drained: assigned.phase == Phase::Drained,
             })
             .collect()
@@ -241,6 +247,7 @@ impl State {
         let Some(assigned) = self.waiting(wanted) else {
             return;
         };
+        assigned.nearby = None;
         if error.code().is_none_or(is_stale_metadata) {
             assigned.needs = Needs::Leader(now);
         }
@@ -274,6 +281,14 @@ impl State {
         }
     }
 
+    /// The leader has sent us to another replica.
+    pub(super) fn redirected(&mut self, wanted: &Wanted, to: BrokerId, until: Instant) {
+        if let Some(assigned) = self.waiting(wanted) {
+            assigned.phase = Phase::Idle;
+            assigned.nearby = Some((to, until));
+        }
+    }
+
     /// The leader was asked for.
     pub(super) fn learnt(&mut self, wanted: &Wanted) {
         if let Some(assigned) = self.waiting(wanted) {
@@ -290,6 +305,14 @@ impl State {
         if let Some(assigned) = self.waiting(wanted) {
             assigned.phase = Phase::Idle;
             assigned.needs = Needs::Offset;
+        }
+    }
+
+    /// It isn't there at the replica nearby: the leader knows.
+    pub(super) fn ask_leader(&mut self, wanted: &Wanted) {
+        if let Some(assigned) = self.waiting(wanted) {
+            assigned.phase = Phase::Idle;
+            assigned.nearby = None;
         }
     }
 
@@ -374,6 +397,11 @@ impl Assigned {
         waiting.map_or(self.fetch_from, |fetched| fetched.from)
     }
 
+    fn nearby_at(&self, now: Instant) -> Option<BrokerId> {
+        let nearby = self.nearby.filter(|(_, until)| *until > now);
+        nearby.map(|(broker, _)| broker)
+    }
+
     fn is_due(&self, now: Instant) -> bool {
         match self.phase {
             Phase::Idle | Phase::Drained => true,
@@ -453,6 +481,27 @@ mod tests {
         fail(&mut state, ErrorCode::NotEnoughReplicas, now);
         assert!(state.tell_overdue(now, &config));
         assert!(!state.tell_overdue(now, &config), "once");
+    }
+
+    #[test]
+    fn a_replica_nearby_is_read_from_until_it_fails_or_its_time_is_over() {
+        let (mut state, now) = (state(), Instant::now());
+        let (replica, until) = (BrokerId(3), now + Duration::from_secs(60));
+        let nearby = |state: &State, now| state.due(now).pop().and_then(|wanted| wanted.nearby);
+        for _ in 0..2 {
+            let wanted = begin(&mut state, now);
+            assert_eq!(wanted.nearby, None);
+            state.redirected(&wanted, replica, until);
+            assert_eq!(nearby(&state, now), Some(replica));
+            assert_eq!(nearby(&state, until), None);
+            let wanted = begin(&mut state, now);
+            state.ask_leader(&wanted);
+        }
+        let wanted = begin(&mut state, now);
+        state.redirected(&wanted, replica, until);
+        fail(&mut state, ErrorCode::KafkaStorageError, now);
+        let later = now + Duration::from_secs(30);
+        assert_eq!(nearby(&state, later), None);
     }
 
     #[test]

@@ -28,16 +28,11 @@ use super::attempt::{outcome, transmit, Failure, Metadata, Sent};
 use super::buffer::{Batch, Partition, Take};
 use super::record::{Appended, BatchOutcome};
 use super::{Acks, Identity, Shared};
-use crate::client::cluster::leader_in;
+use crate::client::cluster::{leader_in, LATE, LOOK_INTERVAL};
 use crate::client::{ClientError, ProduceError};
 use crate::model::{BrokerId, ErrorCode};
 use crate::protocol::produce;
 use crate::record::{restamp, ProducerStamp};
-
-/// After which an answer is late enough to look whether somebody else leads.
-const LATE: Duration = Duration::from_millis(500);
-/// And then again, while it is later and later.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 pub(super) struct Sender {
     shared: Arc<Shared>,

@@ -8,14 +8,17 @@
 //! A controller that has just become active gives each broker a whole session before it fences it for
 //! its silence: it may not have dialed it yet.
 
+mod balance;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use super::metadata::change::Change;
 use super::metadata::{Broker, BrokerState, MetadataImage};
 use crate::model::{BrokerId, Incarnation, Timestamp};
 
-#[cfg(test)]
-mod tests;
+pub use balance::Balance;
 
 /// What is known of a broker now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

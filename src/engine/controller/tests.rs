@@ -3,7 +3,11 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::engine::metadata::{Endpoint, MetadataCommand};
+use crate::engine::metadata::change::{ChangeSettings, Decided};
+use crate::engine::metadata::create_topics::NewTopicDefaults;
+use crate::engine::metadata::elect_leaders::not_led_by_preferred;
+use crate::engine::metadata::{BrokerDefaults, Endpoint, MetadataCommand, MetadataLimits};
+use crate::model::{ErrorCode, TopicId};
 
 const SESSION_MS: i64 = 1_000;
 
@@ -94,4 +98,80 @@ fn another_life_is_not_the_one_that_has_registered() {
     sessions.note(BrokerId(3), Presence::Here(life(2)), Timestamp(0));
     let due = sessions.due(&image([Unfenced, Unfenced, Fenced]), Timestamp(0));
     assert_eq!(told(&due), ["fence 2"]);
+}
+
+/// So many partitions whose preferred replica, 1, is in sync and doesn't lead.
+fn misled(partitions: usize) -> MetadataImage {
+    let mut image = image([
+        BrokerState::Fenced,
+        BrokerState::Unfenced,
+        BrokerState::Unfenced,
+    ]);
+    let id = TopicId(Uuid::from_u128(1));
+    image.replay(&MetadataCommand::CreateTopic {
+        name: "t".parse().unwrap(),
+        id,
+        partitions: vec![vec![BrokerId(1), BrokerId(2)]; partitions],
+        configs: BTreeMap::new(),
+    });
+    image.replay(&MetadataCommand::ChangeBrokerState {
+        id: BrokerId(1),
+        epoch: image.broker(BrokerId(1)).unwrap().epoch,
+        state: BrokerState::Unfenced,
+    });
+    let join = |partition: i32| crate::engine::metadata::PartitionChange {
+        partition,
+        isr: Some(vec![BrokerId(1), BrokerId(2)]),
+        ..Default::default()
+    };
+    image.replay(&MetadataCommand::ChangePartitions {
+        topic: id,
+        changes: (0..partitions as i32).map(join).collect(),
+    });
+    assert_eq!(not_led_by_preferred(&image).count(), partitions);
+    image
+}
+
+fn decide(image: &mut MetadataImage, change: &Change) -> Vec<Decided> {
+    let settings = ChangeSettings {
+        new_topics: NewTopicDefaults {
+            partitions: 1,
+            replication_factor: 1,
+        },
+        defaults: BrokerDefaults::default(),
+        limits: MetadataLimits::default(),
+    };
+    let decided = change.decide(image, &settings);
+    for command in decided.iter().flatten().flatten() {
+        image.replay(command);
+    }
+    decided
+}
+
+#[test]
+fn leadership_goes_back_step_by_step_without_a_long_wait_in_between() {
+    let mut image = misled(1_000);
+    let mut balance = Balance::new(Timestamp(0));
+    assert_eq!(balance.due(&image, Timestamp(14_999)), None);
+    let (mut now, mut steps) = (balance.next_due(), Vec::new());
+    while let Some(change) = balance.due(&image, now) {
+        steps.push(change.parts());
+        let decided = decide(&mut image, &change);
+        balance.decided(&decided, now);
+        now = balance.next_due();
+    }
+    assert_eq!(steps, [250; 4]);
+    assert_eq!(not_led_by_preferred(&image).count(), 0);
+    assert!(now < Timestamp(18_000), "it took until {now}");
+}
+
+#[test]
+fn elections_that_come_to_nothing_are_not_asked_for_again_soon() {
+    let image = misled(1_000);
+    let mut balance = Balance::new(Timestamp(0));
+    let change = balance.due(&image, Timestamp(15_000)).unwrap();
+    let refused = vec![Err(ErrorCode::PreferredLeaderNotAvailable.into()); change.parts()];
+    balance.decided(&refused, Timestamp(15_000));
+    assert_eq!(balance.due(&image, Timestamp(29_999)), None);
+    assert!(balance.due(&image, Timestamp(30_000)).is_some());
 }

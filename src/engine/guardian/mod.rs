@@ -7,19 +7,21 @@
 //! | At work | a leader or a follower has the log | its death, or metadata that ask for the other role or give the replica up |
 //! | Releasing | the one at work ends in good order, for one in the other role | [`Guardianship::released`], or its death |
 //! | Bereaved | the leader died, a new leader epoch is asked for | metadata with a higher epoch |
-//! | Missing | the log should be there, and isn't | metadata that give the replica up, or count on it for nothing |
+//! | Lost | the log should be there, and isn't, or is corrupt | metadata that give the replica up, or count on it for nothing |
 //! | Offline | the log can't be opened; if only the disk is full, it is being opened again | metadata that give the replica up |
 //! | Settling | the data is being removed | [`Guardianship::settled`] |
 //! | Closed | the broker ends, and the log is closed | |
 //!
-//! A log that is missing is begun empty only by proof (ADR 0006): the metadata know this life of the broker,
-//! somebody else leads, and this replica is neither in sync nor eligible to lead. So whatever it had is
-//! elsewhere, and its leader fills it again. That is judged for the first replica of a life alone: a later
-//! one may have come in sync in the meantime.
+//! A log that is missing or corrupt is begun empty only by proof (ADR 0006): the metadata know this life of
+//! the broker, somebody else leads, this replica is neither in sync nor eligible to lead, and no replica of this
+//! life has acknowledged anything in their leader epoch. So whatever it had is elsewhere, nobody counts on it, and
+//! its leader fills it again. For a log that is found to be corrupt it is asked for ([`Effect::GiveUpLog`]); until
+//! then a replica that is at work goes on with what is whole.
 //!
 //! A replica that isn't wanted any more while its log is on the way is doomed: it is settled when the log
 //! has come, unless it is wanted again by then. One that is wanted again while its data is being removed
-//! begins anew after that.
+//! begins anew after that. If the guardian dies meanwhile, the next one ends what it finds
+//! ([`Guardianship::inherit`]); whoever opens a log waits in any case for whoever is at work on it.
 //!
 //! A replica that died is followed by one with the log as it is on disk, and never resumed; if it led,
 //! then with a higher leader epoch. One whose role changes closes its log, and the next one opens it.
@@ -28,8 +30,10 @@
 //! When the broker ends ([`Guardianship::close`]), every replica closes its log once: one that is just ending for
 //! another role is the last one, and one whose log is being opened closes it as soon as it has it.
 
+mod effect;
 #[cfg(test)]
 mod tests;
+mod ward;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,163 +42,8 @@ use std::time::Duration;
 use super::metadata::{BrokerDefaults, MetadataImage, Partition, Topic, TopicConfig};
 use crate::model::{BrokerId, Incarnation, LeaderEpoch, PartitionId, TopicId};
 
-/// A replica that dies again within this time is restarted later and later.
-const CALM: Duration = Duration::from_secs(60);
-const RESTART_DELAY_MIN: Duration = Duration::from_millis(50);
-const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
-
-/// How long a log waits to be opened again that found the disk full.
-const FULL_DISK_DELAY: Duration = Duration::from_secs(1);
-
-/// What becomes of the data of a partition that has no replica here any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// Its topic is deleted, or other brokers have it by now (`docs/adr/0013-a-partition-moves.md`).
-    Removed,
-    /// The metadata don't prove that nobody needs it.
-    Kept,
-}
-
-/// Who has used a log last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LastUser {
-    /// The broker's last run, which has left a mark if it ended well.
-    LastRun,
-    /// A replica of this run, which has closed it.
-    Replica,
-    /// A replica of this run, which died.
-    DeadReplica,
-}
-
-/// What becomes of a log that should be there, and isn't.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IfMissing {
-    /// It is an error: [`Unopened::Missing`].
-    Refuse,
-    /// An empty one is made in its place.
-    BeginEmpty,
-}
-
-/// Why a log could not be opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unopened {
-    /// It should be there, and isn't.
-    Missing(String),
-    /// The disk is full: it can be opened when there is room again.
-    NoRoom(String),
-    Broken(String),
-}
-
-/// What a replica is to its partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    Leader,
-    Follower,
-}
-
-/// What the metadata say of a replica's partition.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Assignment {
-    pub partition: Arc<Partition>,
-    pub config: Arc<TopicConfig>,
-}
-
-impl Assignment {
-    pub fn epoch(&self) -> LeaderEpoch {
-        self.partition.leader_epoch
-    }
-
-    fn role(&self, node: BrokerId) -> Role {
-        match self.partition.leader == node {
-            true => Role::Leader,
-            false => Role::Follower,
-        }
-    }
-}
-
-/// What a guardian finds of a partition that it has not known so far. `life` is how often its
-/// replica here has been rebuilt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    Nothing,
-    /// A replica of the guardian before this one.
-    AtWork {
-        role: Role,
-        life: u64,
-    },
-    /// The guardian before could not open the log.
-    Offline {
-        life: u64,
-    },
-    /// There is a place for a replica, and none in it, `age` after the last one has started.
-    Dead {
-        life: u64,
-        age: Duration,
-    },
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Open the log after a while, and report [`Guardianship::opened`] with this life.
-    Open {
-        id: PartitionId,
-        life: u64,
-        config: Arc<TopicConfig>,
-        last_user: LastUser,
-        if_missing: IfMissing,
-        after: Duration,
-    },
-    /// Start a replica on the log that was opened.
-    Start {
-        id: PartitionId,
-        role: Role,
-        life: u64,
-        assignment: Assignment,
-    },
-    /// End the replica in good order, and report [`Guardianship::released`] with this life.
-    Release { id: PartitionId, life: u64 },
-    /// Tell the replica what the metadata say of its partition by now.
-    Update {
-        id: PartitionId,
-        assignment: Assignment,
-    },
-    /// Say that the partition can't be had.
-    TakeOffline { id: PartitionId, reason: String },
-    /// Say that the replica is lost, and another one on its way.
-    Mourn { id: PartitionId },
-    /// Ask the controller, after a while, for the epoch that follows `seen`. Report
-    /// [`Guardianship::epoch_refused`] if that fails, unless the metadata have moved on.
-    RaiseEpoch {
-        id: PartitionId,
-        seen: LeaderEpoch,
-        after: Duration,
-    },
-    /// End the replica, if there is one, then settle the data, and forget the partition.
-    Close { id: PartitionId, fate: Fate },
-    /// Do to the data of a log that is closed what its fate says. If it is removed, report
-    /// [`Guardianship::settled`].
-    Settle { id: PartitionId, fate: Fate },
-    /// Publish [`Guardianship::published`].
-    Publish,
-    /// Tell those who wait for a replica to look again.
-    Touch,
-    /// Say that all logs are closed, or that some are not closed well.
-    AllClosed { well: bool },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Opening,
-    AtWork(Role),
-    Releasing,
-    /// The leader died in this epoch.
-    Bereaved(LeaderEpoch),
-    Missing,
-    Offline,
-    Settling,
-    Closed,
-}
+pub use effect::{Assignment, Effect, Fate, Found, IfLost, LastUser, Role, Unopened};
+use ward::{Phase, Ward, GIVE_UP_DELAY, RESTART_DELAY_MAX, RESTART_DELAY_MIN};
 
 /// Whether the broker ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,23 +53,6 @@ enum End {
     Closing,
     /// And nothing happens any more.
     Closed,
-}
-
-struct Ward {
-    topic: Arc<Topic>,
-    assignment: Assignment,
-    role: Role,
-    /// By what the metadata say.
-    if_missing: IfMissing,
-    phase: Phase,
-    /// Who has used the log before it was opened last.
-    last_user: LastUser,
-    /// It isn't wanted any more, and its log is on the way.
-    doomed: Option<Fate>,
-    /// How often its replica has been rebuilt.
-    life: u64,
-    /// How often it has died since it was last calm.
-    deaths: u32,
 }
 
 /// The replicas that are on this node, or shall be.
@@ -274,15 +106,15 @@ impl Guardianship {
                 config: configs.entry(id.topic_id).or_insert_with(resolve).clone(),
             };
             let role = assignment.role(self.node);
-            let if_missing = self.if_missing(image, partition);
+            let if_lost = self.if_lost(image, partition);
             match self.wards.get_mut(&id) {
                 Some(ward) => {
-                    ward.if_missing = if_missing;
+                    ward.if_lost = if_lost;
                     effects.extend(ward.update(id, topic, assignment, role));
                 }
                 None => {
                     let mut ward = Ward::new(topic.clone(), assignment, role);
-                    ward.if_missing = if_missing;
+                    ward.if_lost = if_lost;
                     effects.extend(ward.adopt(id, find(id, topic)));
                     self.wards.insert(id, ward);
                 }
@@ -292,25 +124,62 @@ impl Guardianship {
         effects
     }
 
-    fn if_missing(&self, image: &MetadataImage, partition: &Partition) -> IfMissing {
+    fn if_lost(&self, image: &MetadataImage, partition: &Partition) -> IfLost {
         let node = self.node;
         let known = image.broker(node);
         let is_known = known.is_some_and(|broker| broker.incarnation == self.incarnation);
         let is_led = ![BrokerId::NONE, node].contains(&partition.leader);
         let counts = partition.isr.contains(&node) || partition.eligible_leaders.contains(&node);
         match is_known && is_led && !counts {
-            true => IfMissing::BeginEmpty,
-            false => IfMissing::Refuse,
+            true => IfLost::BeginEmpty,
+            false => IfLost::Refuse,
+        }
+    }
+
+    /// The guardian before has left something of a partition that isn't this node's any more by now.
+    pub fn inherit(
+        &mut self,
+        id: PartitionId,
+        image: &MetadataImage,
+        found: Found,
+    ) -> Option<Effect> {
+        let topic = image.topic(id.topic_id);
+        let partition = topic.and_then(|topic| {
+            let index = usize::try_from(id.partition).ok()?;
+            topic.partitions.get(index)
+        });
+        let (Some(topic), Some(partition)) = (topic, partition) else {
+            let fate = self.fate(id, image);
+            return Some(Effect::Close { id, fate });
+        };
+        let assignment = Assignment {
+            partition: partition.clone(),
+            config: Arc::new(TopicConfig::resolve(&topic.configs, &self.defaults)),
+        };
+        let mut ward = Ward::new(topic.clone(), assignment, Role::Follower);
+        ward.phase = match found {
+            Found::AtWork { role, life } => {
+                ward.life = life;
+                Phase::AtWork(role)
+            }
+            Found::Offline { .. } | Found::Dead { .. } | Found::Nothing => Phase::Offline,
+        };
+        self.wards.insert(id, ward);
+        self.give_up(id, image)
+    }
+
+    fn fate(&self, id: PartitionId, image: &MetadataImage) -> Fate {
+        let has_moved = has_moved_away(image, self.node, self.incarnation, id);
+        match has_moved || image.was_deleted(id.topic_id) {
+            true => Fate::Removed,
+            false => Fate::Kept,
         }
     }
 
     /// The partition has no replica here any more. Its data goes with its topic, or if others have it.
     fn give_up(&mut self, id: PartitionId, image: &MetadataImage) -> Option<Effect> {
         let has_moved = has_moved_away(image, self.node, self.incarnation, id);
-        let fate = match has_moved || image.was_deleted(id.topic_id) {
-            true => Fate::Removed,
-            false => Fate::Kept,
-        };
+        let fate = self.fate(id, image);
         let ward = self.wards.get_mut(&id)?;
         match ward.phase {
             Phase::Opening | Phase::Releasing | Phase::Settling => {
@@ -322,12 +191,12 @@ impl Guardianship {
                 ward.doomed = Some(fate);
                 Some(ward.release(id))
             }
-            Phase::Bereaved(_) | Phase::Missing | Phase::Offline if has_moved => {
+            Phase::Bereaved(_) | Phase::Lost | Phase::Offline if has_moved => {
                 Some(self.settle(id, fate))
             }
             Phase::AtWork(_)
             | Phase::Bereaved(_)
-            | Phase::Missing
+            | Phase::Lost
             | Phase::Offline
             | Phase::Closed => {
                 self.wards.remove(&id);
@@ -356,16 +225,27 @@ impl Guardianship {
         }
         let effect = match opened {
             Ok(()) => ward.start(id),
-            Err(Unopened::Missing(_)) if ward.may_begin_empty() => {
+            Err(Unopened::Missing(_) | Unopened::Corrupt(_)) if ward.may_begin_empty() => {
                 // The metadata have changed while it was looked for.
                 ward.open(id, LastUser::LastRun, Duration::ZERO)
             }
             Err(Unopened::Missing(reason)) => {
-                ward.phase = Phase::Missing;
+                ward.phase = Phase::Lost;
                 Effect::TakeOffline { id, reason }
             }
+            Err(Unopened::Corrupt(reason)) => {
+                ward.phase = Phase::Lost;
+                ward.is_corrupt = true;
+                let after = Duration::ZERO;
+                let effects = [
+                    Effect::TakeOffline { id, reason },
+                    Effect::GiveUpLog { id, after },
+                    Effect::Touch,
+                ];
+                return self.and_closed(effects.into());
+            }
             Err(Unopened::NoRoom(reason)) if !is_ending => {
-                let again = ward.open(id, ward.last_user, FULL_DISK_DELAY);
+                let again = ward.open_again(id);
                 return vec![Effect::TakeOffline { id, reason }, again, Effect::Touch];
             }
             Err(Unopened::NoRoom(reason) | Unopened::Broken(reason)) => {
@@ -397,7 +277,13 @@ impl Guardianship {
                 };
                 Vec::new()
             }
-            (None, Ok(())) => vec![ward.open(id, LastUser::Replica, Duration::ZERO)],
+            (None, Ok(())) => {
+                let last_user = match ward.is_corrupt && ward.may_begin_empty() {
+                    true => LastUser::CorruptReplica,
+                    false => LastUser::Replica,
+                };
+                vec![ward.open(id, last_user, Duration::ZERO)]
+            }
             (None, Err(age)) => ward.lose(id, age),
         };
         self.and_closed(effects)
@@ -415,6 +301,28 @@ impl Guardianship {
             Some((Phase::Releasing, _)) => self.released(id, life, Err(age)),
             _ => Vec::new(),
         }
+    }
+
+    /// The replica of this life has found that its log is corrupt. It goes on with what is whole until others have
+    /// all of it, and nobody counts on this one.
+    pub fn corrupt(&mut self, id: PartitionId, life: u64) -> Option<Effect> {
+        let ward = self.wards.get_mut(&id)?;
+        let is_news = ward.life == life && !ward.is_corrupt;
+        if !is_news || !matches!(ward.phase, Phase::AtWork(_)) {
+            return None;
+        }
+        ward.is_corrupt = true;
+        let after = Duration::ZERO;
+        Some(Effect::GiveUpLog { id, after })
+    }
+
+    /// The metadata go on counting on a log that is corrupt, perhaps since nobody else has all of it.
+    pub fn log_kept(&self, id: PartitionId) -> Option<Effect> {
+        let ward = self.wards.get(&id)?;
+        let is_there = matches!(ward.phase, Phase::AtWork(_) | Phase::Lost);
+        let is_there = is_there && self.end == End::NotYet;
+        let after = GIVE_UP_DELAY;
+        (ward.is_corrupt && is_there).then_some(Effect::GiveUpLog { id, after })
     }
 
     /// The ward whose log is on its way just so.
@@ -501,133 +409,6 @@ impl Guardianship {
     }
 }
 
-impl Ward {
-    fn new(topic: Arc<Topic>, assignment: Assignment, role: Role) -> Ward {
-        Ward {
-            topic,
-            assignment,
-            role,
-            if_missing: IfMissing::Refuse,
-            phase: Phase::Opening,
-            last_user: LastUser::LastRun,
-            doomed: None,
-            life: 0,
-            deaths: 0,
-        }
-    }
-
-    /// What the guardian before has left of a partition that this one has not known.
-    fn adopt(&mut self, id: PartitionId, found: Found) -> Vec<Effect> {
-        match found {
-            Found::Nothing => vec![self.open(id, LastUser::LastRun, Duration::ZERO)],
-            // The guardian before may have missed the latest metadata.
-            Found::AtWork { role, life } => {
-                self.life = life;
-                self.phase = Phase::AtWork(role);
-                vec![self.direct(id, role)]
-            }
-            Found::Offline { life } => {
-                self.life = life;
-                self.phase = Phase::Offline;
-                Vec::new()
-            }
-            // Perhaps it led in the present epoch.
-            Found::Dead { life, age } => {
-                self.life = life;
-                self.phase = Phase::AtWork(self.role);
-                self.lose(id, age)
-            }
-        }
-    }
-
-    /// What the metadata say of it now.
-    fn update(
-        &mut self,
-        id: PartitionId,
-        topic: &Arc<Topic>,
-        assignment: Assignment,
-        role: Role,
-    ) -> Option<Effect> {
-        self.topic = topic.clone();
-        let changed = self.assignment != assignment;
-        self.assignment = assignment;
-        self.role = role;
-        self.doomed = None;
-        match self.phase {
-            Phase::AtWork(present) if changed => Some(self.direct(id, present)),
-            Phase::Missing if self.may_begin_empty() => {
-                Some(self.open(id, LastUser::LastRun, Duration::ZERO))
-            }
-            Phase::Bereaved(epoch) if self.assignment.epoch() > epoch => {
-                Some(self.open(id, LastUser::DeadReplica, Duration::ZERO))
-            }
-            _ => None,
-        }
-    }
-
-    /// Tells a replica that is at work in this role what it is to do.
-    fn direct(&mut self, id: PartitionId, present: Role) -> Effect {
-        if present == self.role {
-            let assignment = self.assignment.clone();
-            return Effect::Update { id, assignment };
-        }
-        self.release(id)
-    }
-
-    fn release(&mut self, id: PartitionId) -> Effect {
-        self.phase = Phase::Releasing;
-        let life = self.life;
-        Effect::Release { id, life }
-    }
-
-    fn may_begin_empty(&self) -> bool {
-        self.life == 0 && self.if_missing == IfMissing::BeginEmpty
-    }
-
-    fn open(&mut self, id: PartitionId, last_user: LastUser, after: Duration) -> Effect {
-        self.phase = Phase::Opening;
-        self.last_user = last_user;
-        Effect::Open {
-            id,
-            life: self.life,
-            config: self.assignment.config.clone(),
-            last_user,
-            if_missing: match last_user {
-                LastUser::LastRun => self.if_missing,
-                LastUser::Replica | LastUser::DeadReplica => IfMissing::Refuse,
-            },
-            after,
-        }
-    }
-
-    /// As the metadata say now: they may have changed while the log was on its way.
-    fn start(&mut self, id: PartitionId) -> Effect {
-        self.phase = Phase::AtWork(self.role);
-        Effect::Start {
-            id,
-            role: self.role,
-            life: self.life,
-            assignment: self.assignment.clone(),
-        }
-    }
-
-    /// The replica is lost. If it led, the next one needs a new epoch, which comes with the metadata.
-    fn lose(&mut self, id: PartitionId, age: Duration) -> Vec<Effect> {
-        self.deaths = if age > CALM { 0 } else { self.deaths + 1 };
-        self.life += 1;
-        let after = restart_delay(self.deaths);
-        let next = match self.phase {
-            Phase::AtWork(Role::Leader) => {
-                let seen = self.assignment.epoch();
-                self.phase = Phase::Bereaved(seen);
-                Effect::RaiseEpoch { id, seen, after }
-            }
-            _ => self.open(id, LastUser::DeadReplica, after),
-        };
-        vec![Effect::Mourn { id }, next]
-    }
-}
-
 /// Whether the partition is there, and has no replica on this node any more. An image that knows this life of
 /// the broker is as new as this life: whatever was written here before, it counts with.
 pub fn has_moved_away(
@@ -640,12 +421,4 @@ pub fn has_moved_away(
     let is_current = broker.is_some_and(|broker| broker.incarnation == incarnation);
     let partition = image.partition(id);
     is_current && partition.is_some_and(|partition| !partition.replicas.contains(&node))
-}
-
-/// None for the first death; doubled for each that follows soon.
-fn restart_delay(deaths: u32) -> Duration {
-    match deaths {
-        0 | 1 => Duration::ZERO,
-        more => (RESTART_DELAY_MIN * 2u32.saturating_pow(more.min(16) - 2)).min(RESTART_DELAY_MAX),
-    }
 }

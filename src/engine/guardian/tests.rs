@@ -62,6 +62,14 @@ impl Script {
                 self.found.insert(partition_id(partition), found);
                 Vec::new()
             }
+            ["inherits", partition, ref what @ ..] => {
+                let id = partition_id(partition);
+                Vec::from_iter(self.guardian.inherit(id, &self.image, found(what)))
+            }
+            ["a", "guardian", "that", "knows", "nothing"] => {
+                self.guardian = Script::new().guardian;
+                Vec::new()
+            }
             ["another", "guardian"] => {
                 self.guardian = Script::new().guardian;
                 self.reconcile()
@@ -88,6 +96,17 @@ impl Script {
                 let id = partition_id(partition);
                 self.guardian.opened(id, life, Err(reason))
             }
+            ["unreadable", partition, "life", life] => {
+                let life = life.parse().unwrap();
+                let reason = Unopened::Corrupt("a bad checksum".into());
+                let id = partition_id(partition);
+                self.guardian.opened(id, life, Err(reason))
+            }
+            ["corrupt", partition, "life", life] => {
+                let life = life.parse().unwrap();
+                Vec::from_iter(self.guardian.corrupt(partition_id(partition), life))
+            }
+            ["kept", partition] => Vec::from_iter(self.guardian.log_kept(partition_id(partition))),
             ["registered", "life", life] => self.change(MetadataCommand::RegisterBroker {
                 id: NODE,
                 incarnation: Incarnation(Uuid::from_u128(life.parse().unwrap())),
@@ -182,14 +201,14 @@ impl Script {
                 life,
                 config,
                 last_user,
-                if_missing,
+                if_lost,
                 after,
             } => format!(
                 "open {}{} life {life} retention {} of {last_user:?} after {after:?}",
                 name(id),
-                match if_missing {
-                    IfMissing::Refuse => "",
-                    IfMissing::BeginEmpty => " or begin it empty,",
+                match if_lost {
+                    IfLost::Refuse => "",
+                    IfLost::BeginEmpty => " or begin it empty,",
                 },
                 retention(config)
             ),
@@ -211,6 +230,9 @@ impl Script {
             Effect::Mourn { id } => format!("mourn {}", name(id)),
             Effect::RaiseEpoch { id, seen, after } => {
                 format!("raise {} epoch {seen} after {after:?}", name(id))
+            }
+            Effect::GiveUpLog { id, after } => {
+                format!("give up the log of {} after {after:?}", name(id))
             }
             Effect::Close { id, fate } => format!("close {} {fate:?}", name(id)),
             Effect::Settle { id, fate } => format!("settle {} {fate:?}", name(id)),

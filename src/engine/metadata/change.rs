@@ -10,16 +10,21 @@ use super::alter_configs::{
     alter_topic_configs, replace_topic_configs, NewTopicConfigs, TopicConfigChanges,
 };
 use super::alter_partition::{alter_partition, IsrProposal};
+use super::broker_configs::{
+    alter_broker_configs, replace_broker_configs, BrokerConfigChanges, NewBrokerConfigs,
+};
 use super::change_leader::change_leader;
 use super::create_partitions::{create_partitions, MorePartitions};
 use super::create_topics::{create_topics, NewTopic, NewTopicDefaults};
 use super::delete_topics::{delete_topics, TopicRef};
 use super::elect_leaders::{elect_leader, ElectionType};
 use super::fence_broker::{begin_controlled_shutdown, fence_broker, unfence_broker};
+use super::give_up_log::give_up_log;
 use super::producer_ids::allocate_producer_ids;
 use super::readmit_voter::readmit_voter;
 use super::reassign::{reassign_partition, Reassignment, ReplicationFactor};
 use super::register_broker::{register_broker, BrokerRegistration};
+use super::sweep::is_full;
 use super::unregister_broker::unregister_broker;
 use super::{BrokerDefaults, BrokerEpoch, MetadataCommand, MetadataImage, MetadataLimits, Refusal};
 use crate::model::{BrokerId, DirectoryId, LeaderEpoch, PartitionId, TopicPartition};
@@ -56,6 +61,9 @@ pub enum Change {
     ReplaceTopicConfigs(Vec<NewTopicConfigs>),
     /// Kafka's IncrementalAlterConfigs.
     AlterTopicConfigs(Vec<TopicConfigChanges>),
+    /// The same for brokers.
+    ReplaceBrokerConfigs(Vec<NewBrokerConfigs>),
+    AlterBrokerConfigs(Vec<BrokerConfigChanges>),
     /// See [`elect_leader`].
     ElectLeaders {
         election: ElectionType,
@@ -79,6 +87,12 @@ pub enum Change {
     /// See [`unregister_broker`].
     UnregisterBroker {
         broker: BrokerId,
+    },
+    /// See [`give_up_log`].
+    GiveUpLog {
+        broker: BrokerId,
+        epoch: BrokerEpoch,
+        partition: PartitionId,
     },
     /// See [`change_leader`].
     ChangeLeader {
@@ -125,6 +139,8 @@ impl Change {
             Change::CreatePartitions(topics) => topics.len(),
             Change::ReplaceTopicConfigs(topics) => topics.len(),
             Change::AlterTopicConfigs(topics) => topics.len(),
+            Change::ReplaceBrokerConfigs(brokers) => brokers.len(),
+            Change::AlterBrokerConfigs(brokers) => brokers.len(),
             Change::ElectLeaders { partitions, .. } => partitions.len(),
             Change::ReassignPartitions { partitions, .. } => partitions.len(),
             Change::RegisterBroker(_)
@@ -135,8 +151,24 @@ impl Change {
             | Change::AllocateProducerIds { .. }
             | Change::ReadmitVoter { .. }
             | Change::UnregisterBroker { .. }
+            | Change::GiveUpLog { .. }
             | Change::ChangeLeader { .. } => 1,
         }
+    }
+
+    /// Whether there is more to it than what was decided now: it concerns a whole broker, and more partitions than
+    /// one proposal changes. Then it is to be decided again, on the image that this made.
+    pub fn is_unfinished(&self, decided: &[Decided]) -> bool {
+        let sweeps = match self {
+            Change::RegisterBroker(_)
+            | Change::FenceBroker { .. }
+            | Change::UnfenceBroker { .. }
+            | Change::ControlledShutdown { .. }
+            | Change::UnregisterBroker { .. } => true,
+            _ => false,
+        };
+        let commands = decided.iter().flatten().flatten();
+        sweeps && is_full(commands)
     }
 
     /// Decides each part, in their order.
@@ -179,6 +211,14 @@ impl Change {
                 let alter = |changes| alter_topic_configs(image, changes, defaults, limits);
                 topics.iter().map(alter).collect()
             }
+            Change::ReplaceBrokerConfigs(brokers) => {
+                let replace = |configs| replace_broker_configs(image, configs, limits);
+                brokers.iter().map(replace).collect()
+            }
+            Change::AlterBrokerConfigs(brokers) => {
+                let alter = |changes| alter_broker_configs(image, changes, limits);
+                brokers.iter().map(alter).collect()
+            }
             Change::ElectLeaders {
                 election,
                 partitions,
@@ -200,6 +240,11 @@ impl Change {
             Change::UnregisterBroker { broker } => {
                 vec![unregister_broker(image, *broker, defaults)]
             }
+            Change::GiveUpLog {
+                broker,
+                epoch,
+                partition,
+            } => vec![give_up_log(image, *broker, *epoch, *partition, defaults)],
             Change::ChangeLeader {
                 partition,
                 leader,

@@ -18,6 +18,7 @@
 //! | 2 | [`BrokerState`], `ChangeBrokerState`, `ChangePartitions`, `SetMetadataVersion`; partition epochs rise |
 //! | 3 | `ReadmitVoter` |
 //! | 4 | `UnregisterBroker` |
+//! | 5 | `SetBrokerConfigs` |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +31,7 @@ use crate::model::{
 };
 
 /// The latest metadata version that this build knows.
-pub const METADATA_VERSION: u16 = 4;
+pub const METADATA_VERSION: u16 = 5;
 /// From which version on brokers are fenced and partitions have epochs.
 pub(super) const VERSION_OF_FENCING: u16 = 2;
 
@@ -109,6 +110,12 @@ pub enum MetadataCommand {
     UnregisterBroker {
         id: BrokerId,
         epoch: BrokerEpoch,
+    },
+    /// What a broker has set beside its config file; `None`: what all have that don't say otherwise.
+    SetBrokerConfigs {
+        broker: Option<BrokerId>,
+        set: BTreeMap<String, String>,
+        removed: BTreeSet<String>,
     },
     /// The whole cluster speaks this version from now on. Without effect if it does already.
     SetMetadataVersion {

@@ -1,8 +1,9 @@
-//! The catalogue of topic configs: Kafka's names, types, defaults and valid values.
+//! The catalogue of configs, of topics and of brokers: Kafka's names, types, defaults and valid values.
 //!
 //! Only configs that act are in it. One that Kafka knows but that would have no effect here is
 //! refused rather than stored: who sets it expects something to happen.
 
+use super::throttles::ThrottledReplicas;
 use super::Refusal;
 use crate::model::ErrorCode;
 
@@ -31,24 +32,33 @@ enum Valid {
     /// Just one of these words; for a list, one or more of them.
     Words(&'static [&'static str]),
     TrueOrFalse,
+    /// `*`, or `partition:broker` with commas between them.
+    Replicas,
 }
 
-/// One config of a topic.
+/// One config of a topic or broker.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigKey {
     pub name: &'static str,
     pub kind: ConfigKind,
     pub default: &'static str,
-    /// The broker's config that gives the default for all topics.
+    /// The broker's config that gives the default for all topics; empty where there is none.
     pub broker_synonym: &'static str,
     pub doc: &'static str,
     valid: Valid,
 }
 
+/// Whose copies are throttled (KIP-73).
+pub(super) const FOLLOWER_THROTTLED_REPLICAS: &str = "follower.replication.throttled.replicas";
+pub(super) const LEADER_THROTTLED_REPLICAS: &str = "leader.replication.throttled.replicas";
+/// And to what.
+pub(super) const FOLLOWER_THROTTLED_RATE: &str = "follower.replication.throttled.rate";
+pub(super) const LEADER_THROTTLED_RATE: &str = "leader.replication.throttled.rate";
+
 const INT_MAX: i64 = i32::MAX as i64;
 const LONG_MAX: i64 = i64::MAX;
 
-/// All of them, by name.
+/// All of a topic, by name.
 pub static TOPIC_CONFIG_KEYS: &[ConfigKey] = &[
     ConfigKey {
         name: "cleanup.policy",
@@ -75,12 +85,28 @@ pub static TOPIC_CONFIG_KEYS: &[ConfigKey] = &[
         valid: Valid::Between(0, LONG_MAX),
     },
     ConfigKey {
+        name: FOLLOWER_THROTTLED_REPLICAS,
+        kind: ConfigKind::List,
+        default: "",
+        broker_synonym: "",
+        doc: "Replicas, as partition:broker, or '*' for all, that are filled no faster than their brokers' follower.replication.throttled.rate.",
+        valid: Valid::Replicas,
+    },
+    ConfigKey {
         name: "index.interval.bytes",
         kind: ConfigKind::Int,
         default: "4096",
         broker_synonym: "log.index.interval.bytes",
         doc: "How many bytes of the log lie between two entries of the offset index.",
         valid: Valid::Between(0, INT_MAX),
+    },
+    ConfigKey {
+        name: LEADER_THROTTLED_REPLICAS,
+        kind: ConfigKind::List,
+        default: "",
+        broker_synonym: "",
+        doc: "Replicas, as partition:broker, or '*' for all, that fill others, where they lead, no faster than their brokers' leader.replication.throttled.rate.",
+        valid: Valid::Replicas,
     },
     ConfigKey {
         name: "max.compaction.lag.ms",
@@ -188,6 +214,26 @@ pub static TOPIC_CONFIG_KEYS: &[ConfigKey] = &[
     },
 ];
 
+/// Those of a broker that can be changed while it runs, by name.
+pub static BROKER_CONFIG_KEYS: &[ConfigKey] = &[
+    ConfigKey {
+        name: FOLLOWER_THROTTLED_RATE,
+        kind: ConfigKind::Long,
+        default: "9223372036854775807",
+        broker_synonym: "",
+        doc: "How many bytes a second the broker takes for throttled replicas that aren't in sync.",
+        valid: Valid::Between(0, LONG_MAX),
+    },
+    ConfigKey {
+        name: LEADER_THROTTLED_RATE,
+        kind: ConfigKind::Long,
+        default: "9223372036854775807",
+        broker_synonym: "",
+        doc: "How many bytes a second the broker gives, of throttled replicas that it leads, to followers that aren't in sync.",
+        valid: Valid::Between(0, LONG_MAX),
+    },
+];
+
 /// Topic configs of Kafka that don't act here.
 const WITHOUT_EFFECT: &[&str] = &[
     "compression.gzip.level",
@@ -196,8 +242,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "file.delete.delay.ms",
     "flush.messages",
     "flush.ms",
-    "follower.replication.throttled.replicas",
-    "leader.replication.throttled.replicas",
     "local.retention.bytes",
     "local.retention.ms",
     "message.downconversion.enable",
@@ -212,7 +256,16 @@ const WITHOUT_EFFECT: &[&str] = &[
 ];
 
 impl ConfigKey {
-    /// The error names key and value.
+    /// The one of a broker that has this name.
+    pub fn find_of_broker(name: &str) -> Result<&'static ConfigKey, Refusal> {
+        let found = BROKER_CONFIG_KEYS.iter().find(|key| key.name == name);
+        found.ok_or_else(|| {
+            let message = format!("Broker config {name} can't be changed while the broker runs.");
+            Refusal::new(ErrorCode::InvalidConfig, message)
+        })
+    }
+
+    /// The one of a topic. The error names it.
     pub fn find(name: &str) -> Result<&'static ConfigKey, Refusal> {
         if let Some(key) = TOPIC_CONFIG_KEYS.iter().find(|key| key.name == name) {
             return Ok(key);
@@ -233,6 +286,7 @@ impl ConfigKey {
             (Valid::Words(words), ConfigKind::List) => list_error(value, words),
             (Valid::Words(words), _) => word_error(value.trim(), words),
             (Valid::TrueOrFalse, _) => boolean_error(value.trim()),
+            (Valid::Replicas, _) => replicas_error(value),
         };
         match why {
             None => Ok(()),
@@ -290,6 +344,14 @@ fn list_error(value: &str, words: &[&str]) -> Option<String> {
         return Some("the list can't be empty".into());
     }
     items.iter().find_map(|item| word_error(item, words))
+}
+
+fn replicas_error(value: &str) -> Option<String> {
+    ThrottledReplicas::parse(value).is_none().then(|| {
+        "it must be the literal '*' or a list of replicas in the following format: \
+         [partitionId]:[brokerId],[partitionId]:[brokerId],..."
+            .into()
+    })
 }
 
 /// The values of a list, without blanks around them.

@@ -1,9 +1,9 @@
 //! Fencing: what becomes of partitions when a broker goes, comes back, or has lost something.
 //!
 //! Each decision is one proposal of bounded size. One that concerns more partitions than
-//! [`super::CHANGES_PER_PROPOSAL_MAX`] is asked for again, with the image that the last one made,
-//! until it has nothing left to do. The first one changes the broker's state, so whatever is decided
-//! in between counts with that.
+//! [`super::CHANGES_PER_PROPOSAL_MAX`] is made again by the controller, with the image that the last one
+//! made, until it has nothing left to do. The first one changes the broker's state, so whatever is
+//! decided in between counts with that.
 
 use std::collections::BTreeSet;
 

@@ -186,7 +186,11 @@ pub struct MetadataImage {
     /// The last proposal of each proposer; see [`super::Proposal`].
     pub(super) last_proposals: Arc<BTreeMap<BrokerId, ProposalId>>,
     pub(super) readmitted: Arc<BTreeMap<BrokerId, DirectoryId>>,
+    /// What each broker has set, and under `None` what all have that don't say otherwise.
+    pub(super) broker_configs: Arc<BrokerConfigs>,
 }
+
+type BrokerConfigs = BTreeMap<Option<BrokerId>, BTreeMap<String, String>>;
 
 impl Default for MetadataImage {
     /// The image before the first command.
@@ -317,6 +321,8 @@ struct StoredImage {
     deleted_topics: Arc<VecDeque<TopicId>>,
     #[serde(default)]
     readmitted: Arc<BTreeMap<BrokerId, DirectoryId>>,
+    #[serde(default)]
+    broker_configs: Arc<BrokerConfigs>,
 }
 
 impl Default for StoredImage {
@@ -331,6 +337,7 @@ impl Default for StoredImage {
             last_proposals: Arc::default(),
             deleted_topics: Arc::default(),
             readmitted: Arc::default(),
+            broker_configs: Arc::default(),
         }
     }
 }
@@ -350,6 +357,7 @@ impl From<StoredImage> for MetadataImage {
             last_proposals: stored.last_proposals,
             deleted_topics: stored.deleted_topics,
             readmitted: stored.readmitted,
+            broker_configs: stored.broker_configs,
         }
     }
 }
@@ -366,6 +374,7 @@ impl From<MetadataImage> for StoredImage {
             last_proposals: image.last_proposals,
             deleted_topics: image.deleted_topics,
             readmitted: image.readmitted,
+            broker_configs: image.broker_configs,
         }
     }
 }

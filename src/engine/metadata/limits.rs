@@ -9,7 +9,7 @@ pub struct MetadataLimits {
     pub partitions_per_cluster_max: usize,
     /// Topics of the whole cluster.
     pub topics_max: usize,
-    /// Bytes of one config value.
+    /// Bytes of one config value; as in Kafka's controller.
     pub config_value_bytes_max: usize,
 }
 
@@ -19,7 +19,7 @@ impl Default for MetadataLimits {
             partitions_per_request_max: 10_000,
             partitions_per_cluster_max: 1_000_000,
             topics_max: 200_000,
-            config_value_bytes_max: 4_096,
+            config_value_bytes_max: 32_767,
         }
     }
 }

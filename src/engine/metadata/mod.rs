@@ -2,7 +2,7 @@
 //!
 //! Two halves, and nothing passes between them but commands:
 //!
-//! - *Decisions* ([`change`], which is any of [`create_topics`], [`delete_topics`], [`create_partitions`], [`alter_configs`],
+//! - *Decisions* ([`change`], which is any of [`create_topics`], [`delete_topics`], [`create_partitions`], [`alter_configs`], [`broker_configs`],
 //!   [`register_broker`], [`change_leader`], [`producer_ids`]) look at an image and a request, and
 //!   answer with the [`MetadataCommand`]s that would fulfil it, or with a [`Refusal`] that carries
 //!   Kafka's error code.
@@ -17,6 +17,7 @@ pub use crate::model::Refusal;
 
 pub mod alter_configs;
 pub mod alter_partition;
+pub mod broker_configs;
 pub mod change;
 pub mod change_batch;
 pub mod change_leader;
@@ -28,6 +29,7 @@ pub mod delete_topics;
 pub mod elect_leaders;
 mod election;
 pub mod fence_broker;
+pub mod give_up_log;
 mod image;
 mod limits;
 mod placement;
@@ -38,6 +40,7 @@ pub mod reassign;
 pub mod register_broker;
 mod replay;
 mod sweep;
+pub mod throttles;
 mod topic_config;
 pub mod unregister_broker;
 
@@ -45,7 +48,7 @@ pub mod unregister_broker;
 mod tests;
 
 pub use command::{MetadataCommand, PartitionChange, METADATA_VERSION};
-pub use config_catalogue::{ConfigKey, ConfigKind, TOPIC_CONFIG_KEYS};
+pub use config_catalogue::{ConfigKey, ConfigKind, BROKER_CONFIG_KEYS, TOPIC_CONFIG_KEYS};
 pub use image::{Broker, BrokerEpoch, BrokerState, Endpoint, MetadataImage, Partition, Topic};
 pub use limits::MetadataLimits;
 pub use proposal::{Proposal, ProposalId, Replayed, SessionId};

@@ -1,12 +1,15 @@
 //! RegisterBroker: a broker joins, comes back, or says where it can be reached now.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::fence_broker::{take_away, HasKept, Loss};
+use super::sweep::is_full;
 use super::{
-    BrokerDefaults, BrokerEpoch, BrokerState, Endpoint, MetadataCommand, MetadataImage, Refusal,
+    Broker, BrokerDefaults, BrokerEpoch, BrokerState, Endpoint, MetadataCommand, MetadataImage,
+    Refusal,
 };
 use crate::model::{BrokerId, ClusterId, ErrorCode, Incarnation, PartitionId};
 
@@ -61,6 +64,9 @@ impl Past {
 /// to lead either; if nobody else is, it is elected all the same when it is unfenced, as the last
 /// known leader, unless its disk is another one.
 ///
+/// What its last life led and was in sync of is taken away first, in as many steps as it takes: while there is more
+/// of it than one proposal changes, that is all that is decided, and the registration comes with the last step.
+///
 /// Where it has no log any more it is taken for one that may lack something, and begins an empty log only
 /// once the metadata count on it for nothing (ADR 0006).
 pub fn register_broker(
@@ -90,31 +96,44 @@ pub fn register_broker(
     if unchanged {
         return Ok(Vec::new());
     }
-    let state = match image.has_fencing() {
-        true => BrokerState::Fenced,
-        false => BrokerState::Unfenced,
-    };
     let known = image.broker(broker.id);
     let is_new_life = known.is_none_or(|known| known.incarnation != broker.incarnation);
-    let mut commands = match image.has_fencing() && is_new_life {
-        true => {
-            let loss = Loss {
-                broker: broker.id,
-                kept: broker.past.kept(known.map(|known| known.epoch)),
-                logs: &broker.lost,
-            };
-            take_away(image, &loss, defaults)
+    let mut commands = Vec::new();
+    if image.has_fencing() && is_new_life {
+        let loss = Loss {
+            broker: broker.id,
+            kept: broker.past.kept(known.map(|known| known.epoch)),
+            logs: &broker.lost,
+        };
+        let taken = take_away(image, &loss, defaults);
+        if is_full(&taken) {
+            // Nobody elects its last life for what is taken away by now.
+            commands.extend(known.and_then(fenced));
+            commands.extend(taken);
+            return Ok(commands);
         }
-        false => Vec::new(),
-    };
+        commands.extend(taken);
+    }
     commands.push(MetadataCommand::RegisterBroker {
         id: broker.id,
         incarnation: broker.incarnation,
         endpoints: broker.endpoints.clone(),
         rack: broker.rack.clone(),
-        state,
+        state: match image.has_fencing() {
+            true => BrokerState::Fenced,
+            false => BrokerState::Unfenced,
+        },
     });
     Ok(commands)
+}
+
+/// The command that fences a broker; none if it is.
+fn fenced(known: &Arc<Broker>) -> Option<MetadataCommand> {
+    (!known.is_fenced()).then_some(MetadataCommand::ChangeBrokerState {
+        id: known.id,
+        epoch: known.epoch,
+        state: BrokerState::Fenced,
+    })
 }
 
 /// Gives a cluster its identity; nothing to do if it has one.

@@ -51,6 +51,11 @@ impl MetadataImage {
                 partitions,
             } => self.add_partitions(*id, *first, partitions),
             C::SetTopicConfigs { id, set, removed } => self.set_topic_configs(*id, set, removed),
+            C::SetBrokerConfigs {
+                broker,
+                set,
+                removed,
+            } => self.set_broker_configs(*broker, set, removed),
             C::ChangePartitionLeader {
                 partition,
                 leader,
@@ -199,11 +204,21 @@ impl MetadataImage {
         let Some(topic) = self.topic_mut(id) else {
             return;
         };
-        topic.configs.retain(|name, _| !removed.contains(name));
-        let set = set
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone()));
-        topic.configs.extend(set);
+        change_configs(&mut topic.configs, set, removed);
+    }
+
+    fn set_broker_configs(
+        &mut self,
+        broker: Option<BrokerId>,
+        set: &BTreeMap<String, String>,
+        removed: &BTreeSet<String>,
+    ) {
+        let brokers = Arc::make_mut(&mut self.broker_configs);
+        let configs = brokers.entry(broker).or_default();
+        change_configs(configs, set, removed);
+        if configs.is_empty() {
+            brokers.remove(&broker);
+        }
     }
 
     fn change_leader(&mut self, id: PartitionId, leader: BrokerId, epoch: LeaderEpoch) {
@@ -312,6 +327,18 @@ impl MetadataImage {
             .get_mut(&id)
             .map(Arc::make_mut)
     }
+}
+
+fn change_configs(
+    configs: &mut BTreeMap<String, String>,
+    set: &BTreeMap<String, String>,
+    removed: &BTreeSet<String>,
+) {
+    configs.retain(|name, _| !removed.contains(name));
+    let set = set
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone()));
+    configs.extend(set);
 }
 
 /// Only where the whole cluster counts them: a snapshot of an earlier version has none, and must

@@ -1,8 +1,8 @@
 //! One pass over the partitions of the cluster, and the commands that change those which it picks.
 //!
 //! What concerns a whole broker may concern every partition that there is. So a pass stops after
-//! [`CHANGES_PER_PROPOSAL_MAX`] changes, and who asked for it asks again, with the image that they
-//! made, until there is nothing left to change.
+//! [`CHANGES_PER_PROPOSAL_MAX`] changes, and the controller decides again, with the image that they
+//! made, until there is nothing left to change ([`super::change::Change::is_unfinished`]).
 
 use std::sync::Arc;
 
@@ -81,6 +81,15 @@ impl Sweep<'_> {
             has_lost: None,
         }
     }
+}
+
+/// Whether these commands change as many partitions as one proposal may, and there may be more.
+pub(super) fn is_full<'a>(commands: impl IntoIterator<Item = &'a MetadataCommand>) -> bool {
+    let changes = commands.into_iter().map(|command| match command {
+        MetadataCommand::ChangePartitions { changes, .. } => changes.len(),
+        _ => 0,
+    });
+    changes.sum::<usize>() >= CHANGES_PER_PROPOSAL_MAX
 }
 
 /// The partitions of a topic with their numbers.

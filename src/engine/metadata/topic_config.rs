@@ -1,8 +1,9 @@
 //! What a topic's configs come to: its own settings, over the broker's defaults, over Kafka's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::config_catalogue::list_items;
+use super::config_catalogue::{list_items, FOLLOWER_THROTTLED_REPLICAS, LEADER_THROTTLED_REPLICAS};
+use super::throttles::ThrottledReplicas;
 use super::{ConfigKey, MetadataLimits, Refusal, TOPIC_CONFIG_KEYS};
 use crate::model::ErrorCode;
 
@@ -41,7 +42,11 @@ impl CleanupPolicy {
 pub struct TopicConfig {
     pub cleanup_policy: CleanupPolicy,
     pub delete_retention_ms: i64,
+    /// Replicas that are filled no faster than their brokers say.
+    pub follower_throttled: ThrottledReplicas,
     pub index_interval_bytes: i32,
+    /// Replicas that fill others no faster than their brokers say.
+    pub leader_throttled: ThrottledReplicas,
     pub max_compaction_lag_ms: i64,
     pub max_message_bytes: i32,
     pub message_timestamp_after_max_ms: i64,
@@ -71,6 +76,10 @@ pub struct BrokerDefaults {
 #[repr(i8)]
 pub enum ConfigOrigin {
     Topic = 1,
+    /// Set for the broker while it runs.
+    Broker = 2,
+    /// Set for all brokers.
+    AllBrokers = 3,
     StaticBroker = 4,
     Default = 5,
 }
@@ -131,10 +140,16 @@ impl TopicConfig {
             .trim()
             .parse()
             .unwrap_or(1.0);
+        let replicas = |name| {
+            let parsed = ThrottledReplicas::parse(effective(name));
+            parsed.unwrap_or(ThrottledReplicas::These(BTreeSet::new()))
+        };
         TopicConfig {
             cleanup_policy: CleanupPolicy::of(effective("cleanup.policy")),
             delete_retention_ms: long("delete.retention.ms"),
+            follower_throttled: replicas(FOLLOWER_THROTTLED_REPLICAS),
             index_interval_bytes: int("index.interval.bytes"),
+            leader_throttled: replicas(LEADER_THROTTLED_REPLICAS),
             max_compaction_lag_ms: long("max.compaction.lag.ms"),
             max_message_bytes: int("max.message.bytes"),
             message_timestamp_after_max_ms: long("message.timestamp.after.max.ms"),
@@ -193,11 +208,11 @@ fn synonyms(
     let own = own.map(|value| (key.name, value.clone(), ConfigOrigin::Topic));
     let broker = defaults.values.get(key.name);
     let broker = broker.map(|v| (key.broker_synonym, v.clone(), ConfigOrigin::StaticBroker));
-    let default = (
-        key.broker_synonym,
-        key.default.into(),
-        ConfigOrigin::Default,
-    );
+    let default_name = match key.broker_synonym {
+        "" => key.name,
+        synonym => synonym,
+    };
+    let default = (default_name, key.default.into(), ConfigOrigin::Default);
     let all = own.into_iter().chain(broker).chain([default]);
     let synonym = |(name, value, origin)| ConfigSynonym {
         name,
@@ -223,16 +238,26 @@ pub(super) fn check_settings(
     set: &BTreeMap<String, String>,
     limits: &MetadataLimits,
 ) -> Result<(), Refusal> {
+    check_each(set, ConfigKey::find, limits)?;
+    check_lags(set)
+}
+
+/// Checks settings each for itself, in the catalogue that `find` looks into.
+pub(super) fn check_each(
+    set: &BTreeMap<String, String>,
+    find: fn(&str) -> Result<&'static ConfigKey, Refusal>,
+    limits: &MetadataLimits,
+) -> Result<(), Refusal> {
     let max = limits.config_value_bytes_max;
     for (name, value) in set {
-        let key = ConfigKey::find(name)?;
+        let key = find(name)?;
         if value.len() > max {
             let message = format!("The value of configuration {name} has more than {max} bytes.");
             return Err(Refusal::new(ErrorCode::InvalidConfig, message));
         }
         key.check(value)?;
     }
-    check_lags(set)
+    Ok(())
 }
 
 /// What must be compacted by then may not be forbidden up to then.

@@ -2,7 +2,7 @@
 
 use super::command::METADATA_VERSION;
 use super::fence_broker::{take_away, HasKept, Loss};
-use super::sweep::CHANGES_PER_PROPOSAL_MAX;
+use super::sweep::is_full;
 use super::{BrokerDefaults, MetadataCommand, MetadataImage, Refusal};
 use crate::model::{BrokerId, ErrorCode};
 
@@ -14,7 +14,6 @@ use crate::model::{BrokerId, ErrorCode};
 /// |---|---|
 /// | BROKER_ID_NOT_REGISTERED | nobody knows it |
 /// | INVALID_REQUEST | it is there: it would go on as if it were one of the cluster, and be in nobody's ISR |
-/// | POLICY_VIOLATION | it could still lead more partitions than one proposal changes |
 pub fn unregister_broker(
     image: &MetadataImage,
     broker: BrokerId,
@@ -36,24 +35,13 @@ pub fn unregister_broker(
     }
     let loss = Loss::of_broker(broker, HasKept::Something);
     let taken = take_away(image, &loss, defaults);
-    if changes(&taken) == CHANGES_PER_PROPOSAL_MAX {
-        let message =
-            format!("Broker {broker} may still lead too many partitions: move some away.");
-        return Err(Refusal::new(ErrorCode::PolicyViolation, message));
-    }
+    let is_last = !is_full(&taken);
     commands.extend(taken);
-    commands.push(MetadataCommand::UnregisterBroker {
-        id: broker,
-        epoch: known.epoch,
-    });
+    if is_last {
+        commands.push(MetadataCommand::UnregisterBroker {
+            id: broker,
+            epoch: known.epoch,
+        });
+    }
     Ok(commands)
-}
-
-fn changes(commands: &[MetadataCommand]) -> usize {
-    let of_command = |command: &MetadataCommand| match command {
-        MetadataCommand::ChangePartitions { changes, .. } => changes.len(),
-        _ => 0,
-    };
-    let changes = commands.iter().map(of_command);
-    changes.sum::<usize>()
 }

@@ -34,6 +34,7 @@ mod leader;
 mod nearest;
 mod progress;
 mod readers;
+mod throttle;
 mod turns;
 
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,7 @@ pub use leader::{
 };
 pub use nearest::{nearest, ReadableReplica, ReplicaSelector};
 pub use readers::{Patience, Readers};
+pub use throttle::{Throttle, ThrottleRates, Throttled, Toll};
 pub use turns::CatchUpTurns;
 
 /// What the metadata say of who replicates a partition.

@@ -1,13 +1,22 @@
 //! Logs stay bounded while a voter is away, and it comes back.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tempfile::TempDir;
 
 use super::cluster::{three_voters, Cluster};
 use super::create;
-use super::voters::{prepare, topic};
+use super::voters::{prepare, prepare_in, topic};
 use crate::engine::metadata::MetadataCommand;
 use crate::model::BrokerId;
+use crate::raft::codec::decode;
+use crate::raft::copying::{Copies, StateCopy, Wanted};
+use crate::raft::log::LogPosition;
+use crate::raft::rpc::{Part, Reply};
+use crate::raft::storage::Storage;
 use crate::raft::RaftSettings;
+use crate::storage::meta::MetaStore;
 
 const SNAPSHOT_EVERY_BYTES: u64 = 10_000;
 /// How many commands go into one entry of [`Cluster::fill`].
@@ -147,4 +156,48 @@ async fn a_voter_that_was_away_for_a_moment_gets_entries() {
         "it was copied"
     );
     cluster.stop().await;
+}
+
+fn storage(dir: &TempDir) -> Storage {
+    let store = MetaStore::open(dir.path()).unwrap();
+    Storage::open(&store, [1, 2, 3].into(), 1 << 20).unwrap()
+}
+
+#[tokio::test]
+async fn a_copy_takes_the_place_of_all_that_is_there_also_on_the_disk() {
+    let [leaders, own] = [(); 2].map(|()| TempDir::new().unwrap());
+    prepare_in(leaders.path(), &[(1, 10), (4, 10)], 4).await;
+    prepare_in(own.path(), &[(1, 10), (3, 30)], 5).await;
+    let leaders = storage(&leaders);
+    leaders.apply_up_to(20).unwrap();
+    let copies = Copies::new(Arc::new(leaders));
+    let part = Part {
+        offset: 0,
+        of: None,
+    };
+    let Reply::Copied { chunk, .. } = copies.part(part, Wanted::Latest).await.unwrap() else {
+        panic!("there is one");
+    };
+    let copy: StateCopy = decode("a copy", &chunk).unwrap();
+    let (position, image) = (copy.position, copy.image.clone());
+    assert_eq!(position, LogPosition { index: 20, term: 4 });
+
+    let storage_of_own = storage(&own);
+    storage_of_own.apply_up_to(10).unwrap();
+    assert!(storage_of_own.lacks(position));
+    let at = |index, term| LogPosition { index, term };
+    assert!(!storage_of_own.lacks(at(30, 3)), "it has that");
+    assert!(!storage_of_own.lacks(at(9, 4)), "it has applied that");
+    let hard_state = storage_of_own.log().hard_state();
+    let installed = storage_of_own.install(copy, hard_state.clone()).await;
+    installed.unwrap();
+    drop(storage_of_own);
+    let found = storage(&own);
+    assert_eq!(*found.state().images().borrow().clone(), image);
+    assert_eq!(
+        (found.log().last(), found.log().floor()),
+        (position, position)
+    );
+    assert_eq!(found.log().hard_state(), hard_state);
+    assert_eq!(found.log().beginning(), at(19, 4));
 }

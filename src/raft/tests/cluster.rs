@@ -282,6 +282,13 @@ impl Cluster {
         self.net.cuts.lock().unwrap().insert((from, to));
     }
 
+    /// What goes between the two gets through again.
+    pub fn mend(&self, one: BrokerId, other: BrokerId) {
+        let mut cuts = self.net.cuts.lock().unwrap();
+        cuts.remove(&(one, other));
+        cuts.remove(&(other, one));
+    }
+
     pub fn heal(&self) {
         self.net.cuts.lock().unwrap().clear();
         self.set_weather(Weather::default());

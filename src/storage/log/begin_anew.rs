@@ -18,56 +18,107 @@
 //! under way for the old log is void: a sync covers nothing, an old checkpoint isn't written any more, a
 //! compaction ends, and an old removal removes nothing ([`CheckpointJob::run_and_remove`]).
 //!
-//! [`CheckpointJob::run_and_remove`]: crate::storage::checkpoint::CheckpointJob::run_and_remove
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::compaction::CancelOnDrop;
+use super::compaction::{CancelOnDrop, Leftovers};
 use super::epochs::LeaderEpochs;
 use super::index::{Entry, OffsetEntry, TimeEntry};
 use super::producer_state::ProducerState;
 use super::segment::{base_of, Active, LOG_SUFFIX, SNAPSHOT_SUFFIX};
 use super::{Log, LogError};
 use crate::model::{Offset, Timestamp};
-use crate::storage::checkpoint::{LogCheckpoint, Producers, Segments};
+use crate::storage::checkpoint::{CheckpointJob, LogCheckpoint, Producers, Segments};
 use crate::storage::fs::FileSystem;
+use crate::storage::lease::Lease;
 
-impl Log {
-    /// Lets go of everything, and begins an empty log at `offset`, which may lie anywhere. Waits for the disk:
-    /// followers only, and seldom. After an error the log must be opened again, and is then what it was or
-    /// what it was to become.
-    pub fn begin_anew(&mut self, offset: Offset, now: Timestamp) -> Result<(), LogError> {
-        if let Some(reason) = &self.failure {
-            return Err(LogError::Failed(reason.clone()));
-        }
-        let begun = self.replace_all(offset, now);
-        if let Err(e) = &begun {
-            self.failure = Some(format!("can't begin the log anew at {offset}: {e}"));
-        }
-        begun
-    }
+/// What the disk has to do for a log to begin anew.
+pub struct AnewJob {
+    fs: Arc<dyn FileSystem>,
+    dir: PathBuf,
+    offset: Offset,
+    now: Timestamp,
+    leftovers: Leftovers,
+    /// Says that the segments are stale.
+    stale: CheckpointJob,
+    /// Says that those that are there then are the log's.
+    fresh: CheckpointJob,
+    _lease: Lease,
+}
 
-    fn replace_all(&mut self, offset: Offset, now: Timestamp) -> Result<(), LogError> {
-        let stale = self.checkpoint_of(LogCheckpoint {
-            start_offset: offset,
-            recovery_point: offset,
-            high_watermark: offset,
-            segments: Segments::Stale,
-            clean_to: Offset::ZERO,
-            producers: Producers::None,
-            largest: None,
-            epochs: Vec::new(),
-        });
-        self.run_checkpoint(stale)?;
-        self.retire_reads();
-        self.remove_leftovers()?;
-        self.compaction = CancelOnDrop::default();
+/// The first segment of a log that has begun anew.
+pub struct Begun {
+    offset: Offset,
+    active: Active,
+}
+
+impl AnewJob {
+    /// Waits for the disk.
+    pub fn run(self) -> Result<Begun, LogError> {
+        let write =
+            |job: &CheckpointJob| job.run().map_err(LogError::storage("write", &job.path()));
+        write(&self.stale)?;
+        self.leftovers.remove_any(&*self.fs, &self.dir)?;
         remove_all_segments(&*self.fs, &self.dir)?;
-        self.active = Active::create(&self.fs, &self.dir, offset, now)?;
+        let active = Active::create(&self.fs, &self.dir, self.offset, self.now)?;
         self.fs
             .sync_dir(&self.dir)
             .map_err(LogError::sync_failed(&self.dir))?;
+        write(&self.fresh)?;
+        Ok(Begun {
+            offset: self.offset,
+            active,
+        })
+    }
+}
+
+impl Log {
+    /// Lets go of everything, to begin an empty log at `offset`, which may lie anywhere: followers only. The log is
+    /// of no use until [`Self::complete_anew`] is told what has become of the job. After an error it must be
+    /// opened again, and is then what it was or what it was to become.
+    pub fn begin_anew(&mut self, offset: Offset, now: Timestamp) -> Result<AnewJob, LogError> {
+        if let Some(reason) = &self.failure {
+            return Err(LogError::Failed(reason.clone()));
+        }
+        self.failure = Some(format!("it is being begun anew at {offset}"));
+        self.compaction = CancelOnDrop::default();
+        self.retire_reads();
+        let empty = |segments| {
+            self.checkpoint_of(LogCheckpoint {
+                start_offset: offset,
+                recovery_point: offset,
+                high_watermark: offset,
+                segments,
+                clean_to: Offset::ZERO,
+                producers: Producers::None,
+                largest: None,
+                epochs: Vec::new(),
+            })
+        };
+        Ok(AnewJob {
+            fs: self.fs.clone(),
+            dir: self.dir.clone(),
+            offset,
+            now,
+            leftovers: self.leftovers.clone(),
+            stale: empty(Segments::Stale),
+            fresh: empty(Segments::Its),
+            _lease: self.lease.clone(),
+        })
+    }
+
+    /// The job has ended.
+    pub fn complete_anew(&mut self, begun: Result<Begun, LogError>) -> Result<(), LogError> {
+        let Begun { offset, active } = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                self.failure = Some(format!("can't begin the log anew: {error}"));
+                return Err(error);
+            }
+        };
+        self.active = active;
         self.sealed.clear();
         self.start_offset = offset;
         self.end_offset = offset;
@@ -77,7 +128,8 @@ impl Log {
         self.epochs = LeaderEpochs::default();
         self.producers = ProducerState::default();
         self.unsynced.forget_all();
-        self.write_checkpoint(offset)
+        self.failure = None;
+        Ok(())
     }
 }
 
@@ -103,10 +155,15 @@ pub(super) fn remove_all_segments(fs: &dyn FileSystem, dir: &Path) -> Result<(),
     Ok(())
 }
 
+/// Begins anew, and waits for it.
+#[cfg(test)]
+pub(super) fn begin_anew(log: &mut Log, offset: Offset) -> Result<(), LogError> {
+    let begun = log.begin_anew(offset, super::tests::NOW)?.run();
+    log.complete_anew(begun)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::super::tests::{
         batch_at, home, make_parent, read_all_from, stamp, stamped, sync, NOW,
     };
@@ -115,7 +172,6 @@ mod tests {
     use crate::model::LeaderEpoch;
     use crate::record::{Batch, Codec, ProducerStamp};
     use crate::storage::fs::FaultyFs;
-    use crate::storage::lease::Lease;
 
     const EPOCH: LeaderEpoch = LeaderEpoch(7);
     const OLD_EPOCH: LeaderEpoch = LeaderEpoch(5);
@@ -172,7 +228,7 @@ mod tests {
         for offset in [0, 7, 20, 1_000] {
             let fs = FaultyFs::new(1);
             let (mut log, _) = filled(&fs);
-            log.begin_anew(Offset(offset), NOW).unwrap();
+            begin_anew(&mut log, Offset(offset)).unwrap();
             let ends = [log.start_offset(), log.high_watermark(), log.end_offset()];
             assert_eq!(ends, [Offset(offset); 3]);
             assert_eq!(log.latest_epoch(), None);
@@ -190,7 +246,7 @@ mod tests {
                 let fs = FaultyFs::new(operation);
                 let (mut log, synced) = filled(&fs);
                 fs.lose_power_at(fs.operations() + operation);
-                let begun = log.begin_anew(Offset(offset), NOW);
+                let begun = begin_anew(&mut log, Offset(offset));
                 drop(log);
                 let fs = fs.crash();
                 let log = open(&fs);
@@ -218,7 +274,7 @@ mod tests {
             let fs = FaultyFs::new(operation);
             let (mut log, _) = filled(&fs);
             fs.fail_at(fs.operations() + operation);
-            if log.begin_anew(Offset(20), NOW).is_ok() {
+            if begin_anew(&mut log, Offset(20)).is_ok() {
                 continue;
             }
             let refused = log.append_replicated(&[pushed(20)], NOW);
@@ -238,7 +294,7 @@ mod tests {
         let checkpoint = log.checkpoint();
         let second = log.sealed[0].next;
         let removed = log.delete_records_before(log.sealed[1].next).unwrap();
-        log.begin_anew(second, NOW).unwrap();
+        begin_anew(&mut log, second).unwrap();
         removed.remove().unwrap();
         checkpoint.run().unwrap();
         let batch = pushed(second.0);

@@ -62,6 +62,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use begin_anew::{AnewJob, Begun};
 pub use close::CloseJob;
 pub use compaction::{Cleanup, Compacted, Compaction, CompactionConfig, Replaced, Replacement};
 pub use error::{AppendError, LogError};
@@ -211,6 +212,11 @@ impl Log {
     /// Takes another configuration, from the next append on.
     pub fn set_config(&mut self, config: LogConfig) {
         self.config = bounded(config);
+    }
+
+    /// Whether it can't go on, and has to be opened again.
+    pub fn has_failed(&self) -> bool {
+        self.failure.is_some()
     }
 
     /// The directory that holds the log.

@@ -302,7 +302,7 @@ impl World {
             false => log.end_offset() + self.random.below(20) as i64,
         };
         self.model.anew_asked = Some(to);
-        if log.begin_anew(to, NOW).is_err() {
+        if begin_anew::begin_anew(log, to).is_err() {
             return true;
         }
         self.model.began_anew(to);

@@ -6,6 +6,7 @@ use super::*;
 use crate::engine::metadata::alter_configs::{
     alter_topic_configs, ConfigChange, TopicConfigChanges,
 };
+use crate::engine::metadata::throttles::ThrottledReplicas;
 use crate::engine::metadata::topic_config::check_settings;
 use crate::model::ErrorCode as E;
 
@@ -18,12 +19,12 @@ fn set(settings: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 #[test]
 fn every_config_accepts_its_default_and_the_catalogue_is_sorted() {
-    for key in TOPIC_CONFIG_KEYS {
-        assert_eq!(key.check(key.default), Ok(()), "{}", key.name);
+    for keys in [TOPIC_CONFIG_KEYS, BROKER_CONFIG_KEYS] {
+        for key in keys {
+            assert_eq!(key.check(key.default), Ok(()), "{}", key.name);
+        }
+        assert!(keys.windows(2).all(|pair| pair[0].name < pair[1].name));
     }
-    assert!(TOPIC_CONFIG_KEYS
-        .windows(2)
-        .all(|pair| pair[0].name < pair[1].name));
 }
 
 #[test]
@@ -32,7 +33,9 @@ fn without_settings_kafkas_defaults_hold() {
     let expected = TopicConfig {
         cleanup_policy: CleanupPolicy::Delete,
         delete_retention_ms: 86_400_000,
+        follower_throttled: ThrottledReplicas::These(BTreeSet::new()),
         index_interval_bytes: 4_096,
+        leader_throttled: ThrottledReplicas::These(BTreeSet::new()),
         max_compaction_lag_ms: i64::MAX,
         max_message_bytes: 1_048_588,
         message_timestamp_after_max_ms: 3_600_000,
@@ -71,6 +74,11 @@ fn a_setting_that_is_not_valid_is_refused_with_key_and_value() {
         ("min.cleanable.dirty.ratio", "NaN", "type DOUBLE"),
         ("cleanup.policy", "", "empty"),
         ("unclean.leader.election.enable", "perhaps", "true or false"),
+        (
+            "leader.replication.throttled.replicas",
+            "0",
+            "the literal '*'",
+        ),
         ("flush.messages", "1", "no effect"),
         ("no.such.thing", "1", "Unknown topic config name"),
     ];
@@ -87,7 +95,7 @@ fn a_setting_that_is_not_valid_is_refused_with_key_and_value() {
     ]);
     let refusal = check_settings(&lags, &MetadataLimits::default()).unwrap_err();
     assert!(refusal.message.contains("(1001) > "), "{refusal}");
-    let long = set(&[("retention.ms", &"1".repeat(5_000))]);
+    let long = set(&[("retention.ms", &"1".repeat(40_000))]);
     let refusal = check_settings(&long, &MetadataLimits::default()).unwrap_err();
     assert!(refusal.message.len() < 200, "{refusal}");
 }

@@ -61,6 +61,14 @@ fn every_command() -> Vec<(&'static str, MetadataCommand)> {
             },
         ),
         (
+            "SetBrokerConfigs",
+            C::SetBrokerConfigs {
+                broker: Some(BrokerId(2)),
+                set: BTreeMap::from([("a".into(), "b".into())]),
+                removed: ["c".into()].into(),
+            },
+        ),
+        (
             "UnregisterBroker",
             C::UnregisterBroker {
                 id: BrokerId(2),

@@ -7,12 +7,15 @@ use uuid::Uuid;
 use super::*;
 use crate::model::{BrokerId, ClusterId, Incarnation, TopicId};
 
+mod broker_configs;
 mod configs;
 mod decisions;
 mod encoding;
+mod give_up_log;
 mod histories;
 mod properties;
 mod replay;
+mod sweeps;
 mod topics;
 
 fn topic_id(number: u128) -> TopicId {

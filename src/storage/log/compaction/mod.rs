@@ -172,6 +172,15 @@ impl Leftovers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same, and nothing if there is nothing.
+    pub(super) fn remove_any(&self, fs: &dyn FileSystem, dir: &Path) -> Result<(), LogError> {
+        let is_empty = self.lock().is_empty();
+        match is_empty {
+            true => Ok(()),
+            false => self.remove(fs, dir),
+        }
+    }
+
     fn remove(&self, fs: &dyn FileSystem, dir: &Path) -> Result<(), LogError> {
         let sync = || {
             let synced = fs.sync_dir(dir);
@@ -366,10 +375,7 @@ impl Log {
 
     /// Before the log is cut: what compaction has left over goes first.
     pub(super) fn remove_leftovers(&self) -> Result<(), LogError> {
-        if self.leftovers.lock().is_empty() {
-            return Ok(());
-        }
-        self.leftovers.remove(&*self.fs, &self.dir)
+        self.leftovers.remove_any(&*self.fs, &self.dir)
     }
 
     /// Gives the cleaned files their names. After an error the log's data file is the old one.

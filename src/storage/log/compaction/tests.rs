@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::super::begin_anew::begin_anew;
 use super::super::tests::{home, make_parent, read_all_from, stamp, sync, DIR, NOW};
 use super::*;
 use crate::model::LeaderEpoch;
@@ -525,7 +526,7 @@ fn what_is_left_over_goes_before_its_names_are_given_again() {
     let plan = log.plan_compaction(NOW, MAP_BYTES).unwrap().unwrap();
     let result = plan.run(|replacement| {
         let replaced = log.replace(replacement)?;
-        log.begin_anew(second, NOW)?;
+        begin_anew(&mut log, second)?;
         world.model.clear();
         world.append(&mut log)?;
         world.sync(&mut log)?;
@@ -743,7 +744,7 @@ fn a_compaction_of_a_log_that_is_begun_anew_leaves_the_new_one_alone() {
         let replaced = log.replace(replacement)?;
         if let (None, Some(base)) = (begun_at, base) {
             begun_at = Some(base);
-            log.begin_anew(base, NOW).unwrap();
+            begin_anew(&mut log, base).unwrap();
         }
         Ok(replaced)
     });
