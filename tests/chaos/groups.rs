@@ -105,19 +105,14 @@ impl Groups {
 
     /// No member has ended by itself.
     pub fn all_run(&mut self) {
-        for member in &mut self.members {
-            let ended = match &mut member.process {
-                Some(process) => process.try_wait().unwrap(),
-                None => None,
-            };
-            assert_eq!(ended, None, "{} has ended by itself", member.name);
-        }
+        self.members.iter_mut().for_each(Member::runs);
     }
 
     /// Until every group has committed all records before these offsets, by partition.
     pub async fn await_committed(&mut self, ends: &[i64]) {
         let begun = Instant::now();
         while let Some(behind) = self.watches.iter().find(|watch| !watch.has_committed(ends)) {
+            self.members.iter_mut().for_each(Member::runs);
             if begun.elapsed() > WAIT_MAX {
                 let (group, told) = (behind.manner.group(), behind.tell().await);
                 let kept = self.keep_diaries();
@@ -171,6 +166,14 @@ impl Member {
             diary: self.diary(self.lives),
         };
         self.process = Some(task.start());
+    }
+
+    /// It hasn't ended by itself.
+    fn runs(&mut self) {
+        if let Some(process) = &mut self.process {
+            let ended = process.try_wait().unwrap();
+            assert_eq!(ended, None, "{} has ended by itself", self.name);
+        }
     }
 
     fn diary(&self, life: usize) -> PathBuf {
