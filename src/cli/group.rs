@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::client::{Admin, GroupOffsets};
-use crate::model::{ErrorCode, Offset, Timestamp};
+use crate::model::{Offset, Timestamp};
 use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 
 use super::choices::time;
 use super::connect::{block_on, Bootstrap};
 use super::error::CliError;
+use super::group_members::{member_table, members_of, GroupMembers};
 use super::output::{print, table, Column, Output};
 
 #[derive(Debug, clap::Subcommand)]
@@ -108,6 +109,7 @@ fn duration_ms(text: &str) -> Result<i64, String> {
 struct Listed {
     group: String,
     state: String,
+    protocol: String,
     protocol_type: String,
 }
 
@@ -118,6 +120,7 @@ async fn list(args: List) -> Result<(), CliError> {
         .map(|group| Listed {
             group: group.group_id,
             state: group.group_state,
+            protocol: group.group_type,
             protocol_type: group.protocol_type,
         })
         .collect();
@@ -125,10 +128,18 @@ async fn list(args: List) -> Result<(), CliError> {
         let columns = [
             Column::Left("GROUP"),
             Column::Left("STATE"),
+            Column::Left("PROTOCOL"),
             Column::Left("TYPE"),
         ];
-        let rows = groups.iter();
-        let rows = rows.map(|g| vec![g.group.clone(), g.state.clone(), g.protocol_type.clone()]);
+        let rows = groups.iter().map(|group| {
+            let shown = [
+                &group.group,
+                &group.state,
+                &group.protocol,
+                &group.protocol_type,
+            ];
+            shown.into_iter().cloned().collect()
+        });
         table(&columns, rows)
     })
 }
@@ -137,19 +148,9 @@ async fn list(args: List) -> Result<(), CliError> {
 #[derive(Serialize)]
 struct Described {
     group: String,
-    state: String,
-    /// What the members have agreed on; empty unless the group is stable.
-    protocol: String,
-    members: Vec<Member>,
+    #[serde(flatten)]
+    members: GroupMembers,
     partitions: Vec<Progress>,
-}
-
-#[derive(Serialize)]
-struct Member {
-    member_id: String,
-    instance_id: Option<String>,
-    client_id: String,
-    host: String,
 }
 
 #[derive(Serialize)]
@@ -164,17 +165,9 @@ struct Progress {
 
 async fn describe(args: Describe) -> Result<(), CliError> {
     let admin = args.bootstrap.connect().await?.admin();
-    let group = admin.describe_group(&args.group).await?;
-    match group.error_code {
-        ErrorCode::None => {}
-        ErrorCode::GroupIdNotFound => {
-            return Err(CliError::failed(format!(
-                "there is no group {}",
-                args.group
-            )));
-        }
-        code => return Err(CliError::failed(format!("group {}: {code}", args.group))),
-    }
+    let members = members_of(&admin, &args.group).await?;
+    let members =
+        members.ok_or_else(|| CliError::failed(format!("there is no group {}", args.group)))?;
     let mut partitions = Vec::new();
     for ((topic, partition), committed) in admin.group_offsets(&args.group).await? {
         let end = admin
@@ -188,45 +181,26 @@ async fn describe(args: Describe) -> Result<(), CliError> {
             lag: end - committed,
         });
     }
-    let members = group.members.into_iter();
     let described = Described {
-        group: group.group_id,
-        state: group.group_state,
-        protocol: group.protocol_data,
-        members: members
-            .map(|member| Member {
-                member_id: member.member_id,
-                instance_id: member.group_instance_id,
-                client_id: member.client_id,
-                host: member.client_host,
-            })
-            .collect(),
+        group: args.group,
+        members,
         partitions,
     };
     args.output.print(&described, describe_table)
 }
 
 fn describe_table(group: &Described) -> String {
-    let mut text = format!("{}: {}", group.group, group.state);
-    if !group.protocol.is_empty() {
-        text += &format!(", {}", group.protocol);
+    let GroupMembers {
+        state,
+        protocol,
+        members,
+    } = &group.members;
+    let mut text = format!("{}: {state}", group.group);
+    if !protocol.is_empty() {
+        text += &format!(", {protocol}");
     }
-    if !group.members.is_empty() {
-        let columns = [
-            Column::Left("MEMBER"),
-            Column::Left("INSTANCE"),
-            Column::Left("CLIENT"),
-            Column::Left("HOST"),
-        ];
-        let rows = group.members.iter().map(|member| {
-            vec![
-                member.member_id.clone(),
-                member.instance_id.clone().unwrap_or_default(),
-                member.client_id.clone(),
-                member.host.clone(),
-            ]
-        });
-        text += &format!("\n\n{}", table(&columns, rows));
+    if !members.is_empty() {
+        text += &format!("\n\n{}", member_table(members));
     }
     if !group.partitions.is_empty() {
         let columns = [
@@ -283,8 +257,8 @@ async fn reset(args: Reset) -> Result<(), CliError> {
         return Err(CliError::Usage(message.to_owned()));
     }
     if args.execute {
-        let state = admin.describe_group(&args.group).await?.group_state;
-        if state != "Empty" && state != "Dead" {
+        let known = members_of(&admin, &args.group).await?;
+        if let Some(GroupMembers { state, .. }) = known.filter(|known| known.state != "Empty") {
             let message = format!("group {} is {state}: stop its members first", args.group);
             return Err(CliError::failed(message));
         }

@@ -14,6 +14,7 @@ mod error;
 #[cfg(feature = "chaos")]
 mod fault;
 mod group;
+mod group_members;
 mod json_record;
 mod lines;
 mod log;
