@@ -41,6 +41,10 @@ failover ROUNDS='20':
 recovery *ARGS:
     cargo bench --bench recovery -- {{ARGS}}
 
+# What groups cost: members that go, coordinators that die, commits, loading
+groups *ARGS:
+    cargo bench --bench groups -- {{ARGS}}
+
 # All tests again, in a build that can break actors by name
 chaos-actors:
     cargo test --features chaos

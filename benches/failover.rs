@@ -9,15 +9,11 @@
 
 #[path = "../tests/broker_process/mod.rs"]
 mod broker_process;
-#[path = "../tests/chaos/cluster.rs"]
-#[allow(dead_code)]
-mod cluster;
 #[path = "../tests/broker/history.rs"]
 #[allow(dead_code)]
 mod history;
-#[path = "../tests/cluster/proxy.rs"]
-#[allow(dead_code)]
-mod proxy;
+#[path = "../tests/cluster/nodes.rs"]
+mod nodes;
 #[path = "../tests/chaos/writers.rs"]
 #[allow(dead_code)]
 mod writers;
@@ -25,11 +21,12 @@ mod writers;
 use std::time::{Duration, Instant};
 
 use klamm::client::Client;
+use klamm::model::BrokerId;
 use tokio::time::sleep;
 
-use cluster::{Cluster, Links, NODES, PARTITIONS};
 use history::Outcome;
-use writers::Writers;
+use nodes::{Cluster, NODES};
+use writers::{Writers, PARTITIONS, TOPIC};
 
 /// Rounds of each kind unless told otherwise.
 const ROUNDS: usize = 20;
@@ -94,9 +91,11 @@ type Gaps = [Vec<Duration>; 2];
 async fn main() {
     let rounds = std::env::args().skip(1).find_map(|arg| arg.parse().ok());
     let rounds: usize = rounds.unwrap_or(ROUNDS);
-    let mut cluster = Cluster::start(Links::Direct);
+    // A node that is hit says so.
+    let quiet = [("RUST_LOG", "error")];
+    let mut cluster = Cluster::start_over(|_, _, address| address.into(), &quiet);
     let client = cluster.client().await;
-    cluster.create(&client).await;
+    cluster.create_with(&client, TOPIC, PARTITIONS).await;
     let writers = Writers::start(&cluster).await;
     println!("| {rounds} rounds of each; ms: median, max | Klamm's client | librdkafka |");
     println!("|---|---|---|");
@@ -138,7 +137,7 @@ async fn strike(
         cluster.node(victim).restart();
         cluster.node(victim).wait();
     }
-    cluster.await_in_sync().await;
+    cluster.await_in_sync(TOPIC).await;
     for partition in led {
         for (library, gaps) in gaps.iter_mut().enumerate() {
             gaps.push(writers.longest_gap_since(2 * partition + library, begun));
@@ -147,26 +146,31 @@ async fn strike(
 }
 
 /// A node that the hit can be for, and the partitions that it leads.
-async fn victim(hit: Hit, round: usize, cluster: &Cluster, client: &Client) -> (i32, Vec<usize>) {
+async fn victim(
+    hit: Hit,
+    round: usize,
+    cluster: &Cluster,
+    client: &Client,
+) -> (BrokerId, Vec<usize>) {
     let begun = Instant::now();
     loop {
-        let controller = cluster.controller(client).await.0;
-        let is_meant = |id: &i32| match hit {
+        let controller = cluster.controller(client).await;
+        let is_meant = |id: &BrokerId| match hit {
             Hit::KillController => *id == controller,
             Hit::KillLeader | Hit::Hang => *id != controller,
             Hit::Restart => true,
         };
         let mut led = [const { Vec::new() }; NODES.len()];
         for partition in 0..PARTITIONS {
-            if let Some(leader) = cluster.leader(client, partition).await {
+            if let Some(leader) = cluster.leader_of(client, TOPIC, partition).await {
                 led[leader.0 as usize - 1].push(partition as usize);
             }
         }
         // Another one each round, where there are several.
         let mut nodes = NODES.into_iter().cycle().skip(round).take(NODES.len());
-        let found = nodes.find(|id| is_meant(id) && !led[*id as usize - 1].is_empty());
+        let found = nodes.find(|id| is_meant(id) && !led[id.0 as usize - 1].is_empty());
         if let Some(id) = found {
-            return (id, std::mem::take(&mut led[id as usize - 1]));
+            return (id, std::mem::take(&mut led[id.0 as usize - 1]));
         }
         assert!(begun.elapsed() < LEADER_MAX, "nobody can be hit: {led:?}");
         sleep(Duration::from_millis(50)).await;

@@ -9,7 +9,6 @@
 #[path = "../tests/broker_process/mod.rs"]
 mod broker_process;
 #[path = "../tests/cluster/nodes.rs"]
-#[allow(dead_code)]
 mod nodes;
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};

@@ -115,6 +115,7 @@ fn server(data_dir: &Path, address: &str) -> Command {
         .env("KLAMM__NODE__DATA_DIR", data_dir)
         .env("KLAMM__LISTENERS__NATIVE__BIND", address)
         .env("KLAMM__LISTENERS__KAFKA__ENABLED", "false")
+        .env("KLAMM__GROUPS__INITIAL_REBALANCE_DELAY_MS", "0")
         .stderr(Stdio::piped());
     command
 }
@@ -586,6 +587,126 @@ fn groups_are_listed_described_reset_and_deleted() {
     assert!(error.contains("GROUP_ID_NOT_FOUND"), "{error}");
 }
 
+/// Starts `klamm consume` as a member of the group, and answers each line that it writes.
+fn member(broker: &Broker, args: &[&str]) -> (Child, mpsc::Receiver<String>) {
+    let mut consume = broker.klamm(&[&["consume", "shared", "--group", "readers"], args].concat());
+    consume.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = consume.spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (to, written) = mpsc::channel();
+    thread::spawn(move || {
+        for line in lines {
+            let _ = to.send(line.unwrap());
+        }
+    });
+    (child, written)
+}
+
+/// So many lines, sorted.
+fn lines(written: &mpsc::Receiver<String>, count: usize) -> Vec<String> {
+    let next = || written.recv_timeout(PATIENCE).expect("a line");
+    let mut lines: Vec<String> = (0..count).map(|_| next()).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn members_of_a_group_write_each_record_once_and_commit_what_they_have_written() {
+    let dir = data_dir();
+    let broker = Broker::start(dir.path());
+    broker.stdout(&["topic", "create", "shared", "--partitions", "2"]);
+    broker.produce("shared", b"a\nb\nc\n", &[]);
+    let described = || broker.json(&["group", "describe", "readers", "--output", "json"]);
+    let lag = || -> Option<i64> {
+        let described = described();
+        let partitions = described["partitions"].as_array()?.iter();
+        partitions.map(|partition| partition["lag"].as_i64()).sum()
+    };
+
+    let (first, written) = member(&broker, &[]);
+    assert_eq!(lines(&written, 3), ["a", "b", "c"]);
+    signal(&first, "TERM");
+    let output = first.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(described()["state"], "Empty", "it has left");
+    assert_eq!(lag(), Some(0));
+
+    // One goes on where another has stopped, also in the midst of a batch.
+    broker.produce("shared", b"d\ne\nf\ng\n", &[]);
+    let (second, written) = member(&broker, &["--max", "3"]);
+    let mut seen = lines(&written, 3);
+    assert!(second.wait_with_output().unwrap().status.success());
+    assert_eq!(lag(), Some(1));
+    let (third, written) = member(&broker, &["--output", "json"]);
+    let rest: Value = serde_json::from_str(&lines(&written, 1)[0]).unwrap();
+    assert_eq!(rest["topic"], "shared");
+    seen.push(rest["value"].as_str().unwrap().to_owned());
+    seen.sort();
+    assert_eq!(seen, ["d", "e", "f", "g"]);
+
+    // Two share the partitions, and the table tells who has which.
+    let (fourth, _written) = member(&broker, &[]);
+    eventually("they share", || {
+        let described = described();
+        let partitions = described["partitions"].as_array().unwrap();
+        let owner = |place: usize| partitions[place]["member_id"].as_str();
+        partitions.len() == 2 && owner(0).is_some() && owner(1).is_some() && owner(0) != owner(1)
+    });
+    let table = String::from_utf8(broker.stdout(&["group", "describe", "readers"])).unwrap();
+    assert!(
+        table.starts_with("readers: Stable, cooperative-sticky"),
+        "{table}"
+    );
+    for child in [&third, &fourth] {
+        signal(child, "INT");
+    }
+    for child in [third, fourth] {
+        assert!(child.wait_with_output().unwrap().status.success());
+    }
+    assert_eq!(lag(), Some(0));
+}
+
+#[test]
+fn a_groups_lag_is_told_in_records_and_in_the_time_since_the_first_of_them() {
+    let dir = data_dir();
+    let broker = Broker::start(dir.path());
+    broker.stdout(&["topic", "create", "shared"]);
+    let begun = Instant::now();
+    broker.produce("shared", b"old\n", &[]);
+    // So that it can be told from the others.
+    thread::sleep(Duration::from_secs(1));
+    broker.produce("shared", b"new\nnewer\n", &["--compression", "lz4"]);
+    let lag = |offset: &str| {
+        let reset = [
+            "group",
+            "reset",
+            "readers",
+            "--topic",
+            "shared",
+            "--execute",
+        ];
+        broker.stdout(&[&reset[..], &["--to-offset", offset]].concat());
+        let described = broker.json(&["group", "describe", "readers", "--output", "json"]);
+        let progress = &described["partitions"][0];
+        (
+            progress["lag"].as_i64(),
+            progress["lag_seconds"].as_f64().unwrap(),
+        )
+    };
+    let (records, seconds) = lag("0");
+    assert_eq!(records, Some(3));
+    assert!(
+        seconds >= 1.0 && seconds <= begun.elapsed().as_secs_f64(),
+        "{seconds}"
+    );
+    // In the midst of a compressed batch.
+    let (records, seconds) = lag("2");
+    assert_eq!(records, Some(1));
+    let limit = begun.elapsed().as_secs_f64() - 1.0;
+    assert!((0.0..=limit).contains(&seconds), "{seconds} of {limit}");
+    assert_eq!(lag("3"), (Some(0), 0.0));
+}
+
 #[test]
 fn what_fails_says_why_in_one_line_and_what_is_misused_ends_with_2() {
     let dir = data_dir();
@@ -623,6 +744,9 @@ fn what_fails_says_why_in_one_line_and_what_is_misused_ends_with_2() {
     }
     for args in [
         &["consume", "there", "--from", "yesterday"][..],
+        &["consume", "there", "and-there"],
+        &["consume", "there", "--group", "g", "--from", "7"],
+        &["consume", "there", "--group", "g", "--partition", "0"],
         &["topic", "alter", "there"],
         &["produce", "there", "--key-separator", ""],
         &["perf", "latency", "--acks", "0"],

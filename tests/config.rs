@@ -495,8 +495,8 @@ fn the_secret_may_lie_in_a_file_and_is_never_shown() {
 }
 
 #[test]
-fn three_files_make_a_cluster_on_one_machine() {
-    let configs = [1, 2, 3].map(|number| {
+fn five_files_make_a_cluster_with_three_voters_on_one_machine() {
+    let configs = [1, 2, 3, 4, 5].map(|number| {
         let path = format!("config/cluster/node-{number}.toml");
         let config = Config::load(Some(Path::new(&path))).unwrap();
         assert_eq!(config.node.id, BrokerId(number));
@@ -514,5 +514,27 @@ fn three_files_make_a_cluster_on_one_machine() {
         ports.extend([listeners.native.bind, listeners.kafka.bind, bind]);
         directories.insert(config.node.data_dir.clone());
     }
-    assert_eq!((ports.len(), directories.len()), (9, 3));
+    assert_eq!((ports.len(), directories.len()), (15, 5));
+}
+
+#[test]
+fn the_voters_are_all_of_one_three_or_five_nodes_and_the_lowest_three_of_others() {
+    let voters = |nodes: &str, voters: &str| {
+        let variables = [
+            ("KLAMM__NODE__ID", "2"),
+            ("KLAMM__CLUSTER__NODES", nodes),
+            ("KLAMM__CLUSTER__VOTERS", voters),
+            ("KLAMM__CLUSTER__SECRET", SECRET),
+        ];
+        let config = parse("", &variables).unwrap();
+        let ids = config.cluster.voters().into_iter().map(|id| id.0);
+        ids.collect::<Vec<_>>()
+    };
+    let five = "1@a:1,2@a:2,3@a:3,4@a:4,5@a:5";
+    assert_eq!(voters("2@a:1", ""), [2]);
+    assert_eq!(voters("1@a:1,2@a:2,3@a:3", ""), [1, 2, 3]);
+    assert_eq!(voters(five, ""), [1, 2, 3, 4, 5]);
+    assert_eq!(voters("4@a:4,2@a:2,3@a:3,1@a:1", ""), [1, 2, 3]);
+    assert_eq!(voters(&format!("{five},6@a:6"), ""), [1, 2, 3]);
+    assert_eq!(voters(five, "3,4,5"), [3, 4, 5]);
 }

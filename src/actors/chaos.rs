@@ -1,9 +1,11 @@
-//! Faults by name, in builds for chaos tests only: stop, panic or stall an actor.
+//! Faults by name, in builds for chaos tests only: stop, panic or stall an actor, fill the disk.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
+
+use crate::storage::fs::full_disk;
 
 /// What to do to an actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Message)]
@@ -45,6 +47,25 @@ pub(super) fn suffer<A: Actor<Context = Context<A>>>(
         Fault::Stall(time) => {
             let stall = actix::clock::sleep(time).into_actor(actor);
             context.wait(stall);
+        }
+    }
+}
+
+/// What to do to the disk of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskFault {
+    /// So many more bytes fit, and none after them.
+    Fill {
+        room_bytes: u64,
+    },
+    Free,
+}
+
+impl DiskFault {
+    pub fn inject(self) {
+        match self {
+            DiskFault::Fill { room_bytes } => full_disk::fill(room_bytes),
+            DiskFault::Free => full_disk::free(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! DescribeQuorum: who keeps the metadata, and how far each of them is, as their leader sees it.
 
 use super::ApiContext;
-use crate::actors::controller::{Quorum, Voter};
+use crate::actors::controller::{Quorum, QuorumReplica};
 use crate::model::{DirectoryId, ErrorCode, Refusal, Timestamp};
 use crate::protocol::describe_quorum::{
     DescribedPartition, DescribedTopic, Listener, Node, ReplicaState, Request, Response, TopicData,
@@ -68,13 +68,14 @@ fn no_such_quorum(request: Request) -> Response {
 }
 
 fn described(context: &ApiContext, quorum: &Quorum, now: Timestamp) -> Response {
-    let voters = quorum.voters.iter().map(|voter| replica(voter, now));
+    let all = |known: &[QuorumReplica]| known.iter().map(|known| replica(known, now)).collect();
     let partition = DescribedPartition {
         partition_index: METADATA_PARTITION,
         leader_id: quorum.leader,
         leader_epoch: i32::try_from(quorum.term).unwrap_or(i32::MAX),
         high_watermark: offset(quorum.high_watermark),
-        current_voters: voters.collect(),
+        current_voters: all(&quorum.voters),
+        observers: all(&quorum.observers),
         ..Default::default()
     };
     Response {
@@ -87,17 +88,17 @@ fn described(context: &ApiContext, quorum: &Quorum, now: Timestamp) -> Response 
     }
 }
 
-fn replica(voter: &Voter, now: Timestamp) -> ReplicaState {
+fn replica(known: &QuorumReplica, now: Timestamp) -> ReplicaState {
     let at = |ago: Option<u64>| match ago {
         Some(ago) => Timestamp(now.0 - i64::try_from(ago).unwrap_or(now.0)),
         None => Timestamp(-1),
     };
     ReplicaState {
-        replica_id: voter.id,
-        replica_directory_id: voter.directory.unwrap_or(DirectoryId::NONE),
-        log_end_offset: voter.log_end.map_or(-1, offset),
-        last_fetch_timestamp: at(voter.heard_ms_ago),
-        last_caught_up_timestamp: at(voter.caught_up_ms_ago),
+        replica_id: known.id,
+        replica_directory_id: known.directory.unwrap_or(DirectoryId::NONE),
+        log_end_offset: known.log_end.map_or(-1, offset),
+        last_fetch_timestamp: at(known.heard_ms_ago),
+        last_caught_up_timestamp: at(known.caught_up_ms_ago),
     }
 }
 
@@ -108,7 +109,7 @@ fn offset(end: u64) -> i64 {
 /// Where this listener's clients reach the voters: no controller has a listener of its own.
 fn nodes(context: &ApiContext, quorum: &Quorum) -> Vec<Node> {
     let image = context.image();
-    let node = |voter: &Voter| {
+    let node = |voter: &QuorumReplica| {
         let endpoint = image.broker(voter.id)?.endpoint(context.listener.name)?;
         Some(Node {
             node_id: voter.id,

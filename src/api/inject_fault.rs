@@ -1,9 +1,9 @@
-//! InjectFault: break an actor by name, in builds for chaos tests.
+//! InjectFault: break an actor by name, or fill the disk, in builds for chaos tests.
 
 use std::time::Duration;
 
 use super::ApiContext;
-use crate::actors::chaos::Fault;
+use crate::actors::chaos::{DiskFault, Fault};
 use crate::model::{ErrorCode, Refusal};
 use crate::protocol::inject_fault::{Request, Response};
 
@@ -20,8 +20,15 @@ pub fn answer(context: &ApiContext, request: Request) -> Response {
     }
 }
 
+/// What is no actor.
+const DISK: &str = "disk";
+
 fn inject(context: &ApiContext, request: &Request) -> Result<(), Refusal> {
-    let stall = Duration::from_millis(u64::try_from(request.stall_ms).unwrap_or(0));
+    let amount = u64::try_from(request.amount).unwrap_or(0);
+    if request.kind == DISK {
+        return inject_into_disk(&request.fault, amount);
+    }
+    let stall = Duration::from_millis(amount);
     let fault = match request.fault.as_str() {
         "stop" => Fault::Stop,
         "panic" => Fault::Panic,
@@ -38,4 +45,17 @@ fn inject(context: &ApiContext, request: &Request) -> Result<(), Refusal> {
     }
     let message = format!("there is no {} {:?} to break", request.kind, request.name);
     Err(Refusal::new(ErrorCode::InvalidRequest, message))
+}
+
+fn inject_into_disk(fault: &str, amount: u64) -> Result<(), Refusal> {
+    let fault = match fault {
+        "fill" => DiskFault::Fill { room_bytes: amount },
+        "free" => DiskFault::Free,
+        other => {
+            let message = format!("a disk's fault is fill or free, and not {other:?}");
+            return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+        }
+    };
+    fault.inject();
+    Ok(())
 }

@@ -23,6 +23,11 @@ async fn readmit(context: &ApiContext, request: &Request) -> Decided {
         let message = format!("A copy's id is a UUID, and not {:?}.", request.directory);
         Refusal::new(ErrorCode::InvalidRequest, message)
     })?;
+    let quorum = context.controller.quorum().await?;
+    if !quorum.voters.iter().any(|voter| voter.id == request.voter) {
+        let message = format!("Node {} has no vote on the metadata.", request.voter);
+        return Err(Refusal::new(ErrorCode::InvalidRequest, message));
+    }
     let change = Change::ReadmitVoter {
         voter: request.voter,
         directory: DirectoryId(directory),

@@ -79,24 +79,26 @@ struct Shown {
     quorum: Option<ShownQuorum>,
 }
 
-/// The voters, as the one that leads them sees them. Ends are those of the metadata's log.
+/// The voters, and the nodes that follow without a vote, as the voter that leads sees them. Ends are those of the
+/// metadata's log.
 #[derive(Debug, Serialize)]
 struct ShownQuorum {
     leader: i32,
     term: i32,
     high_watermark: i64,
-    voters: Vec<ShownVoter>,
+    voters: Vec<ShownReplica>,
+    observers: Vec<ShownReplica>,
 }
 
 #[derive(Debug, Serialize)]
-struct ShownVoter {
+struct ShownReplica {
     id: i32,
     directory: String,
     /// What isn't known of it is null.
     log_end: Option<i64>,
     /// How many entries it lacks.
     lag: Option<i64>,
-    /// How long ago that was sent which it has answered last, or after which it had all.
+    /// How long ago it was heard, and that was with which it had all.
     heard_ms_ago: Option<i64>,
     caught_up_ms_ago: Option<i64>,
 }
@@ -106,16 +108,16 @@ impl ShownQuorum {
         let leader = quorum.leader_id;
         let ends = quorum.current_voters.iter();
         let end = ends.map(|voter| voter.log_end_offset).max().unwrap_or(0);
-        let shown = |voter: &ReplicaState| {
-            let log_end = Some(voter.log_end_offset).filter(|end| *end >= 0);
+        let shown = |replica: &ReplicaState| {
+            let log_end = Some(replica.log_end_offset).filter(|end| *end >= 0);
             let ago = |at: Timestamp| (at.0 >= 0).then(|| (now - at).max(0));
-            ShownVoter {
-                id: voter.replica_id.0,
-                directory: voter.replica_directory_id.to_string(),
+            ShownReplica {
+                id: replica.replica_id.0,
+                directory: replica.replica_directory_id.to_string(),
                 log_end,
-                lag: log_end.map(|known| end - known),
-                heard_ms_ago: ago(voter.last_fetch_timestamp),
-                caught_up_ms_ago: ago(voter.last_caught_up_timestamp),
+                lag: log_end.map(|known| (end - known).max(0)),
+                heard_ms_ago: ago(replica.last_fetch_timestamp),
+                caught_up_ms_ago: ago(replica.last_caught_up_timestamp),
             }
         };
         ShownQuorum {
@@ -123,6 +125,7 @@ impl ShownQuorum {
             term: quorum.leader_epoch,
             high_watermark: quorum.high_watermark,
             voters: quorum.current_voters.iter().map(shown).collect(),
+            observers: quorum.observers.iter().map(shown).collect(),
         }
     }
 }
@@ -290,32 +293,38 @@ fn text(shown: &Shown) -> String {
 
 fn quorum_text(quorum: &ShownQuorum) -> String {
     let or_dash = |told: Option<String>| told.unwrap_or_else(|| "-".to_owned());
-    let voters = table(
+    let voters = quorum.voters.iter().map(|voter| (voter, "voter"));
+    let observers = quorum.observers.iter();
+    let observers = observers.map(|observer| (observer, "observer"));
+    let replicas = table(
         &[
-            Column::Right("VOTER"),
+            Column::Right("NODE"),
+            Column::Left("ROLE"),
             Column::Right("LOG END"),
             Column::Right("LAG"),
             Column::Right("HEARD AGO"),
             Column::Right("CAUGHT UP AGO"),
             Column::Left("COPY"),
         ],
-        quorum.voters.iter().map(|voter| {
-            let ago = |ago: Option<i64>| match voter.id == quorum.leader {
-                true => "leads".to_owned(),
+        voters.chain(observers).map(|(replica, role)| {
+            let leads = replica.id == quorum.leader;
+            let ago = |ago: Option<i64>| match leads {
+                true => "-".to_owned(),
                 false => or_dash(ago.map(age)),
             };
             vec![
-                voter.id.to_string(),
-                or_dash(voter.log_end.map(|end| end.to_string())),
-                or_dash(voter.lag.map(|lag| lag.to_string())),
-                ago(voter.heard_ms_ago),
-                ago(voter.caught_up_ms_ago),
-                voter.directory.clone(),
+                replica.id.to_string(),
+                if leads { "leader" } else { role }.to_owned(),
+                or_dash(replica.log_end.map(|end| end.to_string())),
+                or_dash(replica.lag.map(|lag| lag.to_string())),
+                ago(replica.heard_ms_ago),
+                ago(replica.caught_up_ms_ago),
+                replica.directory.clone(),
             ]
         }),
     );
     format!(
-        "metadata: voter {} leads in term {}, committed up to {}\n\n{voters}",
+        "metadata: voter {} leads in term {}, committed up to {}\n\n{replicas}",
         quorum.leader, quorum.term, quorum.high_watermark
     )
 }

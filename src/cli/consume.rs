@@ -1,5 +1,7 @@
 //! `klamm consume`: a topic's records on stdout.
 
+mod group;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -31,15 +33,25 @@ const POLL_TIMEOUT: Duration = Duration::from_millis(500);
 ///
 /// It fails when the topic is deleted, and when a broker can't be reached for half a minute; with
 /// --follow it says so then, and waits on.
+///
+/// With --group it shares the partitions of the topics with the other members of the group, begins
+/// where the group has come to, and follows. What it has written it commits, so that the group goes
+/// on after it. Ctrl-C or SIGTERM ends it: it commits and leaves.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    topic: String,
+    /// One topic; several only with --group
+    #[arg(required = true, value_name = "TOPIC")]
+    topics: Vec<String>,
+    /// Read as a member of this consumer group
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
     /// Where to start: beginning, end, an offset, or a time such as 2026-01-31T12:00:00Z (the
-    /// first record at or after it)
+    /// first record at or after it). With --group: beginning or end, where the group has committed
+    /// nothing
     #[arg(long, default_value = "beginning", value_name = "WHERE", value_parser = start_at)]
     from: StartAt,
     /// Read this partition; may be given several times [default: all]
-    #[arg(long = "partition", value_name = "N")]
+    #[arg(long = "partition", value_name = "N", conflicts_with = "group")]
     partitions: Vec<i32>,
     /// End after so many records
     #[arg(long, value_name = "N")]
@@ -48,7 +60,7 @@ pub struct Args {
     #[arg(long)]
     follow: bool,
     /// The values, or one JSON object a line with partition, offset, timestamp (in milliseconds),
-    /// key, value and headers; what isn't UTF-8 is {"base64": …}
+    /// key, value and headers, with --group also topic; what isn't UTF-8 is {"base64": …}
     #[arg(long, value_enum, default_value_t = Form::Value, value_name = "FORM")]
     output: Form,
     #[command(flatten)]
@@ -69,6 +81,9 @@ pub fn run(args: Args) -> Result<(), CliError> {
     // A file of our own: std's stdout looks for the last newline of everything that is written.
     let mut out = BufWriter::with_capacity(WRITE_BYTES, File::from(stdout));
     let result = block_on(async {
+        if let Some(name) = &args.group {
+            return group::consume(&args, name, &mut out).await;
+        }
         tokio::select! {
             // First, so that it is heard from the beginning, and while records keep coming.
             biased;
@@ -88,10 +103,14 @@ pub fn run(args: Args) -> Result<(), CliError> {
 }
 
 async fn consume(args: &Args, out: &mut impl Write) -> Result<(), CliError> {
+    let [topic] = &args.topics[..] else {
+        let message = "several topics are read only with --group";
+        return Err(CliError::Usage(message.to_owned()));
+    };
     let client = args.bootstrap.connect().await?;
     // As it is now: what comes later isn't waited for.
-    let mut ends = ends(args, &client).await?;
-    check_start(args, &mut ends)?;
+    let mut ends = ends(args, topic, &client).await?;
+    check_start(args, topic, &mut ends)?;
     let mut consumer = client.consumer(ConsumerConfig::default());
     for (partition, end) in &ends {
         let start = match args.from {
@@ -99,10 +118,10 @@ async fn consume(args: &Args, out: &mut impl Write) -> Result<(), CliError> {
             StartAt::Offset(from) => StartAt::Offset(from.min(*end)),
             start => start,
         };
-        consumer.assign(&args.topic, *partition, start).await?;
+        consumer.assign(topic, *partition, start).await?;
     }
     let mut left = args.max.unwrap_or(u64::MAX);
-    while left > 0 && (args.follow || !is_at(&consumer, &args.topic, &ends)) {
+    while left > 0 && (args.follow || !is_at(&consumer, topic, &ends)) {
         let batches = match consumer.poll(POLL_TIMEOUT).await {
             Ok(batches) => batches,
             Err(error) => {
@@ -118,7 +137,7 @@ async fn consume(args: &Args, out: &mut impl Write) -> Result<(), CliError> {
                     break;
                 }
                 if record.offset >= asked.start {
-                    write(args.output, partition, &record, out)?;
+                    write(args.output, (None, partition), &record, out)?;
                     left -= 1;
                 }
             }
@@ -136,10 +155,11 @@ impl Args {
     fn bear(&self, error: ClientError) -> Result<ClientError, CliError> {
         match error.code() {
             Some(ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId) => {
-                let reason = format!("topic {} can't be read any more: {error}", self.topic);
+                let topics = self.topics.join(", ");
+                let reason = format!("topic {topics} can't be read any more: {error}");
                 Err(CliError::failed(reason))
             }
-            _ if self.follow && error.is_retriable() => Ok(error),
+            _ if (self.follow || self.group.is_some()) && error.is_retriable() => Ok(error),
             _ => Err(error.into()),
         }
     }
@@ -159,40 +179,41 @@ impl Args {
 }
 
 /// Where each partition that is asked for ends now. No other is asked: it may be offline.
-async fn ends(args: &Args, client: &Client) -> Result<BTreeMap<i32, Offset>, CliError> {
+async fn ends(
+    args: &Args,
+    topic: &str,
+    client: &Client,
+) -> Result<BTreeMap<i32, Offset>, CliError> {
     let admin = client.admin();
-    let topic = admin.describe_topic(&args.topic).await?;
-    let there: Vec<i32> = topic.partitions.iter().map(|p| p.index).collect();
+    let described = admin.describe_topic(topic).await?;
+    let there: Vec<i32> = described.partitions.iter().map(|p| p.index).collect();
     let asked = match args.partitions.is_empty() {
         true => &there,
         false => &args.partitions,
     };
-    let mut ends = BTreeMap::new();
-    for partition in asked {
-        if !there.contains(partition) {
-            return Err(CliError::failed(format!(
-                "topic {} has no partition {partition}, but {}",
-                args.topic,
-                there.len()
-            )));
-        }
-        let end = admin.list_offset(&args.topic, *partition, LATEST_TIMESTAMP);
-        ends.insert(*partition, end.await?);
+    if let Some(partition) = asked.iter().find(|partition| !there.contains(partition)) {
+        return Err(CliError::failed(format!(
+            "topic {topic} has no partition {partition}, but {}",
+            there.len()
+        )));
     }
-    Ok(ends)
+    let asked = asked.iter();
+    let asked = asked.map(|partition| ((described.name.clone(), *partition), LATEST_TIMESTAMP));
+    let ends = admin.find_offsets(asked.collect()).await.into_iter();
+    let ends = ends.map(|((_, partition), end)| Ok((partition, end?)));
+    ends.collect()
 }
 
 /// An offset that no partition has reached yet is more likely a slip than a wish for nothing.
 /// Where some have reached it, only these are read, unless more is waited for.
-fn check_start(args: &Args, ends: &mut BTreeMap<i32, Offset>) -> Result<(), CliError> {
+fn check_start(args: &Args, topic: &str, ends: &mut BTreeMap<i32, Offset>) -> Result<(), CliError> {
     let StartAt::Offset(from) = args.from else {
         return Ok(());
     };
     let last = ends.values().max().copied().unwrap_or(Offset::ZERO);
     if from > last {
         return Err(CliError::failed(format!(
-            "topic {} ends at offset {last}, before {from}",
-            args.topic
+            "topic {topic} ends at offset {last}, before {from}"
         )));
     }
     if args.follow {
@@ -223,7 +244,7 @@ fn is_at(consumer: &Consumer, topic: &str, ends: &BTreeMap<i32, Offset>) -> bool
 
 fn write(
     form: Form,
-    partition: i32,
+    (topic, partition): (Option<&str>, i32),
     record: &RecordView<'_>,
     out: &mut impl Write,
 ) -> Result<(), CliError> {
@@ -231,6 +252,10 @@ fn write(
         Form::Value => out.write_all(record.value.unwrap_or_default()),
         Form::Json => {
             let record = JsonRecord::new(partition, record);
+            let record = match topic {
+                Some(topic) => record.of(topic),
+                None => record,
+            };
             serde_json::to_writer(&mut *out, &record).map_err(Into::into)
         }
     };

@@ -1,4 +1,4 @@
-//! `klamm fault`: break an actor by name. Only a build with the feature `chaos` has it.
+//! `klamm fault`: break an actor by name, or fill the disk. Only a build with the feature `chaos` has it.
 
 use std::time::Duration;
 
@@ -16,6 +16,19 @@ pub enum Command {
     Panic(Victim),
     /// Let it sleep while its mailbox fills
     Stall(Stall),
+    /// Fill the disk: only a few more bytes fit
+    FillDisk(FillDisk),
+    /// Make room on the disk again
+    FreeDisk(Broker),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Broker {
+    /// The broker's number [default: the one that --bootstrap finds]
+    #[arg(long = "broker", value_name = "ID")]
+    id: Option<i32>,
+    #[command(flatten)]
+    bootstrap: Bootstrap,
 }
 
 #[derive(Debug, clap::Args)]
@@ -24,11 +37,8 @@ pub struct Victim {
     kind: String,
     /// As `klamm actors` lists it
     name: String,
-    /// The broker's number [default: the one that --bootstrap finds]
-    #[arg(long, value_name = "ID")]
-    broker: Option<i32>,
     #[command(flatten)]
-    bootstrap: Bootstrap,
+    broker: Broker,
 }
 
 #[derive(Debug, clap::Args)]
@@ -40,19 +50,45 @@ pub struct Stall {
     ms: u64,
 }
 
+#[derive(Debug, clap::Args)]
+pub struct FillDisk {
+    #[command(flatten)]
+    broker: Broker,
+    /// How many more bytes fit
+    #[arg(long, default_value_t = 0, value_name = "BYTES")]
+    room: u64,
+}
+
 pub fn run(command: Command) -> Result<(), CliError> {
-    let (fault, victim, stall_ms) = match command {
-        Command::Stop(victim) => ("stop", victim, 0),
-        Command::Panic(victim) => ("panic", victim, 0),
-        Command::Stall(stall) => ("stall", stall.victim, stall.ms),
-    };
+    match command {
+        Command::Stop(victim) => break_actor(victim, "stop", Duration::ZERO),
+        Command::Panic(victim) => break_actor(victim, "panic", Duration::ZERO),
+        Command::Stall(Stall { victim, ms }) => {
+            break_actor(victim, "stall", Duration::from_millis(ms))
+        }
+        Command::FillDisk(FillDisk { broker, room }) => fill_disk(broker, Some(room)),
+        Command::FreeDisk(broker) => fill_disk(broker, None),
+    }
+}
+
+fn break_actor(victim: Victim, fault: &str, stall: Duration) -> Result<(), CliError> {
+    let Victim { kind, name, broker } = victim;
     block_on(async {
-        let admin = victim.bootstrap.connect().await?.admin();
-        let broker = victim.broker.map(BrokerId);
-        let stall = Duration::from_millis(stall_ms);
-        admin
-            .inject_fault(broker, &victim.kind, &victim.name, fault, stall)
-            .await?;
-        print(&format!("{fault}: {} {}", victim.kind, victim.name))
+        let admin = broker.bootstrap.connect().await?.admin();
+        let id = broker.id.map(BrokerId);
+        admin.inject_fault(id, &kind, &name, fault, stall).await?;
+        print(&format!("{fault}: {kind} {name}"))
+    })
+}
+
+fn fill_disk(broker: Broker, room_bytes: Option<u64>) -> Result<(), CliError> {
+    block_on(async {
+        let admin = broker.bootstrap.connect().await?.admin();
+        let id = broker.id.map(BrokerId);
+        admin.fill_disk(id, room_bytes).await?;
+        print(match room_bytes {
+            Some(_) => "the disk is full",
+            None => "there is room on the disk again",
+        })
     })
 }

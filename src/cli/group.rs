@@ -1,17 +1,18 @@
 //! `klamm group`: list, describe, reset and delete consumer groups.
 
+mod describe;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::client::{Admin, GroupOffsets};
+use crate::client::{Admin, GroupMembers, GroupOffsets};
 use crate::model::{Offset, Timestamp};
 use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 
 use super::choices::time;
 use super::connect::{block_on, Bootstrap};
 use super::error::CliError;
-use super::group_members::{member_table, members_of, GroupMembers};
 use super::output::{print, table, Column, Output};
 
 #[derive(Debug, clap::Subcommand)]
@@ -19,7 +20,7 @@ pub enum Command {
     /// List all groups
     List(List),
     /// Show a group's members, how far it has come, and what it lacks
-    Describe(Describe),
+    Describe(describe::Args),
     /// Set where a group without members goes on; without --execute it is only shown
     Reset(Reset),
     /// Forget groups that have no members, and their offsets
@@ -28,15 +29,6 @@ pub enum Command {
 
 #[derive(Debug, clap::Args)]
 pub struct List {
-    #[command(flatten)]
-    bootstrap: Bootstrap,
-    #[command(flatten)]
-    output: Output,
-}
-
-#[derive(Debug, clap::Args)]
-pub struct Describe {
-    group: String,
     #[command(flatten)]
     bootstrap: Bootstrap,
     #[command(flatten)]
@@ -91,7 +83,7 @@ pub fn run(command: Command) -> Result<(), CliError> {
     block_on(async {
         match command {
             Command::List(args) => list(args).await,
-            Command::Describe(args) => describe(args).await,
+            Command::Describe(args) => describe::run(args).await,
             Command::Reset(args) => reset(args).await,
             Command::Delete(args) => delete(args).await,
         }
@@ -144,86 +136,6 @@ async fn list(args: List) -> Result<(), CliError> {
     })
 }
 
-/// What `describe` shows.
-#[derive(Serialize)]
-struct Described {
-    group: String,
-    #[serde(flatten)]
-    members: GroupMembers,
-    partitions: Vec<Progress>,
-}
-
-#[derive(Serialize)]
-struct Progress {
-    topic: String,
-    partition: i32,
-    committed: i64,
-    end: i64,
-    /// How many records the group hasn't done yet.
-    lag: i64,
-}
-
-async fn describe(args: Describe) -> Result<(), CliError> {
-    let admin = args.bootstrap.connect().await?.admin();
-    let members = members_of(&admin, &args.group).await?;
-    let members =
-        members.ok_or_else(|| CliError::failed(format!("there is no group {}", args.group)))?;
-    let mut partitions = Vec::new();
-    for ((topic, partition), committed) in admin.group_offsets(&args.group).await? {
-        let end = admin
-            .list_offset(&topic, partition, LATEST_TIMESTAMP)
-            .await?;
-        partitions.push(Progress {
-            topic,
-            partition,
-            committed: committed.0,
-            end: end.0,
-            lag: end - committed,
-        });
-    }
-    let described = Described {
-        group: args.group,
-        members,
-        partitions,
-    };
-    args.output.print(&described, describe_table)
-}
-
-fn describe_table(group: &Described) -> String {
-    let GroupMembers {
-        state,
-        protocol,
-        members,
-    } = &group.members;
-    let mut text = format!("{}: {state}", group.group);
-    if !protocol.is_empty() {
-        text += &format!(", {protocol}");
-    }
-    if !members.is_empty() {
-        text += &format!("\n\n{}", member_table(members));
-    }
-    if !group.partitions.is_empty() {
-        let columns = [
-            Column::Left("TOPIC"),
-            Column::Right("PARTITION"),
-            Column::Right("COMMITTED"),
-            Column::Right("END"),
-            Column::Right("LAG"),
-        ];
-        let rows = group.partitions.iter().map(|progress| {
-            vec![
-                progress.topic.clone(),
-                progress.partition.to_string(),
-                progress.committed.to_string(),
-                progress.end.to_string(),
-                progress.lag.to_string(),
-            ]
-        });
-        text += &format!("\n\n{}", table(&columns, rows));
-    }
-    text
-}
-
 /// What `reset` does to one partition.
 #[derive(Serialize)]
 struct Move {
@@ -257,7 +169,7 @@ async fn reset(args: Reset) -> Result<(), CliError> {
         return Err(CliError::Usage(message.to_owned()));
     }
     if args.execute {
-        let known = members_of(&admin, &args.group).await?;
+        let known = admin.group_members(&args.group).await?;
         if let Some(GroupMembers { state, .. }) = known.filter(|known| known.state != "Empty") {
             let message = format!("group {} is {state}: stop its members first", args.group);
             return Err(CliError::failed(message));

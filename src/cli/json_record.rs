@@ -7,6 +7,8 @@ use crate::record::{Header, RecordView};
 
 #[derive(Serialize)]
 pub struct JsonRecord<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topic: Option<&'a str>,
     partition: i32,
     offset: i64,
     /// In milliseconds since 1970.
@@ -33,12 +35,21 @@ enum JsonBytes<'a> {
 impl<'a> JsonRecord<'a> {
     pub fn new(partition: i32, record: &RecordView<'a>) -> JsonRecord<'a> {
         JsonRecord {
+            topic: None,
             partition,
             offset: record.offset.0,
             timestamp: record.timestamp.0,
             key: record.key.map(JsonBytes::from),
             value: record.value.map(JsonBytes::from),
             headers: record.headers.iter().map(JsonHeader::from).collect(),
+        }
+    }
+
+    /// Where records of several topics come.
+    pub fn of(self, topic: &'a str) -> JsonRecord<'a> {
+        JsonRecord {
+            topic: Some(topic),
+            ..self
         }
     }
 }

@@ -14,7 +14,6 @@ mod error;
 #[cfg(feature = "chaos")]
 mod fault;
 mod group;
-mod group_members;
 mod json_record;
 mod lines;
 mod log;

@@ -1,5 +1,8 @@
 //! Administration: topics, partitions, configs, offsets and the brokers themselves.
 
+mod lag;
+mod members;
+mod offsets;
 mod placement;
 
 use std::time::Duration;
@@ -8,16 +11,16 @@ use tokio::time::Instant;
 
 use super::connection::Purpose;
 use super::{Client, ClientError, TopicMetadata};
-use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset, Timestamp, TopicId};
+use crate::model::{BrokerId, ErrorCode, Offset, TopicId};
 use crate::protocol::describe_configs::{RESOURCE_BROKER, RESOURCE_TOPIC};
 use crate::protocol::incremental_alter_configs::AlterConfigOp;
-use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 use crate::protocol::{
     create_partitions, create_topics, delete_records, delete_topics, describe_actors,
-    describe_cluster, describe_configs, describe_quorum, incremental_alter_configs, list_offsets,
-    readmit_voter,
+    describe_cluster, describe_configs, describe_quorum, incremental_alter_configs, readmit_voter,
 };
 
+pub use lag::PartitionLag;
+pub use members::{GroupMember, GroupMembers};
 pub use placement::{Election, PartitionOutcome, PartitionTarget, Reassigning};
 
 /// How long the controller may take to carry out a change.
@@ -74,8 +77,8 @@ pub type ConfigChange = (String, AlterConfigOp, Option<String>);
 
 /// Administrates a cluster. Clones share the client.
 ///
-/// Nothing here tries again by itself: whether a change that wasn't answered was made isn't known,
-/// and [`ClientError::is_retriable`] says whether it makes sense.
+/// No change is tried again by itself: whether one that wasn't answered was made isn't known, and
+/// [`ClientError::is_retriable`] says whether it makes sense.
 #[derive(Clone, Debug)]
 pub struct Admin {
     pub(super) client: Client,
@@ -271,60 +274,6 @@ impl Admin {
         resource.refused(result.error_code, result.error_message)
     }
 
-    /// Where each partition has its first record at or after `timestamp`, which may also be one of
-    /// the constants of [`list_offsets`]; [`Offset::NONE`] where there is none.
-    pub async fn list_offsets(
-        &self,
-        topic: &str,
-        timestamp: Timestamp,
-    ) -> Result<Vec<(i32, Offset)>, ClientError> {
-        let metadata = self.client.topic(topic).await?;
-        let mut offsets = Vec::with_capacity(metadata.partitions.len());
-        for partition in &metadata.partitions {
-            let offset = self.list_offset(topic, partition.index, timestamp).await?;
-            offsets.push((partition.index, offset));
-        }
-        Ok(offsets)
-    }
-
-    /// The same, for one partition.
-    pub async fn list_offset(
-        &self,
-        topic: &str,
-        partition: i32,
-        timestamp: Timestamp,
-    ) -> Result<Offset, ClientError> {
-        let request = list_offsets::Request {
-            topics: vec![list_offsets::ListOffsetsTopic {
-                name: topic.to_string(),
-                partitions: vec![list_offsets::ListOffsetsPartition {
-                    partition_index: partition,
-                    current_leader_epoch: LeaderEpoch::NONE,
-                    timestamp,
-                }],
-            }],
-            ..Default::default()
-        };
-        let leader = self.client.leader(topic, partition).await?;
-        let connection = self.client.broker(leader, Purpose::Control).await?;
-        let response = connection
-            .call::<list_offsets::Api>(&request, Duration::ZERO)
-            .await?;
-        let answered = only(response.topics, "ListOffsets")?;
-        let answered = only(answered.partitions, "ListOffsets")?;
-        partition_result(topic, partition, answered.error_code)?;
-        let always_has_one = [EARLIEST_TIMESTAMP, LATEST_TIMESTAMP].contains(&timestamp);
-        match answered.offset {
-            offset if offset >= Offset::ZERO => Ok(offset),
-            Offset::NONE if !always_has_one => Ok(Offset::NONE),
-            offset => Err(ClientError::Garbled {
-                address: format!("broker {leader}"),
-                api: "ListOffsets",
-                reason: format!("partition {topic}-{partition} can't have offset {offset}"),
-            }),
-        }
-    }
-
     /// Deletes the records below `before` ([`Offset::NONE`]: below the high watermark), and
     /// answers where the partition starts then.
     pub async fn delete_records(
@@ -451,12 +400,36 @@ impl Admin {
         fault: &str,
         stall: Duration,
     ) -> Result<(), ClientError> {
+        let amount = millis(stall).into();
+        self.inject(broker, [kind, name, fault], amount).await
+    }
+
+    /// Has the broker's disk take only so many more bytes, or as many as it can again.
+    #[cfg(feature = "chaos")]
+    pub async fn fill_disk(
+        &self,
+        broker: Option<BrokerId>,
+        room_bytes: Option<u64>,
+    ) -> Result<(), ClientError> {
+        let fault = if room_bytes.is_some() { "fill" } else { "free" };
+        let room = room_bytes.unwrap_or_default();
+        let amount = i64::try_from(room).unwrap_or(i64::MAX);
+        self.inject(broker, ["disk", "", fault], amount).await
+    }
+
+    #[cfg(feature = "chaos")]
+    async fn inject(
+        &self,
+        broker: Option<BrokerId>,
+        [kind, name, fault]: [&str; 3],
+        amount: i64,
+    ) -> Result<(), ClientError> {
         use crate::protocol::inject_fault;
         let request = inject_fault::Request {
             kind: kind.to_string(),
             name: name.to_string(),
             fault: fault.to_string(),
-            stall_ms: millis(stall),
+            amount,
         };
         let response = match broker {
             Some(id) => {
@@ -470,7 +443,7 @@ impl Admin {
         match response.error_code {
             ErrorCode::None => Ok(()),
             code => Err(ClientError::Refused {
-                address: format!("actor {kind} {name}"),
+                address: format!("{kind} {name}"),
                 api: "InjectFault",
                 code,
                 message: response.error_message.unwrap_or_default(),

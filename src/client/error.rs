@@ -64,6 +64,13 @@ pub enum ClientError {
         partition: i32,
         offset: Offset,
     },
+    /// Only with `OffsetReset::Error`.
+    #[error("group {group} has committed no offset of partition {topic}-{partition}")]
+    NoCommittedOffset {
+        group: String,
+        topic: String,
+        partition: i32,
+    },
     /// A broker sent records that aren't what was written. They are not handed out.
     #[error("partition {topic}-{partition} is corrupt at or after offset {offset}: {error}")]
     Corrupt {
@@ -93,6 +100,7 @@ impl ClientError {
             | ClientError::Garbled { .. }
             | ClientError::ForeignCluster { .. }
             | ClientError::OffsetOutOfRange { .. }
+            | ClientError::NoCommittedOffset { .. }
             | ClientError::Corrupt { .. }
             | ClientError::Invalid(_) => false,
         }

@@ -1,16 +1,17 @@
 //! Administration of consumer groups: which there are, who is in them, and how far they have come.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::admin::only;
 use super::connection::Purpose;
+use super::coordinator::{has_moved, refused, Coordinator};
 use super::{Admin, ClientError};
-use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset};
-use crate::protocol::find_coordinator::KEY_GROUP;
+use crate::model::{ErrorCode, LeaderEpoch, Offset};
 use crate::protocol::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use crate::protocol::{
-    consumer_group_describe, delete_groups, describe_groups, find_coordinator, list_groups,
-    offset_commit, offset_fetch, Api,
+    consumer_group_describe, delete_groups, describe_groups, list_groups, offset_commit,
+    offset_fetch, Api,
 };
 
 /// Partitions, by topic and number.
@@ -19,25 +20,82 @@ pub type GroupOffsets = BTreeMap<(String, i32), Offset>;
 /// How often a coordinator that has moved or is loading is looked for again.
 const ATTEMPTS_MAX: u32 = 50;
 /// How long to wait before.
-const RETRY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(100);
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Whether to look for the coordinator again.
-fn has_moved(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::NotCoordinator
-            | ErrorCode::CoordinatorLoadInProgress
-            | ErrorCode::CoordinatorNotAvailable
-    )
+/// What a commit says of these partitions, which come sorted by topic.
+pub(super) fn topics_to_commit<'a>(
+    offsets: impl Iterator<Item = (&'a str, i32, Offset)>,
+) -> Vec<OffsetCommitRequestTopic> {
+    let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
+    for (topic, partition_index, committed_offset) in offsets {
+        let partition = OffsetCommitRequestPartition {
+            partition_index,
+            committed_offset,
+            committed_leader_epoch: LeaderEpoch::NONE,
+            committed_metadata: None,
+        };
+        match topics.last_mut().filter(|last| last.name == topic) {
+            Some(last) => last.partitions.push(partition),
+            None => topics.push(OffsetCommitRequestTopic {
+                name: topic.to_owned(),
+                partitions: vec![partition],
+                ..Default::default()
+            }),
+        }
+    }
+    topics
 }
 
-fn refused(group: &str, api: &'static str, code: ErrorCode) -> ClientError {
-    ClientError::Refused {
-        address: format!("the coordinator of group {group}"),
-        api,
-        code,
-        message: String::new(),
+/// Asks for what a group has committed of these topics, or of all.
+pub(super) fn request_of_offsets(
+    group: &str,
+    topics: Option<Vec<offset_fetch::OffsetFetchRequestTopic>>,
+) -> offset_fetch::Request {
+    offset_fetch::Request {
+        groups: vec![offset_fetch::OffsetFetchRequestGroup {
+            group_id: group.to_owned(),
+            member_epoch: -1,
+            topics,
+            ..Default::default()
+        }],
+        require_stable: true,
+        ..Default::default()
     }
+}
+
+pub(super) fn code_of_offsets(response: &offset_fetch::Response) -> Option<ErrorCode> {
+    response.groups.first().map(|group| group.error_code)
+}
+
+/// What is committed, of those partitions of which something is.
+pub(super) fn offsets_told(
+    group: &str,
+    response: offset_fetch::Response,
+) -> Result<GroupOffsets, ClientError> {
+    let answer = only(response.groups, "OffsetFetch")?;
+    if !answer.error_code.is_ok() {
+        return Err(refused(group, "OffsetFetch", answer.error_code));
+    }
+    let mut offsets = GroupOffsets::new();
+    for topic in answer.topics {
+        for partition in topic.partitions {
+            if !partition.error_code.is_ok() {
+                return Err(refused(group, "OffsetFetch", partition.error_code));
+            }
+            if partition.committed_offset >= Offset::ZERO {
+                let place = (topic.name.clone(), partition.partition_index);
+                offsets.insert(place, partition.committed_offset);
+            }
+        }
+    }
+    Ok(offsets)
+}
+
+/// Why not all was committed.
+pub(super) fn first_error(response: &offset_commit::Response) -> Option<ErrorCode> {
+    let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
+    let mut codes = partitions.map(|partition| partition.error_code);
+    codes.find(|code| !code.is_ok())
 }
 
 impl Admin {
@@ -99,31 +157,9 @@ impl Admin {
 
     /// Where the group has come to: all that it has committed.
     pub async fn group_offsets(&self, group: &str) -> Result<GroupOffsets, ClientError> {
-        let request = offset_fetch::Request {
-            groups: vec![offset_fetch::OffsetFetchRequestGroup {
-                group_id: group.to_owned(),
-                member_epoch: -1,
-                ..Default::default()
-            }],
-            require_stable: true,
-            ..Default::default()
-        };
-        let code = |response: &offset_fetch::Response| {
-            response.groups.first().map(|group| group.error_code)
-        };
-        let response = self.ask_coordinator::<offset_fetch::Api>(group, &request, code);
-        let answer = only(response.await?.groups, "OffsetFetch")?;
-        if !answer.error_code.is_ok() {
-            return Err(refused(group, "OffsetFetch", answer.error_code));
-        }
-        let mut offsets = GroupOffsets::new();
-        for topic in answer.topics {
-            for partition in topic.partitions {
-                let place = (topic.name.clone(), partition.partition_index);
-                offsets.insert(place, partition.committed_offset);
-            }
-        }
-        Ok(offsets)
+        let request = request_of_offsets(group, None);
+        let response = self.ask_coordinator::<offset_fetch::Api>(group, &request, code_of_offsets);
+        offsets_told(group, response.await?)
     }
 
     /// Sets where a group goes on that has no members.
@@ -132,33 +168,11 @@ impl Admin {
         group: &str,
         offsets: &GroupOffsets,
     ) -> Result<(), ClientError> {
-        let mut topics: Vec<OffsetCommitRequestTopic> = Vec::new();
-        for ((topic, partition), offset) in offsets {
-            let partition = OffsetCommitRequestPartition {
-                partition_index: *partition,
-                committed_offset: *offset,
-                committed_leader_epoch: LeaderEpoch::NONE,
-                committed_metadata: None,
-            };
-            match topics.last_mut().filter(|last| last.name == *topic) {
-                Some(last) => last.partitions.push(partition),
-                None => topics.push(OffsetCommitRequestTopic {
-                    name: topic.clone(),
-                    partitions: vec![partition],
-                    ..Default::default()
-                }),
-            }
-        }
         let request = offset_commit::Request {
             group_id: group.to_owned(),
             generation_id_or_member_epoch: -1,
-            topics,
+            topics: topics_to_commit(offsets.iter().map(|((t, p), offset)| (&**t, *p, *offset))),
             ..Default::default()
-        };
-        let first_error = |response: &offset_commit::Response| {
-            let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
-            let mut codes = partitions.map(|partition| partition.error_code);
-            codes.find(|code| !code.is_ok())
         };
         let response = self.ask_coordinator::<offset_commit::Api>(group, &request, first_error);
         match first_error(&response.await?) {
@@ -190,15 +204,10 @@ impl Admin {
         request: &A::Request,
         code: impl Fn(&A::Response) -> Option<ErrorCode>,
     ) -> Result<A::Response, ClientError> {
+        let coordinator = Coordinator::new(self.client.clone(), group);
         let mut attempt = 1;
         loop {
-            let answer = match self.coordinator(group).await {
-                Ok(broker) => {
-                    let broker = self.client.broker(broker, Purpose::Control).await?;
-                    broker.call::<A>(request, Default::default()).await
-                }
-                Err(error) => Err(error),
-            };
+            let answer = coordinator.call::<A>(request, Duration::ZERO, &code).await;
             let moved = match &answer {
                 Ok(response) => code(response).is_some_and(has_moved),
                 Err(error) => error.is_retriable(),
@@ -208,28 +217,6 @@ impl Admin {
             }
             attempt += 1;
             tokio::time::sleep(RETRY_INTERVAL).await;
-        }
-    }
-
-    async fn coordinator(&self, group: &str) -> Result<BrokerId, ClientError> {
-        let request = find_coordinator::Request {
-            key_type: KEY_GROUP,
-            coordinator_keys: vec![group.to_owned()],
-            ..Default::default()
-        };
-        let response = self
-            .client
-            .call_any::<find_coordinator::Api>(&request)
-            .await?;
-        let found = only(response.coordinators, "FindCoordinator")?;
-        match found.error_code {
-            ErrorCode::None => Ok(found.node_id),
-            code => Err(ClientError::Refused {
-                address: "the broker".into(),
-                api: "FindCoordinator",
-                code,
-                message: found.error_message.unwrap_or_default(),
-            }),
         }
     }
 }

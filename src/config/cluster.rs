@@ -21,6 +21,8 @@ const SECRET_BYTES_MAX: usize = 4096;
 const NODES_MAX: usize = 64;
 /// A majority of 2 or 4 voters bears no more losses than one of 1 or 3; more than 5 only slow it.
 const VOTER_COUNTS: [usize; 3] = [1, 3, 5];
+/// How many voters there are among other numbers of nodes, unless the config says who.
+const DEFAULT_VOTERS: usize = 3;
 /// A session has to survive the loss of a heartbeat.
 const HEARTBEATS_A_SESSION_MIN: u64 = 2;
 
@@ -29,7 +31,8 @@ section! {
     Cluster {
         /// The nodes that take part from the start, this one among them.
         nodes: ClusterNodes = ClusterNodes::default(),
-        /// Those that agree on the metadata; [`Cluster::voters`] says who they are if it is empty.
+        /// Those that agree on the metadata; [`Cluster::voters`] says who they are if it is empty. The other
+        /// nodes follow them.
         voters: Voters = Voters::default(),
         /// What all nodes know and nobody else: [`Config::load`] puts it here, wherever it was found.
         secret: Option<Secret> = None,
@@ -181,12 +184,18 @@ impl Cluster {
         self.nodes.0.iter().find(|node| node.id == id)
     }
 
-    /// Those that agree on the metadata: all nodes unless the config names some.
+    /// Those that agree on the metadata. Unless the config names them, they are all nodes if these are one, three
+    /// or five, and the three with the lowest ids if there are more of them.
     pub fn voters(&self) -> Vec<BrokerId> {
-        match self.voters.0.is_empty() {
-            true => self.nodes.0.iter().map(|node| node.id).collect(),
-            false => self.voters.0.clone(),
+        if !self.voters.0.is_empty() {
+            return self.voters.0.clone();
         }
+        let mut voters: Vec<BrokerId> = self.nodes.0.iter().map(|node| node.id).collect();
+        voters.sort_unstable();
+        if !VOTER_COUNTS.contains(&voters.len()) {
+            voters.truncate(DEFAULT_VOTERS);
+        }
+        voters
     }
 
     /// Takes the secret out of its file, if it lies in one.

@@ -54,22 +54,23 @@ pub struct DescribedPartition {
     pub leader_epoch: i32,
     pub high_watermark: i64,
     pub current_voters: Vec<ReplicaState>,
-    /// Nodes that follow without a vote; a cluster of Klamm has none.
+    /// Nodes that follow without a vote, and have asked the leader lately.
     pub observers: Vec<ReplicaState>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct ReplicaState {
     pub replica_id: BrokerId,
-    /// Of the copy of the metadata that the voter is known with.
+    /// Of the copy of the metadata that the node is known with.
     #[kafka("2+")]
     pub replica_directory_id: DirectoryId,
     /// -1: the leader doesn't know it yet.
     pub log_end_offset: i64,
-    /// When that was sent to it which it has answered last, by the leader's clock; -1: nothing yet.
+    /// When that was sent to a voter which it has answered last, or when an observer has asked last, by the
+    /// leader's clock; -1: never yet.
     #[kafka("1+", default = Timestamp(-1))]
     pub last_fetch_timestamp: Timestamp,
-    /// When that was sent after which it had all that the leader had then; -1: never yet.
+    /// When that was with which it had all that the leader had then; -1: never yet.
     #[kafka("1+", default = Timestamp(-1))]
     pub last_caught_up_timestamp: Timestamp,
 }

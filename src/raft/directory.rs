@@ -30,6 +30,16 @@ enum Standing {
     /// It is new, and has to hear from the others first that they know no other one.
     Forming,
     Joined,
+    /// It is that of a node without a vote, which promises nothing to anybody.
+    Observing,
+}
+
+/// What a node is to the metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Voter,
+    /// It follows without a vote.
+    Observer,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,9 +60,13 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Reads what is on disk, or draws an id for a new copy. What a new copy has begun to take over from
+    /// Reads what is on disk, or draws an id for a new copy. What a voter's new copy has begun to take over from
     /// others and not finished is removed.
-    pub fn open(tree: MetaTree, voters: &HashSet<NodeId>) -> Result<Directory, RaftError> {
+    pub fn open(
+        tree: MetaTree,
+        voters: &HashSet<NodeId>,
+        role: Role,
+    ) -> Result<Directory, RaftError> {
         let configured: BTreeSet<NodeId> = voters.iter().copied().collect();
         let stored = tree.get(KEY_DIRECTORY)?;
         let record = match stored {
@@ -63,9 +77,10 @@ impl Directory {
                 let record = Record {
                     id: DirectoryId::random(),
                     voters: configured.clone(),
-                    standing: match has_joined {
-                        true => Standing::Joined,
-                        false => Standing::Forming,
+                    standing: match role {
+                        Role::Observer => Standing::Observing,
+                        Role::Voter if has_joined => Standing::Joined,
+                        Role::Voter => Standing::Forming,
                     },
                     known: BTreeMap::new(),
                 };
@@ -108,14 +123,21 @@ impl Directory {
     }
 
     /// Whether this is the copy that a voter is known to have: `readmitted`, if the cluster has let one in,
-    /// or else the first that was heard of it. That is kept on disk when it returns.
+    /// or else the first that was heard of it. That is kept on disk when it returns. A node without a vote takes
+    /// what is committed from any copy that the cluster lets speak.
     pub fn recognises(
         &self,
         voter: NodeId,
         id: DirectoryId,
         readmitted: Option<DirectoryId>,
     ) -> Result<bool, RaftError> {
-        let first = self.record().known.get(&voter).copied();
+        let (standing, first) = {
+            let record = self.record();
+            (record.standing, record.known.get(&voter).copied())
+        };
+        if standing == Standing::Observing {
+            return Ok(true);
+        }
         let is_known = match readmitted.or(first) {
             Some(known) => known == id,
             None => {
@@ -190,7 +212,7 @@ mod tests {
 
     fn open(store: &MetaStore, voters: &[NodeId]) -> Result<Directory, RaftError> {
         let voters = voters.iter().copied().collect();
-        Directory::open(store.tree("raft").unwrap(), &voters)
+        Directory::open(store.tree("raft").unwrap(), &voters, Role::Voter)
     }
 
     #[test]

@@ -69,16 +69,6 @@ impl Followers {
         inner.followers.iter().map(known).collect()
     }
 
-    /// Up to where all of them have our log, or 0 if one hasn't said so.
-    pub fn smallest(&self, term: u64) -> u64 {
-        let inner = self.inner();
-        let known = inner.followers.values().map(|f| f.acknowledged);
-        match known.min() {
-            Some(Some(smallest)) if inner.term == term => smallest,
-            _ => 0,
-        }
-    }
-
     /// Whether one of those that were heard since then may lack some of our log. Whoever isn't heard gets
     /// nothing anyway.
     pub fn lag(&self, term: u64, last: u64, since: Instant) -> bool {

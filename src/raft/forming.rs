@@ -11,41 +11,22 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use async_raft::storage::HardState;
 use async_raft::NodeId;
-use bytes::Bytes;
 use futures_util::future::join_all;
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, Duration, Instant};
 
-use super::codec::{decode, encode};
+use super::copying::{fetch, StateCopy, Wanted};
 use super::directory::Directory;
-use super::log::LogPosition;
 use super::network::Speaker;
-use super::rpc::{Greeted, LogEntry, Reply, Request};
+use super::rpc::{Greeted, Reply, Request};
 use super::server::{greet, open_envelope, reply_bytes, Asked};
 use super::storage::Storage;
 use super::RaftError;
-use crate::engine::metadata::MetadataImage;
 
-/// How many bytes of a copy go into one message.
-pub(super) const COPY_CHUNK_BYTES: usize = 512 * 1024;
-/// A copy isn't larger: the metadata of a million partitions are a few hundred megabytes.
-const COPY_BYTES_MAX: u64 = 1 << 30;
 /// How often it is said what is waited for.
 const SAY_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Everything that a leader has, as a new copy takes it over.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct StateCopy {
-    pub image: MetadataImage,
-    /// Of the image, and of the last entry.
-    pub position: LogPosition,
-    /// Up to where the leader's log is cut.
-    pub beginning: LogPosition,
-    /// From there up to the position: other voters may need them of this one.
-    pub entries: Vec<LogEntry>,
-}
 
 /// What the greetings come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +97,7 @@ impl Forming<'_> {
                 Verdict::Fresh => return self.directory.join(),
                 Verdict::Copy { term } => {
                     if let Some(copy) = self.copy().await? {
-                        self.storage.install(copy, term, self.speaker.id).await?;
+                        self.install(copy, term).await?;
                         return self.directory.join();
                     }
                 }
@@ -160,32 +141,23 @@ impl Forming<'_> {
     /// The leader's state; `None` if nobody says that he leads, or if it has changed meanwhile.
     async fn copy(&self) -> Result<Option<StateCopy>, RaftError> {
         for voter in self.others {
-            if let Some(bytes) = self.copy_from(*voter).await {
-                return decode("another voter's metadata", &bytes).map(Some);
+            let copy = fetch(self.speaker, *voter, Wanted::Latest).await?;
+            if copy.is_some() {
+                return Ok(copy);
             }
         }
         Ok(None)
     }
 
-    async fn copy_from(&self, voter: NodeId) -> Option<Vec<u8>> {
-        let mut bytes: Vec<u8> = Vec::new();
-        loop {
-            let asked = Request::Copy {
-                offset: bytes.len() as u64,
-            };
-            let Ok(Reply::Copied { total, chunk }) = self.speaker.call(voter, asked).await else {
-                return None;
-            };
-            let is_strange = chunk.is_empty() && total > bytes.len() as u64;
-            if total > COPY_BYTES_MAX || is_strange {
-                log::error!("voter {voter} has {total} bytes of metadata to copy, and sends none");
-                return None;
-            }
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() as u64 >= total {
-                return Some(bytes);
-            }
-        }
+    /// Takes it over as a voter that has given its vote in `term` to itself: so it gives it to nobody else up to
+    /// then.
+    async fn install(&self, copy: StateCopy, term: u64) -> Result<(), RaftError> {
+        let hard_state = HardState {
+            current_term: term.max(copy.position.term),
+            voted_for: Some(self.speaker.id),
+        };
+        let installed = self.storage.install(copy, hard_state).await;
+        installed.map_err(|error| RaftError::Damaged(error.to_string()))
     }
 
     /// Answers greetings until nobody can ask any more.
@@ -201,37 +173,6 @@ impl Forming<'_> {
             let reply = greeted.and_then(|reply| reply_bytes(self.directory, reply));
             let _ = answer.send(reply);
         }
-    }
-}
-
-/// A leader's state on its way to a new copy, in parts.
-#[derive(Debug)]
-pub(super) struct Copying {
-    pub to: NodeId,
-    bytes: Bytes,
-}
-
-impl Copying {
-    pub fn new(to: NodeId, copy: &StateCopy) -> Result<Copying, RaftError> {
-        Ok(Copying {
-            to,
-            bytes: encode(copy)?.into(),
-        })
-    }
-
-    /// The part from there on.
-    pub fn part(&self, offset: u64) -> Reply {
-        let from = usize::try_from(offset).unwrap_or(usize::MAX);
-        let from = from.min(self.bytes.len());
-        let to = (from + COPY_CHUNK_BYTES).min(self.bytes.len());
-        Reply::Copied {
-            total: self.bytes.len() as u64,
-            chunk: self.bytes.slice(from..to),
-        }
-    }
-
-    pub fn is_over(&self, offset: u64) -> bool {
-        offset + COPY_CHUNK_BYTES as u64 >= self.bytes.len() as u64
     }
 }
 
@@ -275,21 +216,5 @@ mod tests {
         let (old, knows) = (greeted(true, true, 7), greeted(false, true, 7));
         assert_eq!(verdict(2, &[old, knows]), Verdict::Stranger);
         assert_eq!(verdict(2, &[knows]), Verdict::Stranger);
-    }
-
-    #[test]
-    fn a_copy_goes_in_parts() {
-        let copying = Copying {
-            to: 2,
-            bytes: vec![7; COPY_CHUNK_BYTES + 1].into(),
-        };
-        let part = |offset| match copying.part(offset) {
-            Reply::Copied { total, chunk } => (total, chunk.len()),
-            other => panic!("{other:?}"),
-        };
-        let total = COPY_CHUNK_BYTES as u64 + 1;
-        assert_eq!(part(0), (total, COPY_CHUNK_BYTES));
-        assert_eq!(part(COPY_CHUNK_BYTES as u64), (total, 1));
-        assert_eq!(part(u64::MAX), (total, 0));
     }
 }

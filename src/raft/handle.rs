@@ -4,8 +4,9 @@
 //! dead to the other voters, and async-raft's tasks never hold up anybody else's.
 
 use std::collections::HashSet;
+use std::future::Future;
 use std::sync::Arc;
-use std::thread;
+use std::{io, thread};
 
 use async_raft::{Config, NodeId, SnapshotPolicy};
 use bytes::Bytes;
@@ -14,17 +15,18 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::codec::{encode, Applied, LogBatch};
-use super::directory::Directory;
+use super::directory::{Directory, Role};
 use super::followers::Followers;
-use super::forming::Forming;
-use super::leadership::{self, Announcer};
 use super::network::{Network, Speaker};
-use super::proposer::{Answer, Proposer, Waiting, PROPOSAL_BYTES_MAX, WAITING_MAX};
+use super::observer::{Following, Observer};
+use super::observers::Observers;
+use super::proposer::{Answer, Waiting, PROPOSAL_BYTES_MAX, WAITING_MAX};
 use super::quorum::{Quorum, View};
-use super::rpc::{node_id, voters, Append};
-use super::server::{Asked, Server, ASKED_MAX};
+use super::rpc::{node_id, voters};
+use super::server::{Asked, ASKED_MAX};
 use super::storage::{Storage, TREE};
 use super::transport::RaftTransport;
+use super::voter::Voter;
 use super::{Leadership, ProposeError, RaftError, RaftSettings};
 use crate::engine::metadata::{MetadataCommand, MetadataImage};
 use crate::model::BrokerId;
@@ -37,7 +39,7 @@ const BLOCKING_THREADS_MAX: usize = 2;
 /// How many entries a message to another voter holds at most.
 const ENTRIES_PER_MESSAGE_MAX: u64 = 64;
 
-/// What another voter sends. Only Raft can read it.
+/// What another node sends. Only Raft can read it.
 #[derive(Clone, Debug)]
 pub struct RaftRpc(pub Bytes);
 
@@ -60,14 +62,20 @@ pub struct Raft {
 
 /// Whether something is to stop, or has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
+pub(super) enum Stop {
     NotYet,
     Now,
 }
 
+/// Returns when Raft is to stop.
+pub(super) async fn told_to_stop(mut stopping: watch::Receiver<Stop>) {
+    // An error means that the last handle is gone.
+    let _ = stopping.wait_for(|stop| *stop == Stop::Now).await;
+}
+
 impl Raft {
     /// Reads what is on disk, and starts. The image is there at once, as far as it is known to be
-    /// committed; to propose, wait for leadership.
+    /// committed; to propose, wait for leadership. A node that is none of the voters follows them.
     pub fn start(
         settings: RaftSettings,
         store: MetaStore,
@@ -75,27 +83,25 @@ impl Raft {
     ) -> Result<Raft, RaftError> {
         let voters: HashSet<NodeId> = voters(&settings)?.into_iter().collect();
         let id = node_id(settings.node)?;
+        let role = match voters.contains(&id) {
+            true => Role::Voter,
+            false => Role::Observer,
+        };
         let others = voters.iter().copied().filter(|voter| *voter != id);
         let others: HashSet<NodeId> = others.collect();
         let config = Arc::new(core_config(&settings)?);
-        let directory = Arc::new(Directory::open(store.tree(TREE)?, &voters)?);
+        let directory = Arc::new(Directory::open(store.tree(TREE)?, &voters, role)?);
         let storage = Storage::open(&store, voters, settings.snapshot_every_bytes)?;
         drop(store);
         let storage = Arc::new(storage);
         let followers = Arc::new(Followers::new(others.iter().copied()));
+        let observers = Arc::new(Observers::default());
         let speaker = Arc::new(Speaker {
             id,
             directory: directory.clone(),
             transport,
             storage: storage.clone(),
         });
-        let network = Network {
-            speaker: speaker.clone(),
-            storage: storage.clone(),
-            followers: followers.clone(),
-            heartbeat: settings.heartbeat,
-            vote_timeout: settings.election_timeout_min,
-        };
 
         let (proposals, waiting) = mpsc::channel(WAITING_MAX);
         let (asked, questions) = mpsc::channel(ASKED_MAX);
@@ -105,7 +111,7 @@ impl Raft {
         let raft = Raft {
             proposals,
             asked,
-            leadership: leadership.clone(),
+            leadership,
             images: storage.state().images(),
             fault: storage.fault(),
             stop,
@@ -113,30 +119,57 @@ impl Raft {
             view: View {
                 node: settings.node,
                 followers: followers.clone(),
+                observers: observers.clone(),
                 storage: Arc::downgrade(&storage),
                 directory: Arc::downgrade(&directory),
             },
         };
-        let parts = Running {
-            id,
-            others,
-            settings,
-            config,
-            speaker,
-            network,
-            directory,
-            storage,
-            followers,
-            waiting,
-            questions,
-            announced,
-            leadership,
-            stopping,
-        };
-        thread::Builder::new().name("raft".into()).spawn(move || {
-            parts.run_here();
-            has_stopped.send_replace(Stop::Now);
-        })?;
+        match role {
+            Role::Voter => {
+                let network = Network {
+                    speaker: speaker.clone(),
+                    storage: storage.clone(),
+                    followers: followers.clone(),
+                    heartbeat: settings.heartbeat,
+                    vote_timeout: settings.election_timeout_min,
+                };
+                let voter = Voter {
+                    id,
+                    others,
+                    settings,
+                    config,
+                    speaker,
+                    network: Arc::new(network),
+                    directory,
+                    storage: storage.clone(),
+                    followers,
+                    observers,
+                    waiting,
+                    questions,
+                    announced,
+                    stopping,
+                };
+                run_apart(storage, voter.run(), has_stopped)?;
+            }
+            Role::Observer => {
+                // All that it has is committed.
+                let last = storage.log().last().index;
+                storage.state().apply_up_to(last, storage.log())?;
+                let observer = Observer {
+                    voters: others.into_iter().collect(),
+                    following: Following {
+                        speaker,
+                        storage: storage.clone(),
+                        heartbeat: settings.heartbeat,
+                        announced,
+                    },
+                    waiting,
+                    questions,
+                    stopping,
+                };
+                run_apart(storage, observer.run(), has_stopped)?;
+            }
+        }
         Ok(raft)
     }
 
@@ -212,6 +245,12 @@ impl Raft {
         answered.await.unwrap_or(Err(RaftError::Stopped))
     }
 
+    /// What is behind the handle, while it runs.
+    #[cfg(test)]
+    pub(super) fn storage(&self) -> Arc<Storage> {
+        self.view.storage.upgrade().expect("it runs")
+    }
+
     /// Returns when Raft has stopped and the store is released. Proposals that wait are answered
     /// that their outcome is unknown.
     pub async fn shutdown(&self) {
@@ -222,130 +261,27 @@ impl Raft {
     }
 }
 
-/// What lives on Raft's own thread.
-struct Running {
-    id: NodeId,
-    /// The voters but this one.
-    others: HashSet<NodeId>,
-    settings: RaftSettings,
-    config: Arc<Config>,
-    speaker: Arc<Speaker>,
-    network: Network,
-    directory: Arc<Directory>,
+/// Runs it on a thread of its own. When that ends nothing writes any more, and the store is released.
+fn run_apart(
     storage: Arc<Storage>,
-    followers: Arc<Followers>,
-    waiting: mpsc::Receiver<Waiting>,
-    questions: mpsc::Receiver<Asked>,
-    announced: watch::Sender<Leadership>,
-    leadership: watch::Receiver<Leadership>,
-    stopping: watch::Receiver<Stop>,
-}
-
-impl Running {
-    /// Blocks until it is told to stop, and nothing writes any more; then the store is released.
-    fn run_here(self) {
+    node: impl Future<Output = ()> + Send + 'static,
+    has_stopped: watch::Sender<Stop>,
+) -> io::Result<()> {
+    let run = move || {
         let runtime = runtime::Builder::new_current_thread()
             .enable_time()
             .max_blocking_threads(BLOCKING_THREADS_MAX)
             .thread_name("raft-disk")
             .build();
         match runtime {
-            Ok(runtime) => runtime.block_on(self.run()),
-            Err(error) => self
-                .storage
-                .report(&format!("no runtime for Raft: {error}")),
+            Ok(runtime) => runtime.block_on(node),
+            Err(error) => storage.report(&format!("no runtime for Raft: {error}")),
         }
-    }
-
-    async fn run(mut self) {
-        let told_to_stop = {
-            let mut stopping = self.stopping.clone();
-            async move {
-                // An error means that the last handle is gone.
-                let _ = stopping.wait_for(|stop| *stop == Stop::Now).await;
-            }
-        };
-        tokio::pin!(told_to_stop);
-        if !self.directory.has_joined() {
-            let forming = Forming {
-                speaker: &self.speaker,
-                others: &self.others,
-                directory: &self.directory,
-                storage: &self.storage,
-                patience: self.settings.election_timeout_min,
-                heartbeat: self.settings.heartbeat,
-            };
-            tokio::select! {
-                () = &mut told_to_stop => return,
-                joined = forming.run(&mut self.questions) => if let Err(error) = joined {
-                    return self.storage.report(&error.to_string());
-                },
-            }
-        }
-        let network = Arc::new(self.network);
-        let core = Core::new(self.id, self.config, network, self.storage.clone());
-        begin(&core, self.id, &self.others, &self.storage).await;
-        let proposer = Proposer {
-            core: core.clone(),
-            node: self.settings.node,
-            waiting: self.waiting,
-            leadership: self.leadership,
-            images: self.storage.state().images(),
-        };
-        let server = Server {
-            core: core.clone(),
-            storage: self.storage.clone(),
-            directory: self.directory,
-            leadership: self.announced.subscribe(),
-            others: self.others,
-            asked: self.questions,
-        };
-        let announcer = Announcer {
-            core: core.clone(),
-            id: self.id,
-            followers: self.followers.clone(),
-            patience: self.settings.election_timeout_max,
-            heartbeat: self.settings.heartbeat,
-            announced: self.announced,
-        };
-        tokio::select! {
-            () = &mut told_to_stop => {}
-            () = proposer.run() => {}
-            () = server.run() => {}
-            () = announcer.run() => self.storage.report("async-raft has stopped by itself"),
-            () = leadership::repair(&core, &self.followers, &self.storage) => {}
-            () = self.storage.write_snapshots() => {}
-        }
-        let nobody = Leadership::Follower { leader: None };
-        announcer.announced.send_replace(nobody);
-        if let Err(error) = core.shutdown().await {
-            log::error!("async-raft didn't stop as it should: {error}");
-        }
-    }
-}
-
-/// Makes async-raft take part.
-async fn begin(core: &Core, id: NodeId, others: &HashSet<NodeId>, storage: &Storage) {
-    if !others.is_empty() {
-        // It would wait for half a minute before its first election, but not after it has heard a
-        // leader. So it hears one, who says nothing.
-        let nothing = Append {
-            term: storage.log().hard_state().current_term,
-            leader_id: id,
-            prev_log_index: 0,
-            prev_log_term: 0,
-            entries: Vec::new(),
-            leader_commit: 0,
-        };
-        if let Err(error) = core.append_entries(nothing).await {
-            storage.report(&format!("Raft can't be started: {error}"));
-        }
-    } else if storage.is_pristine() {
-        // A single voter without a log waits to be told that it is one.
-        if let Err(error) = core.initialize(HashSet::from([id])).await {
-            storage.report(&format!("Raft can't be initialised: {error}"));
-        }
-    }
+        drop(storage);
+        has_stopped.send_replace(Stop::Now);
+    };
+    thread::Builder::new().name("raft".into()).spawn(run)?;
+    Ok(())
 }
 
 fn core_config(settings: &RaftSettings) -> Result<Config, RaftError> {

@@ -27,17 +27,17 @@ const REPAIR_INTERVAL: Duration = Duration::from_millis(300);
 const HEARD_LATELY: Duration = Duration::from_secs(2);
 
 /// What the announcements go by.
-pub(super) struct Announcer {
+pub(super) struct Announcer<'a> {
     pub core: Core,
     pub id: NodeId,
     pub followers: Arc<Followers>,
     /// For how long the answers of a majority count.
     pub patience: Duration,
     pub heartbeat: Duration,
-    pub announced: watch::Sender<Leadership>,
+    pub announced: &'a watch::Sender<Leadership>,
 }
 
-impl Announcer {
+impl Announcer<'_> {
     /// Announces until async-raft has stopped.
     pub async fn run(&self) {
         let mut metrics = self.core.metrics();

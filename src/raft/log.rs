@@ -1,13 +1,12 @@
 //! The Raft log on disk, with the hard state (term and vote).
 //!
 //! What is appended or voted is flushed before the call returns, because the leader counts itself
-//! as a holder at once. A large entry is cut into parts under keys of its own, since the store
-//! takes small values only.
+//! as a holder at once.
 //!
 //! Invariants: the entries are those from just above the cut up to the last one, without holes,
 //! and their terms never fall. Nothing at or below what is applied is ever removed but by a cut.
 //!
-//! A cut goes no further than a snapshot, but may stay behind it, because other voters may still
+//! A cut goes no further than a snapshot, and stays behind the latest one, because other nodes may still
 //! need the entries. So where the log begins is kept under a key of its own.
 
 use std::collections::BTreeMap;
@@ -19,15 +18,17 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{decode, encode, LogBatch};
 use super::RaftError;
-use crate::storage::meta::{MetaBatch, MetaTree, VALUE_BYTES_MAX};
+use crate::storage::meta::{MetaBatch, MetaTree};
+
+mod parts;
+
+use parts::{bytes_of, entry_key, keys_of, parse_key, put_entries, EntryInfo, PREFIX_ENTRY};
 
 const KEY_HARD_STATE: &[u8] = b"h";
 /// The index that was applied when the last entry was appended.
 const KEY_APPLIED: &[u8] = b"a";
 /// Up to where the entries are removed.
 const KEY_CUT: &[u8] = b"t";
-/// Followed by index (8 bytes) and part (2 bytes).
-const PREFIX_ENTRY: u8 = b'l';
 /// How many removals go into one batch of a cut.
 const CUT_BATCH_LEN: usize = 1_000;
 
@@ -38,14 +39,6 @@ pub(super) struct LogPosition {
     pub term: u64,
 }
 
-/// What is known of an entry without reading it.
-#[derive(Clone, Copy, Debug)]
-struct EntryInfo {
-    term: u64,
-    parts: u16,
-    bytes: u32,
-}
-
 #[derive(Debug)]
 struct Inner {
     entries: BTreeMap<u64, EntryInfo>,
@@ -54,6 +47,10 @@ struct Inner {
     hard_state: HardState,
     bytes: u64,
 }
+
+/// Keys of entries that nobody finds any more.
+#[derive(Debug, Default)]
+pub(super) struct Forgotten(Vec<Vec<u8>>);
 
 #[derive(Debug)]
 pub(super) struct Log {
@@ -196,25 +193,7 @@ impl Log {
         for key in self.keys_from(first) {
             batch.remove(&key);
         }
-        let mut added = BTreeMap::new();
-        for (expected, entry) in (first..).zip(entries) {
-            if entry.index != expected {
-                let what = format!("entry {} stands where {expected} belongs", entry.index);
-                return Err(RaftError::Damaged(what));
-            }
-            let bytes = encode(entry)?;
-            let mut parts = 0;
-            for (part, chunk) in (0..).zip(bytes.chunks(VALUE_BYTES_MAX)) {
-                batch.put(&entry_key(entry.index, part), chunk.to_vec());
-                parts = part + 1;
-            }
-            let info = EntryInfo {
-                term: entry.term,
-                parts,
-                bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
-            };
-            added.insert(entry.index, info);
-        }
+        let mut added = put_entries(&mut batch, first, entries)?;
         batch.put(KEY_APPLIED, encode(&applied)?);
         self.tree.apply(batch)?;
         self.tree.flush()?;
@@ -225,23 +204,32 @@ impl Log {
         Ok(())
     }
 
-    /// Begins an empty log in the middle: with what comes after a cut that another voter has made. Blocks
-    /// until it is on disk.
-    pub fn begin_at(
+    /// Begins the log anew after a cut that others have made: with entries up to one that is applied. What is
+    /// in the batch already takes effect together with it. Blocks until it is on disk.
+    pub fn replace(
         &self,
+        mut batch: MetaBatch,
         cut: LogPosition,
         entries: &[Entry<LogBatch>],
         hard_state: &HardState,
     ) -> Result<(), RaftError> {
-        if self.last() != LogPosition::default() {
-            return Err(RaftError::Damaged("the log isn't empty".into()));
+        for key in self.keys_from(0) {
+            batch.remove(&key);
         }
-        let mut batch = MetaBatch::default();
+        let added = put_entries(&mut batch, cut.index + 1, entries)?;
+        let applied = cut.index + entries.len() as u64;
         batch.put(KEY_CUT, encode(&cut)?);
+        batch.put(KEY_APPLIED, encode(&applied)?);
+        batch.put(KEY_HARD_STATE, encode(hard_state)?);
         self.tree.apply(batch)?;
-        self.inner().cut = cut;
-        self.append(entries, cut.index)?;
-        self.save_hard_state(hard_state)
+        self.tree.flush()?;
+        *self.inner() = Inner {
+            bytes: bytes_of(added.values()),
+            entries: added,
+            cut,
+            hard_state: hard_state.clone(),
+        };
+        Ok(())
     }
 
     /// Removes the entries from an index on. Blocks until it is on disk.
@@ -291,6 +279,35 @@ impl Log {
         self.inner().cut
     }
 
+    /// The first entry that is there, if others were cut before it; it is applied. A follower that lacks it can't be
+    /// brought up to date by entries.
+    pub fn floor(&self) -> LogPosition {
+        let inner = self.inner();
+        if inner.cut.index == 0 {
+            return LogPosition::default();
+        }
+        let first = inner.entries.first_key_value();
+        first.map_or(inner.cut, |(index, info)| LogPosition {
+            index: *index,
+            term: info.term,
+        })
+    }
+
+    /// Up to where the entries from `start` to below `stop` have so many bytes together; one at least.
+    pub fn fitting(&self, start: u64, stop: u64, bytes_max: u64) -> u64 {
+        let inner = self.inner();
+        let mut bytes = 0;
+        let is_too_much = |(index, info): &(&u64, &EntryInfo)| {
+            bytes += u64::from(info.bytes);
+            bytes > bytes_max && **index > start
+        };
+        let beyond = inner
+            .entries
+            .range(start..stop.max(start))
+            .find(is_too_much);
+        beyond.map_or(stop, |(index, _)| *index)
+    }
+
     /// The entries from `start` to below `stop`: all of them, or none if the first of them are cut.
     /// async-raft would take a part for the whole, and send a log with a hole.
     pub fn entries(&self, start: u64, stop: u64) -> Result<Vec<Entry<LogBatch>>, RaftError> {
@@ -306,25 +323,33 @@ impl Log {
         Ok(entries)
     }
 
-    /// Removes the entries up to an index that a snapshot on disk covers; what is removed already
-    /// stays so. The beginning is written first: what a crash leaves below it is dropped at the
-    /// next start.
-    pub fn cut(&self, to: u64) -> Result<(), RaftError> {
-        let Some(term) = self.term(to).filter(|_| to > self.beginning().index) else {
+    /// Forgets the entries up to an index that a snapshot on disk covers; what is forgotten already stays so. From
+    /// now on nobody finds them, and [`Log::remove`] takes them from the disk.
+    pub fn forget(&self, to: u64) -> Forgotten {
+        let mut inner = self.inner();
+        let info = inner.entries.get(&to).copied();
+        let Some(info) = info.filter(|_| to > inner.cut.index) else {
+            return Forgotten::default();
+        };
+        let kept = inner.entries.split_off(&(to + 1));
+        let removed = std::mem::replace(&mut inner.entries, kept);
+        inner.cut = LogPosition {
+            index: to,
+            term: info.term,
+        };
+        inner.bytes -= bytes_of(removed.values());
+        Forgotten(keys_of(&removed))
+    }
+
+    /// Removes what was forgotten from the disk. The beginning is written first: what a crash leaves below it is
+    /// dropped at the next start.
+    pub fn remove(&self, Forgotten(keys): Forgotten) -> Result<(), RaftError> {
+        if keys.is_empty() {
             return Ok(());
-        };
-        let cut = LogPosition { index: to, term };
+        }
         let mut batch = MetaBatch::default();
-        batch.put(KEY_CUT, encode(&cut)?);
+        batch.put(KEY_CUT, encode(&self.beginning())?);
         self.tree.apply(batch)?;
-        let keys = {
-            let mut inner = self.inner();
-            let kept = inner.entries.split_off(&(to + 1));
-            let removed = std::mem::replace(&mut inner.entries, kept);
-            inner.cut = cut;
-            inner.bytes -= bytes_of(removed.values());
-            keys_of(&removed)
-        };
         self.remove_keys(keys)
     }
 
@@ -381,33 +406,4 @@ impl Inner {
         let gone = self.entries.split_off(&index);
         self.bytes -= bytes_of(gone.values());
     }
-}
-
-fn bytes_of<'a>(entries: impl Iterator<Item = &'a EntryInfo>) -> u64 {
-    entries.map(|info| u64::from(info.bytes)).sum()
-}
-
-fn entry_key(index: u64, part: u16) -> Vec<u8> {
-    let mut key = vec![PREFIX_ENTRY];
-    key.extend_from_slice(&index.to_be_bytes());
-    key.extend_from_slice(&part.to_be_bytes());
-    key
-}
-
-fn parse_key(key: &[u8]) -> Result<(u64, u16), RaftError> {
-    let strange = || RaftError::Damaged(format!("the key {key:02x?} is strange"));
-    let (index, part) = key
-        .get(1..)
-        .and_then(|k| k.split_first_chunk::<8>())
-        .ok_or_else(strange)?;
-    let part: [u8; 2] = part.try_into().map_err(|_| strange())?;
-    Ok((u64::from_be_bytes(*index), u16::from_be_bytes(part)))
-}
-
-fn keys_of(entries: &BTreeMap<u64, EntryInfo>) -> Vec<Vec<u8>> {
-    let keys = |(index, info): (&u64, &EntryInfo)| {
-        let index = *index;
-        (0..info.parts).map(move |part| entry_key(index, part))
-    };
-    entries.iter().flat_map(keys).collect()
 }

@@ -9,6 +9,8 @@
 //! | File | What is there |
 //! |---|---|
 //! | `handle` | [`Raft`]: start, propose, stop; the thread that all of it runs on |
+//! | `voter` | what a voter does on it |
+//! | `observer` | what a node does on it that has no vote |
 //! | `proposer` | one write at a time, of all proposals that wait |
 //! | `leadership` | a leader is announced only after a write of its own |
 //! | `log` | hard state and entries on disk; flushed before they count |
@@ -17,15 +19,21 @@
 //! | `storage` | these three as async-raft wants them |
 //! | `network` | what goes to other voters |
 //! | `server` | what they ask |
-//! | `rpc` | how both are written |
+//! | `feed` | what any node asks: what is committed |
+//! | `copying` | all of it at once, in parts |
+//! | `rpc` | how all of these are written |
 //! | `directory` | which copies of the metadata the voters have |
 //! | `forming` | how a new copy begins to take part |
+//! | `catch_up` | how a voter goes on that was away for too long |
+//! | `sources` | which voter a node without a vote follows |
 //! | `guard` | what is put right in messages, in both directions |
-//! | `followers` | what a leader knows of the others |
+//! | `followers` | what a leader knows of the other voters |
+//! | `observers` | what a voter knows of those who have no vote |
 //! | `quorum` | what is told of it |
 //! | `transport` | how messages get there; somebody else provides it |
 //!
-//! One, three or five voters; never a change of them while the cluster lives.
+//! One, three or five voters, never a change of them while the cluster lives, and any number of nodes that follow
+//! without a vote.
 
 use std::time::Duration;
 
@@ -34,8 +42,11 @@ use thiserror::Error;
 use crate::model::BrokerId;
 use crate::storage::meta::MetaError;
 
+mod catch_up;
 mod codec;
+mod copying;
 mod directory;
+mod feed;
 mod followers;
 mod forming;
 mod guard;
@@ -43,26 +54,30 @@ mod handle;
 mod leadership;
 mod log;
 mod network;
+mod observer;
+mod observers;
 mod proposer;
 mod quorum;
 mod rpc;
 mod server;
 mod snapshot;
+mod sources;
 mod state;
 mod storage;
 mod transport;
+mod voter;
 
 #[cfg(test)]
 mod tests;
 
 pub use handle::{Raft, RaftReply, RaftRpc};
-pub use quorum::{Quorum, Voter};
+pub use quorum::{Quorum, QuorumReplica};
 pub use transport::{Alone, RaftTransport, RaftTransportError};
 
 /// Who takes part, and how patient they are with each other.
 #[derive(Clone, Debug)]
 pub struct RaftSettings {
-    /// This node, which must be one of the voters.
+    /// This node: one of the voters, or one that follows them.
     pub node: BrokerId,
     /// Fixed for the life of the cluster.
     pub voters: Vec<BrokerId>,
@@ -101,18 +116,16 @@ pub enum Leadership {
 /// Why Raft doesn't run.
 #[derive(Debug, Error)]
 pub enum RaftError {
-    #[error("the voters {voters:?} don't include this node, {node}")]
-    NotAVoter {
-        node: BrokerId,
-        voters: Vec<BrokerId>,
-    },
+    /// Nobody asks a node anything that follows itself.
+    #[error("this node has no vote: is cluster.voters the same on all nodes?")]
+    NoVote,
     #[error("the metadata are kept by 1, 3 or 5 different voters, and {count} are configured")]
     NumberOfVoters { count: usize },
     #[error("a voter's id is 0 or above, and not {0}")]
     BadVoterId(BrokerId),
     #[error(
         "the metadata here were begun with the voters {stored}, and the config names {configured}: the voters \
-         of a cluster stay the same while it lives"
+         of a cluster stay the same while it lives; cluster.voters names them"
     )]
     OtherVoters { stored: String, configured: String },
     /// This voter's copy of the metadata is new, and hasn't joined yet.
@@ -120,11 +133,11 @@ pub enum RaftError {
     Forming,
     #[error("the settings of Raft: {0}")]
     BadSettings(String),
-    #[error("a message that isn't one between voters: {0}")]
+    #[error("a message that isn't one of a node's: {0}")]
     BadMessage(String),
     #[error("the metadata is stopped")]
     Stopped,
-    #[error("too many messages of other voters wait already")]
+    #[error("too many messages of other nodes wait already")]
     Busy,
     #[error(transparent)]
     Store(#[from] MetaError),

@@ -73,17 +73,19 @@ impl Network {
             log: self.storage.log(),
             applied: self.storage.state().applied(),
             term: self.storage.log().hard_state().current_term,
-            everywhere: self.storage.everywhere(),
+            floor: self.storage.log().floor(),
         };
         let (request, rest) = match send::check(ours, request) {
             Checked::Send { request, rest } => (request, rest),
             Checked::Over(answer) => return Ok(answer),
         };
         let (term, sent) = (request.term, Sent::new(&request, rest));
-        let trim_to = self.followers.smallest(term);
-        self.storage.learn_everywhere(trim_to);
         let (begin, end) = (Instant::now(), self.storage.log().last().index);
-        let message = Request::Append { request, trim_to };
+        let message = Request::Append {
+            request,
+            trim_to: 0,
+            log_start: ours.floor.index,
+        };
         let Reply::Appended(answer) = self.speaker.call(target, message).await? else {
             return Err(anyhow!("voter {target} has answered something else"));
         };
@@ -91,8 +93,8 @@ impl Network {
             self.followers.heard(term, target, begin);
         }
         // As it is now, and not as it was then: async-raft is about to read the entry, and by now
-        // the log may be cut further.
-        match send::answer(self.storage.everywhere(), &sent, answer) {
+        // the log may be cut further. It isn't between here and there, on the one thread of all.
+        match send::answer(self.storage.log().floor(), &sent, answer) {
             Answer::Pass(answer, acknowledged) => {
                 if let Some(index) = acknowledged {
                     self.followers.acknowledged(term, target, index);
@@ -102,15 +104,9 @@ impl Network {
                 }
                 Ok(answer)
             }
-            Answer::LostItsLog => {
-                log::error!(
-                    "voter {target} lacks entry {} of the metadata log, which every voter had: it \
-                     has lost its copy of the metadata, and can't take part until it has got \
-                     another voter's",
-                    sent.prev
-                );
-                Err(anyhow!("voter {target} has lost its log"))
-            }
+            Answer::NeedsCopy => Err(anyhow!(
+                "voter {target} has to copy the metadata: the log here begins above its own"
+            )),
         }
     }
 

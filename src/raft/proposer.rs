@@ -41,16 +41,17 @@ pub(super) struct Waiting {
     pub answer: oneshot::Sender<Answer>,
 }
 
-pub(super) struct Proposer {
+pub(super) struct Proposer<'a> {
     pub core: Core,
     pub node: BrokerId,
-    pub waiting: mpsc::Receiver<Waiting>,
+    pub waiting: &'a mut mpsc::Receiver<Waiting>,
     pub leadership: watch::Receiver<Leadership>,
     pub images: watch::Receiver<Arc<MetadataImage>>,
 }
 
-impl Proposer {
-    /// Runs until all who could propose are gone.
+impl Proposer<'_> {
+    /// Runs until all who could propose are gone. Dropped before, it leaves them to the next one, but for those
+    /// whose write is under way: they hear that its outcome is unknown.
     pub async fn run(mut self) {
         let session = SessionId(Uuid::new_v4());
         let mut sequence = 0;
@@ -126,5 +127,20 @@ impl Proposer {
             }
         }
         Err(ProposeError::Unknown)
+    }
+}
+
+/// On a node that never leads: says who does.
+pub(super) async fn refuse_all(
+    waiting: &mut mpsc::Receiver<Waiting>,
+    leadership: watch::Receiver<Leadership>,
+) {
+    while let Some(Waiting { answer, .. }) = waiting.recv().await {
+        let leader = match *leadership.borrow() {
+            Leadership::Follower { leader } => leader,
+            Leadership::Leader { .. } => None,
+        };
+        // Who asked may have gone.
+        let _ = answer.send(Err(ProposeError::NotLeader { leader }));
     }
 }

@@ -1,5 +1,5 @@
-//! What other voters ask, answered one at a time: what the guard has read of the log must still be
-//! so when async-raft gets the message.
+//! What other nodes ask. What voters send for async-raft is answered one at a time: what the guard has read of the
+//! log must still be so when async-raft gets the message. The rest is the feed's.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::codec::{decode, encode};
 use super::directory::Directory;
-use super::forming::Copying;
+use super::feed::Feed;
 use super::guard::{receive, vote};
 use super::handle::Core;
 use super::rpc::{node_id, Answered, Append, Appended, Envelope, Greeted, Reply, Request};
 use super::storage::Storage;
-use super::{Leadership, RaftError, RaftReply, RaftRpc};
+use super::{RaftError, RaftReply, RaftRpc};
 use crate::model::BrokerId;
 
-/// How many messages of others wait at most. Each voter has one or two on the way.
-pub(super) const ASKED_MAX: usize = 64;
+/// How many messages of others wait at most. Each node has one or two on the way.
+pub(super) const ASKED_MAX: usize = 256;
 
 /// A message on its way in.
 pub(super) struct Asked {
@@ -28,91 +28,71 @@ pub(super) struct Asked {
     pub answer: oneshot::Sender<Result<RaftReply, RaftError>>,
 }
 
-pub(super) struct Server {
+pub(super) struct Server<'a> {
     pub core: Core,
     pub storage: Arc<Storage>,
     pub directory: Arc<Directory>,
-    pub leadership: watch::Receiver<Leadership>,
+    pub feed: Feed,
     /// The voters but this one.
-    pub others: HashSet<NodeId>,
-    pub asked: mpsc::Receiver<Asked>,
+    pub others: &'a HashSet<NodeId>,
+    pub asked: &'a mut mpsc::Receiver<Asked>,
+    /// Who leads, each time that its log turns out to begin above the end of this one.
+    pub behind: &'a watch::Sender<Option<NodeId>>,
 }
 
-impl Server {
+impl Server<'_> {
     /// Runs until all who could ask are gone.
     pub async fn run(mut self) {
-        let mut copying = None;
         while let Some(Asked { from, rpc, answer }) = self.asked.recv().await {
             if answer.is_closed() {
                 // Who asked has given up meanwhile, and asks again.
                 continue;
             }
-            let answered = self.answer(from, &rpc, &mut copying).await;
-            let reply = answered.and_then(|reply| reply_bytes(&self.directory, reply));
+            let reply = match self.open(from, &rpc) {
+                Ok(envelope) if Feed::serves(&envelope.message) => {
+                    self.feed.serve(envelope, answer);
+                    continue;
+                }
+                Ok(envelope) => self.answer(envelope).await,
+                Err(NotOpened::Stranger) => Ok(Reply::Stranger),
+                Err(NotOpened::Error(error)) => Err(error),
+            };
+            let reply = reply.and_then(|reply| reply_bytes(&self.directory, reply));
             // It may give up at any time.
             let _ = answer.send(reply);
         }
     }
 
-    async fn answer(
-        &self,
-        sender: BrokerId,
-        rpc: &RaftRpc,
-        copying: &mut Option<Copying>,
-    ) -> Result<Reply, RaftError> {
-        let envelope = open_envelope(sender, rpc, &self.others)?;
+    /// Reads a message, of whose sender the copy must be known if it is a voter's. To greet is how it becomes so.
+    fn open(&self, sender: BrokerId, rpc: &RaftRpc) -> Result<Envelope, NotOpened> {
+        let envelope = open_envelope(sender, rpc, self.others)?;
         self.storage.check().map_err(|_| RaftError::Stopped)?;
-        if let Request::Greet = envelope.message {
-            return greet(&self.directory, &self.storage, &envelope);
+        let is_voter = self.others.contains(&envelope.from);
+        let is_greeting = matches!(envelope.message, Request::Greet);
+        if is_voter && !is_greeting && !recognises(&self.directory, &self.storage, &envelope)? {
+            return Err(NotOpened::Stranger);
         }
-        if !recognises(&self.directory, &self.storage, &envelope)? {
-            return Ok(Reply::Stranger);
-        }
+        Ok(envelope)
+    }
+
+    async fn answer(&self, envelope: Envelope) -> Result<Reply, RaftError> {
         match envelope.message {
-            Request::Append { request, trim_to } => {
-                let answer = self.append(request).await?;
-                if answer.success {
-                    self.storage.learn_everywhere(trim_to);
-                }
-                Ok(Reply::Appended(answer))
-            }
+            Request::Append {
+                request, log_start, ..
+            } => Ok(Reply::Appended(self.append(request, log_start).await?)),
             Request::Vote(request) => {
                 let request = vote::check(self.storage.log().last(), request);
                 let answer = self.core.vote(request).await;
                 Ok(Reply::Voted(answer.map_err(|_| RaftError::Stopped)?))
             }
-            Request::Copy { offset } => self.copy(envelope.from, offset, copying).await,
-            Request::Greet => Ok(Reply::NotNow),
+            Request::Greet => greet(&self.directory, &self.storage, &envelope),
+            _ => Ok(Reply::NotNow),
         }
     }
 
-    /// A part of what this voter has, if it leads. All parts of one copy are of the same moment.
-    async fn copy(
-        &self,
-        to: NodeId,
-        offset: u64,
-        copying: &mut Option<Copying>,
-    ) -> Result<Reply, RaftError> {
-        if !matches!(*self.leadership.borrow(), Leadership::Leader { .. }) {
-            return Ok(Reply::NotNow);
-        }
-        if offset == 0 {
-            let copy = self.storage.copy().await;
-            let copy = copy.map_err(|_| RaftError::Stopped)?;
-            *copying = Some(Copying::new(to, &copy)?);
-        }
-        let Some(current) = copying.as_ref().filter(|copying| copying.to == to) else {
-            return Ok(Reply::NotNow);
-        };
-        let part = current.part(offset);
-        if current.is_over(offset) {
-            *copying = None;
-        }
-        Ok(part)
-    }
-
-    async fn append(&self, request: Append) -> Result<Appended, RaftError> {
-        let term = request.term;
+    async fn append(&self, request: Append, log_start: u64) -> Result<Appended, RaftError> {
+        let (term, leader) = (request.term, request.leader_id);
+        let asked_from = request.prev_log_index;
         let applied = self.storage.state().applied();
         match receive::check(self.storage.log(), applied, request) {
             receive::Checked::Fits { request, commit } => {
@@ -126,7 +106,14 @@ impl Server {
             }
             receive::Checked::Differs { heartbeat, resume } => {
                 let answer = self.pass(heartbeat).await?;
-                Ok(if answer.success { resume } else { answer })
+                if !answer.success {
+                    return Ok(answer);
+                }
+                let resume_at = resume.conflict_opt.as_ref().map(|place| place.index);
+                if resume_at < Some(log_start) && asked_from <= log_start {
+                    self.behind.send_replace(Some(leader));
+                }
+                Ok(resume)
             }
         }
     }
@@ -137,18 +124,41 @@ impl Server {
     }
 }
 
-/// Reads a message of another voter, which must be the one at the other end.
+/// On a node that isn't asked anything: says so.
+pub(super) async fn decline_all(asked: &mut mpsc::Receiver<Asked>) {
+    while let Some(Asked { answer, .. }) = asked.recv().await {
+        // Who asked may have gone.
+        let _ = answer.send(Err(RaftError::NoVote));
+    }
+}
+
+/// Why a message isn't answered as it wants.
+enum NotOpened {
+    /// Its voter is known with another copy.
+    Stranger,
+    Error(RaftError),
+}
+
+impl From<RaftError> for NotOpened {
+    fn from(error: RaftError) -> NotOpened {
+        NotOpened::Error(error)
+    }
+}
+
+/// Reads a message, which must be of the node at the other end: of another voter, unless it is one that all may
+/// send.
 pub(super) fn open_envelope(
     sender: BrokerId,
     rpc: &RaftRpc,
     others: &HashSet<NodeId>,
 ) -> Result<Envelope, RaftError> {
-    let envelope: Envelope = decode("a voter's message", &rpc.0)
+    let envelope: Envelope = decode("a node's message", &rpc.0)
         .map_err(|error| RaftError::BadMessage(error.to_string()))?;
     let from = envelope.from;
     let is_itself = node_id(sender)? == from;
     let speaks_for_itself = envelope.message.sender().is_none_or(|who| who == from);
-    if !others.contains(&from) || !is_itself || !speaks_for_itself {
+    let may_ask = others.contains(&from) || envelope.message.is_for_all();
+    if !may_ask || !is_itself || !speaks_for_itself {
         let what = format!("node {sender} isn't another voter, or speaks for one");
         return Err(RaftError::BadMessage(what));
     }

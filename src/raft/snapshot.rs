@@ -37,6 +37,18 @@ pub(super) struct Snapshot {
     pub bytes: u64,
 }
 
+/// A snapshot that is on disk and doesn't count yet.
+#[derive(Debug)]
+pub(super) struct Prepared(Current);
+
+impl Prepared {
+    /// Has it count, once the batch is on disk.
+    pub fn count(&self, batch: &mut MetaBatch) -> Result<(), RaftError> {
+        batch.put(KEY_CURRENT, encode(&self.0)?);
+        Ok(())
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Snapshots {
     tree: MetaTree,
@@ -75,6 +87,20 @@ impl Snapshots {
 
     /// Writes a snapshot and returns its size when it is on disk and counts. Blocks.
     pub fn write(&self, image: &MetadataImage, position: LogPosition) -> Result<u64, RaftError> {
+        let written = self.prepare(image, position)?;
+        let mut batch = MetaBatch::default();
+        written.count(&mut batch)?;
+        self.tree.apply(batch)?;
+        self.tree.flush()?;
+        self.settle(written)
+    }
+
+    /// Puts a snapshot on disk, which doesn't count yet. Blocks.
+    pub fn prepare(
+        &self,
+        image: &MetadataImage,
+        position: LogPosition,
+    ) -> Result<Prepared, RaftError> {
         let before = self.current()?;
         let generation = before.map_or(1, |current| current.generation + 1);
         let mut writer = ChunkWriter {
@@ -98,11 +124,12 @@ impl Snapshots {
             bytes: writer.bytes,
         };
         self.tree.flush()?;
-        let mut batch = MetaBatch::default();
-        batch.put(KEY_CURRENT, encode(&current)?);
-        self.tree.apply(batch)?;
-        self.tree.flush()?;
-        self.remove_all_but(Some(generation))?;
+        Ok(Prepared(current))
+    }
+
+    /// Removes the one before, when this one counts. Returns its size.
+    pub fn settle(&self, Prepared(current): Prepared) -> Result<u64, RaftError> {
+        self.remove_all_but(Some(current.generation))?;
         Ok(current.bytes)
     }
 

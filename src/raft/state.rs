@@ -40,6 +40,9 @@ impl Inner {
 pub(super) struct StateMachine {
     inner: Mutex<Inner>,
     published: watch::Sender<Arc<MetadataImage>>,
+    /// The entry at which replay panics, in tests.
+    #[cfg(test)]
+    pub panics_at: std::sync::atomic::AtomicU64,
 }
 
 impl StateMachine {
@@ -53,6 +56,8 @@ impl StateMachine {
                 is_broken: false,
             }),
             published,
+            #[cfg(test)]
+            panics_at: Default::default(),
         }
     }
 
@@ -66,12 +71,20 @@ impl StateMachine {
         self.inner().applied.index
     }
 
-    /// Takes another voter's image.
-    pub fn install(&self, image: MetadataImage, applied: LogPosition) {
+    /// Takes another voter's image, together with what is replaced meanwhile: nothing is applied in between.
+    pub fn install(
+        &self,
+        image: MetadataImage,
+        applied: LogPosition,
+        replace: impl FnOnce() -> Result<(), RaftError>,
+    ) -> Result<(), RaftError> {
         let mut inner = self.inner();
+        inner.check()?;
+        replace()?;
         inner.image = image;
         inner.applied = applied;
         self.published.send_replace(Arc::new(inner.image.clone()));
+        Ok(())
     }
 
     /// The image and the position that it stands for.
@@ -94,7 +107,11 @@ impl StateMachine {
                 term: entry.term,
             };
             if let EntryPayload::Normal(normal) = entry.payload {
-                let replayed = replay(&mut inner.image, &normal.data, applied);
+                let replayed = caught(applied, || {
+                    #[cfg(test)]
+                    self.panic_if_told(applied);
+                    replay(&mut inner.image, &normal.data)
+                });
                 inner.is_broken = replayed.is_err();
                 replayed?;
             }
@@ -106,28 +123,28 @@ impl StateMachine {
         Ok(())
     }
 
+    #[cfg(test)]
+    fn panic_if_told(&self, entry: LogPosition) {
+        let told = self.panics_at.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(told != entry.index, "replay panics, as it was told");
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Changes the image by an entry. After an error it is rubbish.
-fn replay(
-    image: &mut MetadataImage,
-    batch: &LogBatch,
-    entry: LogPosition,
-) -> Result<(), RaftError> {
-    caught(entry, || {
-        for logged in &batch.proposals {
-            let commands = decode("a metadata command", &logged.commands)?;
-            let proposal = Proposal {
-                id: logged.id,
-                commands,
-            };
-            image.replay_proposal(&proposal);
-        }
-        Ok(())
-    })
+fn replay(image: &mut MetadataImage, batch: &LogBatch) -> Result<(), RaftError> {
+    for logged in &batch.proposals {
+        let commands = decode("a metadata command", &logged.commands)?;
+        let proposal = Proposal {
+            id: logged.id,
+            commands,
+        };
+        image.replay_proposal(&proposal);
+    }
+    Ok(())
 }
 
 fn caught(

@@ -1,8 +1,10 @@
 //! What async-raft keeps its state in: log, snapshot and state machine of one node.
 //!
 //! It is asked for the membership and answers the configured voters, whatever the log says. Its
-//! snapshots are refused: we write our own ([`super::snapshot`]), and cut the log below them, but
-//! only as far as every voter has it: there is no other way to bring a voter up to date.
+//! snapshots are refused: we write our own ([`super::snapshot`]), and cut the log where the one before
+//! was written. So a node that was away for a while finds the entries that it lacks, and one that was
+//! away for longer takes a copy of the state (`docs/adr/0020-a-log-is-cut-whoever-is-away.md`).
+//!
 //! After the first fault nothing is written any more, and [`Storage::fault`] tells the node, which
 //! has to stop: a node that can't keep its replicated state must not go on with what it has in
 //! memory.
@@ -10,7 +12,7 @@
 use std::collections::HashSet;
 use std::io::Cursor;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_raft::async_trait::async_trait;
 use async_raft::raft::{Entry, MembershipConfig};
@@ -21,14 +23,14 @@ use tokio::sync::{watch, Notify};
 use tokio::task::spawn_blocking;
 
 use super::codec::{Applied, LogBatch};
-use super::forming::StateCopy;
+use super::copying::{Copying, StateCopy};
 use super::log::{Log, LogPosition};
 use super::rpc::broker_id;
 use super::snapshot::Snapshots;
 use super::state::StateMachine;
 use super::RaftError;
 use crate::model::DirectoryId;
-use crate::storage::meta::MetaStore;
+use crate::storage::meta::{MetaBatch, MetaStore};
 
 /// The tree of the metadata store that holds all of it, so that one batch can change any of it.
 pub(super) const TREE: &str = "raft";
@@ -47,18 +49,27 @@ pub(super) struct Storage {
     snapshot_due: Notify,
     snapshot_every_bytes: u64,
     snapshot_bytes: AtomicU64,
-    /// How much of the log the last snapshot covers, because some voter may need it.
+    /// Up to which entry the last snapshot goes. The next cut goes there.
+    snapshot_index: AtomicU64,
+    /// How much of the log it covers.
     covered_bytes: AtomicU64,
-    /// Up to here every voter has the log, as far as this node knows. The log is cut below.
-    everywhere: AtomicU64,
 }
 
 /// What blocking tasks need of it.
 #[derive(Debug)]
 struct Parts {
     log: Log,
-    snapshots: Snapshots,
+    /// Locked by whoever changes the snapshot or the beginning of the log, as long as that takes.
+    snapshots: Mutex<Snapshots>,
     state: StateMachine,
+}
+
+impl Parts {
+    fn snapshots(&self) -> MutexGuard<'_, Snapshots> {
+        self.snapshots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Storage {
@@ -75,13 +86,9 @@ impl Storage {
         let state = StateMachine::new(snapshot.image, snapshot.position);
         state.apply_up_to(applied, &log)?;
         let covered_bytes = log.bytes_up_to(snapshot.position.index);
-        let everywhere = match voters.len() {
-            1 => u64::MAX,
-            _ => everywhere_after(log.beginning()),
-        };
         let parts = Parts {
             log,
-            snapshots,
+            snapshots: Mutex::new(snapshots),
             state,
         };
         Ok(Storage {
@@ -91,8 +98,8 @@ impl Storage {
             snapshot_due: Notify::new(),
             snapshot_every_bytes,
             snapshot_bytes: AtomicU64::new(snapshot.bytes),
+            snapshot_index: AtomicU64::new(snapshot.position.index),
             covered_bytes: AtomicU64::new(covered_bytes),
-            everywhere: AtomicU64::new(everywhere),
         })
     }
 
@@ -169,36 +176,53 @@ impl Storage {
     pub async fn write_snapshots(&self) {
         loop {
             self.snapshot_due.notified().await;
-            let is_alone = self.voters.len() == 1;
-            let everywhere = self.everywhere.load(Ordering::Relaxed);
-            let written = self.blocking(move |parts| {
+            let written = self.blocking(|parts| {
+                let snapshots = parts.snapshots();
                 let (image, position) = parts.state.image_and_position()?;
-                let bytes = parts.snapshots.write(&image, position)?;
-                // With other voters one entry more stays of what is applied, and of what every
-                // voter has: async-raft reads the entry after which it appends or sends others.
-                let covered = position.index.min(everywhere);
-                let cut = covered.saturating_sub(u64::from(!is_alone));
-                parts.log.cut(cut)?;
-                Ok((bytes, parts.log.bytes_up_to(position.index)))
+                let bytes = snapshots.write(&image, position)?;
+                Ok((bytes, position.index))
             });
-            let Ok((bytes, covered)) = written.await else {
+            let Ok((bytes, index)) = written.await else {
                 return;
             };
             self.snapshot_bytes.store(bytes, Ordering::Relaxed);
+            let before = self.snapshot_index.swap(index, Ordering::Relaxed);
+            // One entry stays in any case: async-raft reads the one after which it appends. And they are forgotten
+            // on the thread on which async-raft runs: what it is told to read it finds.
+            let forgotten = self.parts.log.forget(before.min(index.saturating_sub(1)));
+            let covered = self.parts.log.bytes_up_to(index);
             self.covered_bytes.store(covered, Ordering::Relaxed);
+            let removed = self.blocking(|parts| {
+                let _snapshots = parts.snapshots();
+                parts.log.remove(forgotten)
+            });
+            if removed.await.is_err() {
+                return;
+            }
         }
     }
 
-    /// What a new copy of another voter takes over.
-    pub async fn copy(&self) -> anyhow::Result<StateCopy> {
+    /// What is committed, for a node that lacks it.
+    pub async fn copy(&self) -> anyhow::Result<Copying> {
         self.blocking(|parts| loop {
             let (image, position) = parts.state.image_and_position()?;
-            let beginning = parts.log.beginning();
-            let entries = parts.log.entries(beginning.index + 1, position.index + 1)?;
+            let cut = parts.log.beginning();
+            let (beginning, entries) = match position.index.checked_sub(1) {
+                Some(before) if position.index > cut.index => {
+                    let term = parts.log.term(before);
+                    let entries = parts.log.entries(position.index, position.index + 1)?;
+                    let beginning = term.map(|term| LogPosition {
+                        index: before,
+                        term,
+                    });
+                    (beginning, entries)
+                }
+                _ => (Some(position), Vec::new()),
+            };
             // None if the log was cut meanwhile.
-            let is_whole = position.index <= beginning.index || !entries.is_empty();
-            if is_whole && parts.log.beginning() == beginning {
-                return Ok(StateCopy {
+            let is_whole = position.index <= cut.index || !entries.is_empty();
+            if let Some(beginning) = beginning.filter(|_| is_whole) {
+                return Copying::new(&StateCopy {
                     image,
                     position,
                     beginning,
@@ -209,30 +233,42 @@ impl Storage {
         .await
     }
 
-    /// Takes over the leader's state into an empty store, as a voter that has given its vote in `term` to
-    /// itself: so it gives it to nobody else up to then.
-    pub async fn install(&self, copy: StateCopy, term: u64, node: NodeId) -> Result<(), RaftError> {
-        let beginning = copy.beginning;
+    /// Whether a copy with what is committed up to there has something that this node doesn't. If it has not, then
+    /// what this node has beside it isn't committed.
+    pub fn lacks(&self, committed: LogPosition) -> bool {
+        let LogPosition { index, term } = committed;
+        index > self.parts.state.applied() && self.parts.log.term(index) != Some(term)
+    }
+
+    /// Takes over a copy in the place of all that this node has, which lacks its last entry. The hard state
+    /// becomes the given one.
+    pub async fn install(&self, copy: StateCopy, hard_state: HardState) -> anyhow::Result<()> {
         let installed = self.blocking(move |parts| {
-            let last = copy.entries.last().map(|entry| entry.index);
-            if last.unwrap_or(beginning.index) != copy.position.index {
-                return Err(RaftError::Damaged("a copy without its last entries".into()));
+            let StateCopy {
+                image,
+                position,
+                beginning,
+                entries,
+            } = copy;
+            let last = entries.last().map_or(beginning.index, |entry| entry.index);
+            if last != position.index {
+                return Err(RaftError::Damaged("a copy without its last entry".into()));
             }
-            let hard_state = HardState {
-                current_term: term.max(copy.position.term),
-                voted_for: Some(node),
-            };
-            parts.log.begin_at(beginning, &copy.entries, &hard_state)?;
-            let bytes = parts.snapshots.write(&copy.image, copy.position)?;
-            parts.state.install(copy.image, copy.position);
-            Ok((bytes, parts.log.bytes_up_to(copy.position.index)))
+            let snapshots = parts.snapshots();
+            let prepared = snapshots.prepare(&image, position)?;
+            let mut batch = MetaBatch::default();
+            prepared.count(&mut batch)?;
+            let log = &parts.log;
+            parts.state.install(image, position, || {
+                log.replace(batch, beginning, &entries, &hard_state)
+            })?;
+            let bytes = snapshots.settle(prepared)?;
+            Ok((bytes, position.index, log.bytes()))
         });
-        let (bytes, covered) = installed
-            .await
-            .map_err(|error| RaftError::Damaged(error.to_string()))?;
+        let (bytes, index, covered) = installed.await?;
         self.snapshot_bytes.store(bytes, Ordering::Relaxed);
+        self.snapshot_index.store(index, Ordering::Relaxed);
         self.covered_bytes.store(covered, Ordering::Relaxed);
-        self.learn_everywhere(everywhere_after(beginning));
         Ok(())
     }
 
@@ -240,18 +276,6 @@ impl Storage {
     pub fn readmitted(&self, voter: NodeId) -> Option<DirectoryId> {
         let voter = broker_id(voter)?;
         self.parts.state.images().borrow().readmitted(voter)
-    }
-
-    /// Up to where every voter has the log, as far as is known here.
-    pub fn everywhere(&self) -> LogPosition {
-        let index = self.everywhere.load(Ordering::Relaxed);
-        let term = self.parts.log.term(index);
-        term.map_or(LogPosition::default(), |term| LogPosition { index, term })
-    }
-
-    /// Every voter has the log up to this index.
-    pub fn learn_everywhere(&self, index: u64) {
-        self.everywhere.fetch_max(index, Ordering::Relaxed);
     }
 }
 
@@ -357,14 +381,6 @@ impl RaftStorage<LogBatch, Applied> for Storage {
         &self,
     ) -> anyhow::Result<Option<CurrentSnapshotData<Self::Snapshot>>> {
         Ok(None)
-    }
-}
-
-/// A log is cut one entry below what every voter has.
-fn everywhere_after(cut: LogPosition) -> u64 {
-    match cut.index {
-        0 => 0,
-        cut => cut + 1,
     }
 }
 

@@ -38,12 +38,13 @@ fn inject(wire: &mut Wire, kind: &str, name: &str, fault: &str) -> ErrorCode {
     inject_for(wire, kind, name, fault, STALL_MS)
 }
 
-fn inject_for(wire: &mut Wire, kind: &str, name: &str, fault: &str, stall_ms: i32) -> ErrorCode {
+/// `amount`: milliseconds of a stall, bytes of a disk.
+pub fn inject_for(wire: &mut Wire, kind: &str, name: &str, fault: &str, amount: i32) -> ErrorCode {
     let request = inject_fault::Request {
         kind: kind.into(),
         name: name.into(),
         fault: fault.into(),
-        stall_ms,
+        amount: amount.into(),
     };
     wire.call::<inject_fault::Api>(&request).error_code
 }

@@ -1,6 +1,6 @@
 //! A disk that is full: producers are told so, readers go on, and writing goes on when there is
 //! space again. The disk is a small tmpfs, which only root can mount: without it these tests say
-//! so and check nothing.
+//! so and check nothing. In a build for chaos tests a broker can also be told that its disk is full.
 
 use std::path::Path;
 use std::process::Command;
@@ -175,4 +175,34 @@ fn a_start_on_a_full_disk_says_so_and_harms_nothing() {
     let mut wire = broker.connect();
     check_readable(&mut wire, 0..acknowledged);
     append_when_there_is_space(&broker, &mut wire, acknowledged);
+}
+
+/// How many bytes still fit.
+#[cfg(feature = "chaos")]
+const ROOM_BYTES: i32 = 5_000_000;
+
+#[cfg(feature = "chaos")]
+#[test]
+fn a_disk_that_is_said_to_be_full_refuses_what_does_not_fit_until_there_is_room_again() {
+    use crate::chaos::inject_for;
+    let home = Home::new();
+    let broker = home.start();
+    let mut wire = broker.connect();
+    wire.create_topic("orders", 1, &[("segment.bytes", "1048576")]);
+    let mut other = broker.connect();
+    let mut tell_disk = |fault, amount| inject_for(&mut other, "disk", "", fault, amount);
+    assert_eq!(tell_disk("fill", ROOM_BYTES), ErrorCode::None);
+    let acknowledged = fill(&mut wire);
+    assert!(
+        acknowledged * VALUE_BYTES <= ROOM_BYTES as usize,
+        "{acknowledged}"
+    );
+    check_readable(&mut wire, 0..acknowledged);
+    assert_eq!(tell_disk("burn", 0), ErrorCode::InvalidRequest);
+    assert_eq!(tell_disk("free", 0), ErrorCode::None);
+    append_when_there_is_space(&broker, &mut wire, acknowledged);
+    check_readable(&mut wire, 0..acknowledged + 1);
+    broker.kill();
+    let broker = home.start();
+    check_readable(&mut broker.connect(), 0..acknowledged + 1);
 }

@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use klamm::model::PartitionId;
+
 /// How long a start may take on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -86,6 +88,11 @@ impl Broker {
     /// Ends it in good order, and returns when it has ended.
     pub fn terminate(&mut self) {
         self.signal("TERM");
+        self.await_end();
+    }
+
+    /// Returns when it has ended, as it was told to.
+    pub fn await_end(&mut self) {
         self.process.wait().expect("it is a child");
     }
 
@@ -101,14 +108,24 @@ impl Broker {
         matches!(self.process.try_wait(), Ok(None))
     }
 
+    /// Whether it has ended in good order, and says so on its disk.
+    pub fn has_clean_mark(&self) -> bool {
+        self.data_dir().join("clean-shutdown").exists()
+    }
+
     /// Where it keeps its data.
     pub fn data_dir(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
+    /// Where it keeps the log of a partition.
+    pub fn log_dir(&self, partition: PartitionId) -> PathBuf {
+        self.data_dir().join("logs").join(partition.to_string())
+    }
+
     /// The directories of the partitions with this number, one for each topic.
     pub fn partition_dirs(&self, partition: i32) -> Vec<PathBuf> {
-        let logs = self.directory.path().join("data").join("logs");
+        let logs = self.data_dir().join("logs");
         let entries = std::fs::read_dir(logs).expect("the broker has made it");
         let paths = entries.map(|entry| entry.expect("it can be listed").path());
         let suffix = format!("-{partition}");

@@ -5,58 +5,80 @@ use std::fmt;
 use std::time::Duration;
 
 use klamm::client::Client;
+use klamm::model::BrokerId;
 use tokio::time::sleep;
 
-use crate::cluster::{Cluster, NODES, PARTITIONS};
-use crate::proxy::{Mischief, Way, BOTH};
+use crate::groups::{COORDINATORS, OFFSETS_TOPIC};
+use crate::network::{others, Cut, Network};
+use crate::nodes::{Cluster, NODES};
+use crate::proxy::{Mischief, BOTH};
 use crate::seed::Seed;
+use crate::writers::{PARTITIONS, TOPIC};
 
 /// How long a fault lasts at most that lasts. Longer than a broker's session, so that others take over,
 /// and often shorter, so that they nearly do.
 const LASTS_MAX_MS: u64 = 3_000;
 /// A link's delay at most.
 const DELAY_MAX_MS: u64 = 300;
+/// How many bytes still fit a disk that is full: all that comes meanwhile, or a part of the next write.
+#[cfg(feature = "chaos")]
+const ROOM_MAX_BYTES: u64 = 256 << 10;
 
-/// One or several nodes.
-#[derive(Clone, Copy, Debug)]
-pub enum Victim {
-    Node(i32),
-    /// Whoever leads this partition.
-    Leader(i32),
+/// What it befalls.
+pub struct Scene {
+    pub cluster: Cluster,
+    pub network: Network,
+    pub client: Client,
 }
 
-/// In which directions bytes between two nodes don't pass.
+/// Which node.
 #[derive(Clone, Copy, Debug)]
-pub enum Cut {
-    /// What the node says isn't heard.
-    Mute,
-    /// It hears nothing.
-    Deaf,
-    Both,
+pub enum Victim {
+    Node(BrokerId),
+    /// Whoever leads this partition.
+    Leader(i32),
+    /// Whoever coordinates the groups that are kept in this partition.
+    Coordinator(i32),
 }
 
 #[derive(Clone, Debug)]
 pub enum Fault {
+    /// Only the groups have something to bear.
+    None(Duration),
     /// kill -9, and a new start.
     Kill(Victim, Duration),
-    KillMajority(i32, Duration),
+    KillMajority(BrokerId, Duration),
     KillAll,
     /// SIGSTOP, and SIGCONT.
     Pause(Victim, Duration),
     /// In good order, one after the other.
     RollingRestart,
+    /// In good order, all at once, under load.
+    StopAll,
     /// From all others.
     CutOff(Victim, Cut, Duration),
     /// Two nodes don't reach each other; both reach the third.
-    CutLink(i32, i32, Cut, Duration),
+    CutLink(BrokerId, BrokerId, Cut, Duration),
     Delay(Victim, Duration, Duration),
     Reset(Victim),
     /// Bytes are flipped, lost or repeated on all of a node's links.
     Garble(Victim, Mischief),
     #[cfg(feature = "chaos")]
     BreakActor(Victim, Breakage, Broken),
+    /// Only so many more bytes fit for so long.
+    #[cfg(feature = "chaos")]
+    FillDisk(Victim, u64, Meanwhile, Duration),
     #[cfg(feature = "chaos")]
     PowerLoss(u64),
+}
+
+/// What happens while a disk is full.
+#[cfg(feature = "chaos")]
+#[derive(Clone, Copy, Debug)]
+pub enum Meanwhile {
+    Nothing,
+    /// So that there is something to take over, with all that is to be written then.
+    AnotherIsKilled,
 }
 
 /// What becomes of an actor.
@@ -73,7 +95,9 @@ pub enum Breakage {
 #[derive(Clone, Copy, Debug)]
 pub enum Broken {
     /// The leader or follower of this partition.
-    Replica(i32),
+    Replica(&'static str, i32),
+    /// Of the groups that are kept in this partition.
+    Coordinator(i32),
     Controller,
     Guardian,
 }
@@ -87,211 +111,205 @@ impl fmt::Display for Fault {
 impl Fault {
     /// Any, with equal chances of all kinds.
     pub fn draw(seed: &mut Seed) -> Fault {
-        let victim = match seed.below(2) {
-            0 => Victim::Node(node(seed)),
-            _ => Victim::Leader(seed.below(PARTITIONS as u64) as i32),
-        };
+        let victim = Victim::draw(seed);
         let lasts = Duration::from_millis(seed.below(LASTS_MAX_MS));
-        let cut = match seed.below(3) {
-            0 => Cut::Mute,
-            1 => Cut::Deaf,
-            _ => Cut::Both,
-        };
-        let mischief = match seed.below(3) {
-            0 => Mischief::Flip,
-            1 => Mischief::Lose,
-            _ => Mischief::Repeat,
-        };
-        let kinds = if cfg!(feature = "chaos") { 12 } else { 10 };
+        let cut = [Cut::Mute, Cut::Deaf, Cut::Both][seed.below(3) as usize];
+        let mischief = [Mischief::Flip, Mischief::Lose, Mischief::Repeat][seed.below(3) as usize];
+        let kinds = if cfg!(feature = "chaos") { 15 } else { 12 };
         match seed.below(kinds) {
-            0 => Fault::Kill(victim, lasts),
-            1 => Fault::KillMajority(node(seed), lasts),
-            2 => Fault::KillAll,
-            3 => Fault::Pause(victim, lasts),
-            4 => Fault::RollingRestart,
-            5 => Fault::CutOff(victim, cut, lasts),
-            6 => {
+            0 => Fault::None(lasts),
+            1 => Fault::Kill(victim, lasts),
+            2 => Fault::KillMajority(node(seed), lasts),
+            3 => Fault::KillAll,
+            4 => Fault::Pause(victim, lasts),
+            5 => Fault::RollingRestart,
+            6 => Fault::StopAll,
+            7 => Fault::CutOff(victim, cut, lasts),
+            8 => {
                 let from = node(seed);
-                Fault::CutLink(from, from % 3 + 1, cut, lasts)
+                Fault::CutLink(from, BrokerId(from.0 % 3 + 1), cut, lasts)
             }
-            7 => {
+            9 => {
                 let delay = Duration::from_millis(seed.below(DELAY_MAX_MS));
                 Fault::Delay(victim, delay, lasts)
             }
-            8 => Fault::Reset(victim),
+            10 => Fault::Reset(victim),
             #[cfg(feature = "chaos")]
-            10 => {
-                let breakage = match seed.below(3) {
-                    0 => Breakage::Stop,
-                    1 => Breakage::Panic,
-                    _ => Breakage::Stall(lasts),
+            12 => Fault::BreakActor(victim, Breakage::draw(seed, lasts), Broken::draw(seed)),
+            #[cfg(feature = "chaos")]
+            13 => {
+                let meanwhile = match seed.below(2) {
+                    0 => Meanwhile::Nothing,
+                    _ => Meanwhile::AnotherIsKilled,
                 };
-                let broken = match seed.below(4) {
-                    0 => Broken::Controller,
-                    1 => Broken::Guardian,
-                    _ => Broken::Replica(seed.below(PARTITIONS as u64) as i32),
-                };
-                Fault::BreakActor(victim, breakage, broken)
+                Fault::FillDisk(victim, seed.below(ROOM_MAX_BYTES), meanwhile, lasts)
             }
             #[cfg(feature = "chaos")]
-            11 => Fault::PowerLoss(seed.below(u64::MAX)),
+            14 => Fault::PowerLoss(seed.below(u64::MAX)),
             _ => Fault::Garble(victim, mischief),
         }
     }
 
-    pub async fn befall(&self, cluster: &mut Cluster, client: &Client) {
+    pub async fn befall(&self, scene: &mut Scene) {
         match self {
+            Fault::None(lasts) => sleep(*lasts).await,
             Fault::Kill(victim, lasts) => {
-                let victim = victim.find(cluster, client).await;
-                cluster.node(victim).kill();
+                let victim = victim.find(scene).await;
+                scene.cluster.node(victim).kill();
                 sleep(*lasts).await;
-                start(cluster, &[victim]);
+                scene.cluster.restart(&[victim]);
             }
             Fault::KillMajority(survivor, lasts) => {
                 let victims = others(*survivor);
-                kill(cluster, &victims);
+                kill(&mut scene.cluster, &victims);
                 sleep(*lasts).await;
-                start(cluster, &victims);
+                scene.cluster.restart(&victims);
             }
             Fault::KillAll => {
-                kill(cluster, &NODES);
-                start(cluster, &NODES);
+                kill(&mut scene.cluster, &NODES);
+                scene.cluster.restart(&NODES);
             }
             Fault::Pause(victim, lasts) => {
-                let victim = victim.find(cluster, client).await;
-                cluster.node(victim).signal("STOP");
+                let victim = victim.find(scene).await;
+                scene.cluster.node(victim).signal("STOP");
                 sleep(*lasts).await;
-                cluster.node(victim).signal("CONT");
+                scene.cluster.node(victim).signal("CONT");
             }
             Fault::RollingRestart => {
                 for id in NODES {
-                    cluster.node(id).terminate();
-                    start(cluster, &[id]);
+                    scene.cluster.node(id).terminate();
+                    scene.cluster.restart(&[id]);
                     // Else two may be away at once.
-                    cluster.await_in_sync().await;
+                    scene.cluster.await_in_sync(TOPIC).await;
+                    scene.cluster.await_in_sync(OFFSETS_TOPIC).await;
                 }
+            }
+            Fault::StopAll => {
+                scene.cluster.stop();
+                scene.cluster.restart(&NODES);
             }
             Fault::CutOff(victim, cut, lasts) => {
-                let victim = victim.find(cluster, client).await;
+                let victim = victim.find(scene).await;
                 for other in others(victim) {
-                    cut_link(cluster, victim, other, *cut);
+                    scene.network.cut(victim, other, *cut);
                 }
                 sleep(*lasts).await;
-                heal(cluster);
+                scene.network.heal();
             }
             Fault::CutLink(from, to, cut, lasts) => {
-                cut_link(cluster, *from, *to, *cut);
+                scene.network.cut(*from, *to, *cut);
                 sleep(*lasts).await;
-                heal(cluster);
+                scene.network.heal();
             }
             Fault::Delay(victim, delay, lasts) => {
-                let victim = victim.find(cluster, client).await;
-                on_each_link(cluster, victim, |proxy| {
+                let victim = victim.find(scene).await;
+                scene.network.on_each_link(victim, |proxy| {
                     BOTH.into_iter().for_each(|way| proxy.delay(way, *delay));
                 });
                 sleep(*lasts).await;
-                heal(cluster);
+                scene.network.heal();
             }
             Fault::Reset(victim) => {
-                let victim = victim.find(cluster, client).await;
-                on_each_link(cluster, victim, |proxy| proxy.reset());
+                let victim = victim.find(scene).await;
+                scene.network.on_each_link(victim, |proxy| proxy.reset());
             }
             Fault::Garble(victim, mischief) => {
-                let victim = victim.find(cluster, client).await;
-                on_each_link(cluster, victim, |proxy| {
+                let victim = victim.find(scene).await;
+                scene.network.on_each_link(victim, |proxy| {
                     BOTH.into_iter()
                         .for_each(|way| proxy.mischief(way, *mischief));
                 });
             }
             #[cfg(feature = "chaos")]
             Fault::BreakActor(victim, breakage, broken) => {
-                let victim = victim.find(cluster, client).await;
-                break_actor(client, victim, *breakage, *broken).await;
+                let victim = victim.find(scene).await;
+                break_actor(&scene.client, victim, *breakage, *broken).await;
+            }
+            #[cfg(feature = "chaos")]
+            Fault::FillDisk(victim, room, meanwhile, lasts) => {
+                let victim = victim.find(scene).await;
+                fill_disk(scene, victim, *room, *meanwhile, *lasts).await;
             }
             #[cfg(feature = "chaos")]
             Fault::PowerLoss(seed) => {
-                kill(cluster, &NODES);
+                kill(&mut scene.cluster, &NODES);
                 let mut seed = Seed::new(*seed);
                 for id in NODES {
-                    crate::power::lose(&cluster.node(id).data_dir(), &mut seed);
+                    crate::power::lose(&scene.cluster.node(id).data_dir(), &mut seed);
                 }
-                start(cluster, &NODES);
+                scene.cluster.restart(&NODES);
             }
         }
     }
 }
 
 impl Victim {
-    /// Any node if nobody knows who leads.
-    async fn find(&self, cluster: &Cluster, client: &Client) -> i32 {
-        match self {
-            Victim::Node(id) => *id,
-            Victim::Leader(partition) => {
-                let leader = cluster.leader(client, *partition).await;
-                leader.map_or(NODES[*partition as usize % NODES.len()], |id| id.0)
-            }
+    fn draw(seed: &mut Seed) -> Victim {
+        match seed.below(3) {
+            0 => Victim::Node(node(seed)),
+            1 => Victim::Leader(seed.below(PARTITIONS as u64) as i32),
+            _ => Victim::Coordinator(seed.below(COORDINATORS as u64) as i32),
+        }
+    }
+
+    /// Any node if nobody knows who it is.
+    async fn find(&self, scene: &Scene) -> BrokerId {
+        let (topic, partition) = match self {
+            Victim::Node(id) => return *id,
+            Victim::Leader(partition) => (TOPIC, *partition),
+            Victim::Coordinator(partition) => (OFFSETS_TOPIC, *partition),
+        };
+        let leader = scene.cluster.leader_of(&scene.client, topic, partition);
+        let any = NODES[partition as usize % NODES.len()];
+        leader.await.unwrap_or(any)
+    }
+}
+
+#[cfg(feature = "chaos")]
+impl Breakage {
+    fn draw(seed: &mut Seed, stall: Duration) -> Breakage {
+        match seed.below(3) {
+            0 => Breakage::Stop,
+            1 => Breakage::Panic,
+            _ => Breakage::Stall(stall),
         }
     }
 }
 
-fn node(seed: &mut Seed) -> i32 {
+#[cfg(feature = "chaos")]
+impl Broken {
+    fn draw(seed: &mut Seed) -> Broken {
+        match seed.below(6) {
+            0 => Broken::Controller,
+            1 => Broken::Guardian,
+            2 => Broken::Coordinator(seed.below(COORDINATORS as u64) as i32),
+            3 => Broken::Replica(OFFSETS_TOPIC, seed.below(COORDINATORS as u64) as i32),
+            _ => Broken::Replica(TOPIC, seed.below(PARTITIONS as u64) as i32),
+        }
+    }
+}
+
+fn node(seed: &mut Seed) -> BrokerId {
     NODES[seed.below(NODES.len() as u64) as usize]
 }
 
-fn others(id: i32) -> Vec<i32> {
-    NODES.into_iter().filter(|other| *other != id).collect()
-}
-
-fn kill(cluster: &mut Cluster, nodes: &[i32]) {
+fn kill(cluster: &mut Cluster, nodes: &[BrokerId]) {
     for id in nodes {
         cluster.node(*id).kill();
     }
 }
 
-fn start(cluster: &mut Cluster, nodes: &[i32]) {
-    for id in nodes {
-        cluster.node(*id).restart();
-    }
-    for id in nodes {
-        cluster.node(*id).wait();
-    }
-}
-
-/// Between two nodes, whichever of them has dialled.
-fn cut_link(cluster: &Cluster, of: i32, to: i32, cut: Cut) {
-    let (ours, theirs) = (cluster.way(of, to), cluster.way(to, of));
-    if matches!(cut, Cut::Mute | Cut::Both) {
-        ours.cut(Way::There);
-        theirs.cut(Way::Back);
-    }
-    if matches!(cut, Cut::Deaf | Cut::Both) {
-        ours.cut(Way::Back);
-        theirs.cut(Way::There);
-    }
-}
-
-fn heal(cluster: &Cluster) {
-    for id in NODES {
-        on_each_link(cluster, id, |proxy| proxy.heal());
-    }
-}
-
-fn on_each_link(cluster: &Cluster, id: i32, does: impl Fn(&crate::proxy::Proxy)) {
-    for other in others(id) {
-        does(cluster.way(id, other));
-        does(cluster.way(other, id));
-    }
-}
-
 /// The node may be unreachable just now: then nothing is broken.
 #[cfg(feature = "chaos")]
-async fn break_actor(client: &Client, node: i32, breakage: Breakage, broken: Broken) {
-    use klamm::model::BrokerId;
-
+async fn break_actor(client: &Client, node: BrokerId, breakage: Breakage, broken: Broken) {
     let (kinds, name): (&[&str], String) = match broken {
-        Broken::Replica(partition) => (
+        Broken::Replica(topic, partition) => (
             &["partition_leader", "partition_follower"],
-            format!("{}-{partition}", crate::cluster::TOPIC),
+            format!("{topic}-{partition}"),
+        ),
+        Broken::Coordinator(partition) => (
+            &["group_coordinator"],
+            format!("{OFFSETS_TOPIC}-{partition}"),
         ),
         Broken::Controller => (&["controller"], "controller".into()),
         Broken::Guardian => (&["guardian"], "guardian".into()),
@@ -303,9 +321,35 @@ async fn break_actor(client: &Client, node: i32, breakage: Breakage, broken: Bro
     };
     for kind in kinds {
         let admin = client.admin();
-        let asked = admin.inject_fault(Some(BrokerId(node)), kind, &name, fault, stall);
+        let asked = admin.inject_fault(Some(node), kind, &name, fault, stall);
         if asked.await.is_ok() {
             println!("          {fault}: {kind} {name} of node {node}");
         }
+    }
+}
+
+/// A broker whose disk is full serves on, and so it hears that there is room again.
+#[cfg(feature = "chaos")]
+async fn fill_disk(
+    scene: &mut Scene,
+    node: BrokerId,
+    room: u64,
+    meanwhile: Meanwhile,
+    lasts: Duration,
+) {
+    let admin = scene.client.admin();
+    if admin.fill_disk(Some(node), Some(room)).await.is_err() {
+        return;
+    }
+    println!("          the disk of node {node} is full");
+    sleep(lasts / 2).await;
+    let other = others(node)[0];
+    if let Meanwhile::AnotherIsKilled = meanwhile {
+        scene.cluster.node(other).kill();
+    }
+    sleep(lasts / 2).await;
+    admin.fill_disk(Some(node), None).await.unwrap();
+    if let Meanwhile::AnotherIsKilled = meanwhile {
+        scene.cluster.restart(&[other]);
     }
 }

@@ -9,7 +9,8 @@ use klamm::client::{ConsumerConfig, StartAt};
 use klamm::model::Offset;
 use tokio::task::JoinHandle;
 
-use crate::cluster::{Cluster, PARTITIONS, TOPIC};
+use crate::nodes::Cluster;
+use crate::writers::{PARTITIONS, TOPIC};
 
 /// How long a reader waits at once, so that it hears when it is to stop.
 const POLL: Duration = Duration::from_millis(200);

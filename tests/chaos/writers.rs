@@ -11,9 +11,12 @@ use klamm::client::{ProducerConfig, ProducerRecord};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio::task::JoinHandle;
 
-use crate::cluster::{Cluster, PARTITIONS, TOPIC, WAIT_MAX};
 use crate::history::{Outcome, Sent};
+use crate::nodes::{Cluster, WAIT_MAX};
 
+/// The topic of all writers.
+pub const TOPIC: &str = "orders";
+pub const PARTITIONS: i32 = 3;
 /// How long a value is: some hundred fill a segment.
 const VALUE_BYTES: usize = 512;
 /// How many records of one writer are on their way.
@@ -135,7 +138,7 @@ impl Library {
                 };
                 Producer::Klamm(cluster.client().await.producer(config))
             }
-            Library::Librdkafka => Producer::Librdkafka(librdkafka(&cluster.kafka_bootstrap())),
+            Library::Librdkafka => Producer::Librdkafka(librdkafka(&cluster.kafka())),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A consumer group of unmodified clients (librdkafka) on three nodes, of which one after the other is
-//! killed: the one that coordinates it first.
+//! A consumer group on three nodes, of which one after the other is killed, the one that coordinates it first: a
+//! group of unmodified clients (librdkafka), and one of Klamm's own.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use klamm::client::{Client, Commits, ConsumerConfig, GroupConfig, OffsetReset};
 use klamm::model::BrokerId;
 use rdkafka::config::{ClientConfig, FromClientConfig};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -103,6 +104,49 @@ fn member(cluster: &Cluster, done: Arc<Mutex<Done>>) -> impl FnMut() + Send {
     }
 }
 
+/// The same with Klamm's client, which does all that a poll brings before it commits.
+fn klamm_member(cluster: &Cluster, done: Arc<Mutex<Done>>) -> impl FnMut() + Send {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_all().build().unwrap();
+    let config = klamm::client::ClientConfig {
+        retry_backoff: Duration::from_millis(10),
+        retry_backoff_max: Duration::from_millis(100),
+        ..klamm::client::ClientConfig::from(&*cluster.bootstrap())
+    };
+    let begun = async {
+        let client = Client::connect(config).await.unwrap();
+        let mut consumer = client.consumer(ConsumerConfig {
+            offset_reset: OffsetReset::Earliest,
+            max_wait: Duration::from_millis(10),
+            ..ConsumerConfig::default()
+        });
+        let group = GroupConfig {
+            session_timeout: Duration::from_secs(20),
+            heartbeat_interval: Duration::from_millis(200),
+            commits: Commits::Explicit,
+            ..GroupConfig::from(GROUP)
+        };
+        consumer.subscribe([TOPIC], group).unwrap();
+        consumer
+    };
+    let mut consumer =
+        std::thread::scope(|scope| scope.spawn(|| runtime.block_on(begun)).join().unwrap());
+    let turn = async move |consumer: &mut klamm::client::Consumer, done: &Mutex<Done>| {
+        let batches = consumer.poll(Duration::from_millis(20)).await.unwrap();
+        for batch in &batches {
+            for record in batch.records() {
+                let value = std::str::from_utf8(record.value.unwrap()).unwrap();
+                done.lock().unwrap().values.insert(value.parse().unwrap());
+            }
+        }
+        // One that fails is done again by whoever has the partition then.
+        if !batches.is_empty() && consumer.commit().await.is_ok() {
+            done.lock().unwrap().commits.push(Instant::now());
+        }
+    };
+    move || runtime.block_on(turn(&mut consumer, &done))
+}
+
 /// Writes the numbers from 0 on, round all partitions; `written` counts those that are acknowledged.
 fn writer(cluster: &Cluster, written: Arc<Mutex<u64>>) -> impl FnMut() + Send {
     let producer: BaseProducer = client(cluster, &[("enable.idempotence", "true")]);
@@ -175,6 +219,17 @@ fn longest_gap(done: &Mutex<Done>, since: Instant) -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_goes_on_when_its_coordinator_is_killed_and_no_committed_offset_goes_back() {
+    go_on_when_nodes_are_killed(|cluster, done| Box::new(member(cluster, done))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_of_klamms_client_goes_on_and_no_committed_offset_goes_back() {
+    go_on_when_nodes_are_killed(|cluster, done| Box::new(klamm_member(cluster, done))).await;
+}
+
+type Member = Box<dyn FnMut() + Send>;
+
+async fn go_on_when_nodes_are_killed(member: fn(&Cluster, Arc<Mutex<Done>>) -> Member) {
     let mut cluster = Cluster::start();
     let admin = cluster.client().await;
     cluster.create_with(&admin, TOPIC, PARTITIONS).await;

@@ -12,7 +12,9 @@ mod groups;
 mod history;
 mod nearest;
 mod nodes;
+mod observers;
 mod placement;
+mod stops;
 mod writers;
 
 use std::time::{Duration, Instant};

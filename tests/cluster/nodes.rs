@@ -1,18 +1,27 @@
-//! Three nodes on this machine.
+//! Three nodes on this machine, or more of which three are voters, each a process of its own.
+
+// Each target of tests compiles this module for itself, and uses a part of it.
+#![allow(dead_code)]
 
 use std::env;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use klamm::client::{Client, ClientConfig, ConsumerConfig, NewTopic, PartitionMetadata, StartAt};
-use klamm::model::{BrokerId, Offset};
+use klamm::client::{
+    Client, ClientConfig, ClientError, ConsumerConfig, NewTopic, PartitionMetadata, StartAt,
+};
+use klamm::model::{BrokerId, Offset, PartitionId};
 use klamm::protocol::describe_cluster::DescribeClusterBroker;
 use klamm::protocol::describe_quorum::DescribedPartition;
 use klamm::protocol::list_offsets::LATEST_TIMESTAMP;
 
 use crate::broker_process::{free_address, log_bytes, Broker};
 
-const WAIT_MAX: Duration = Duration::from_secs(60);
+pub const NODES: [BrokerId; 3] = [BrokerId(1), BrokerId(2), BrokerId(3)];
+
+/// Never reached when all is well. What is promised is less, but nodes, clients and whatever else is built
+/// beside them may share two cores.
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// A number out of the environment.
 pub fn number(name: &str, default: u64) -> u64 {
@@ -31,34 +40,86 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start() -> Cluster {
-        let peers: Vec<String> = (0..3).map(|_| free_address()).collect();
-        let nodes = (1..).zip(&peers).map(|(id, peer)| format!("{id}@{peer}"));
-        let nodes = nodes.collect::<Vec<_>>().join(",");
-        let begin = |(id, peer): (i32, &String)| {
-            Broker::begin_with(&[
-                ("KLAMM__NODE__ID", &id.to_string()),
+        Cluster::start_nodes(NODES.len())
+    }
+
+    /// So many nodes, the first three of which are voters.
+    pub fn start_nodes(count: usize) -> Cluster {
+        Cluster::start_with(count, |_, _, address| address.into(), &[])
+    }
+
+    /// `way` says where the first node reaches the second one, which listens at this address; with more
+    /// variables of the environment.
+    pub fn start_over(
+        way: impl FnMut(BrokerId, BrokerId, &str) -> String,
+        settings: &[(&str, &str)],
+    ) -> Cluster {
+        Cluster::start_with(NODES.len(), way, settings)
+    }
+
+    fn start_with(
+        count: usize,
+        mut way: impl FnMut(BrokerId, BrokerId, &str) -> String,
+        settings: &[(&str, &str)],
+    ) -> Cluster {
+        let ids: Vec<BrokerId> = (1..).take(count).map(BrokerId).collect();
+        let peers: Vec<String> = ids.iter().map(|_| free_address()).collect();
+        let begin = |id: BrokerId| {
+            let reach = |(to, address): (&BrokerId, &String)| match *to == id {
+                true => format!("{to}@{address}"),
+                false => format!("{to}@{}", way(id, *to, address)),
+            };
+            let nodes: Vec<String> = ids.iter().zip(&peers).map(reach).collect();
+            let (number, nodes, rack) = (id.to_string(), nodes.join(","), rack(id));
+            let own: &[(&str, &str)] = &[
+                ("KLAMM__NODE__ID", &*number),
                 ("KLAMM__CLUSTER__NODES", &nodes),
+                ("KLAMM__CLUSTER__VOTERS", "1,2,3"),
                 (
                     "KLAMM__CLUSTER__SECRET",
                     "a secret of the tests, and of no cluster",
                 ),
-                ("KLAMM__LISTENERS__PEER__BIND", peer),
+                ("KLAMM__LISTENERS__PEER__BIND", &peers[index(id)]),
                 ("KLAMM__TOPICS__DEFAULT_REPLICATION_FACTOR", "3"),
                 ("KLAMM__TOPICS__MIN_INSYNC_REPLICAS", "2"),
                 // So that all groups have the same coordinator.
                 ("KLAMM__GROUPS__OFFSETS_TOPIC_NUM_PARTITIONS", "1"),
                 ("KLAMM__GROUPS__INITIAL_REBALANCE_DELAY_MS", "0"),
-                ("KLAMM__NODE__RACK", &rack(BrokerId(id))),
+                ("KLAMM__NODE__RACK", &rack),
                 ("KLAMM__CLUSTER__REPLICA_SELECTOR", "rack-aware"),
-            ])
+            ];
+            Broker::begin_with(&[own, settings].concat())
         };
-        let mut nodes: Vec<Broker> = (1..).zip(&peers).map(begin).collect();
+        let mut nodes: Vec<Broker> = ids.iter().copied().map(begin).collect();
         nodes.iter_mut().for_each(Broker::wait);
         Cluster { nodes }
     }
 
     pub fn node(&mut self, id: BrokerId) -> &mut Broker {
-        &mut self.nodes[id.0 as usize - 1]
+        &mut self.nodes[index(id)]
+    }
+
+    /// No node has ended by itself.
+    pub fn all_run(&mut self) {
+        for (id, node) in (1..).map(BrokerId).zip(&mut self.nodes) {
+            assert!(node.is_running(), "node {id} has ended by itself");
+        }
+    }
+
+    /// Starts these anew, which have ended, and returns when all of them listen.
+    pub fn restart(&mut self, nodes: &[BrokerId]) {
+        for id in nodes {
+            self.node(*id).restart();
+        }
+        for id in nodes {
+            self.node(*id).wait();
+        }
+    }
+
+    /// Has all nodes end in good order, at once.
+    pub fn stop(&mut self) {
+        self.nodes.iter().for_each(|node| node.signal("TERM"));
+        self.nodes.iter_mut().for_each(Broker::await_end);
     }
 
     pub fn bootstrap(&self) -> String {
@@ -67,7 +128,12 @@ impl Cluster {
     }
 
     pub async fn client(&self) -> Client {
-        connect(&self.bootstrap()).await
+        connect(&self.bootstrap()).await.unwrap()
+    }
+
+    /// One that asks this node first.
+    pub async fn client_of(&self, id: BrokerId) -> Client {
+        connect(&self.nodes[index(id)].address).await.unwrap()
     }
 
     /// Where Kafka's clients connect to.
@@ -95,6 +161,11 @@ impl Cluster {
     /// A topic with one partition, which these nodes have.
     pub async fn create_on(&self, client: &Client, name: &str, replicas: &[i32]) {
         self.await_active(client).await;
+        self.create_at(client, name, replicas).await;
+    }
+
+    /// The same, also while some node is away.
+    pub async fn create_at(&self, client: &Client, name: &str, replicas: &[i32]) {
         let topic = NewTopic {
             name: name.into(),
             assignments: vec![replicas.iter().copied().map(BrokerId).collect()],
@@ -112,14 +183,34 @@ impl Cluster {
         await_known(client, are_active).await;
     }
 
+    /// Of the first partition.
     pub async fn leader(&self, client: &Client, topic: &str) -> BrokerId {
-        let topics = client.admin().list_topics().await.unwrap();
-        let found = topics.iter().find(|known| &*known.name == topic).unwrap();
-        found.partitions[0].leader.unwrap()
+        self.leader_of(client, topic, 0).await.unwrap()
     }
 
-    /// Until all three replicas are, and every node knows it: one that was away for a while believes for a
-    /// moment what was so before.
+    /// `None` if it has none, or nobody can tell now.
+    pub async fn leader_of(
+        &self,
+        client: &Client,
+        topic: &str,
+        partition: i32,
+    ) -> Option<BrokerId> {
+        let partitions = told_of(client, topic).await?;
+        partitions.get(usize::try_from(partition).ok()?)?.leader
+    }
+
+    /// The active controller.
+    pub async fn controller(&self, client: &Client) -> BrokerId {
+        client
+            .admin()
+            .describe_cluster()
+            .await
+            .unwrap()
+            .controller_id
+    }
+
+    /// Until all three replicas of each partition are, and every node knows it: one that was away for a while
+    /// believes for a moment what was so before.
     pub async fn await_in_sync(&self, topic: &str) {
         let all = |partition: &PartitionMetadata| partition.in_sync.len() == self.nodes.len();
         self.await_so(topic, all).await;
@@ -135,19 +226,20 @@ impl Cluster {
         self.await_so(topic, are_placed).await;
     }
 
-    /// Until every node says the same of the only partition, and it is so.
+    /// Until every node says the same of all partitions, and it is so.
     async fn await_so(&self, topic: &str, is_so: impl Fn(&PartitionMetadata) -> bool) {
         let begun = Instant::now();
         loop {
             let mut told = Vec::new();
             for node in &self.nodes {
-                let admin = connect(&node.address).await.admin();
-                let topics = admin.list_topics().await.unwrap_or_default();
-                let found = topics.into_iter().find(|known| &*known.name == topic);
-                told.push(found.map(|topic| topic.partitions[0].clone()));
+                told.push(match connect(&node.address).await {
+                    Ok(client) => told_of(&client, topic).await,
+                    Err(_) => None,
+                });
             }
-            let agree = told.iter().all(|partition| *partition == told[0]);
-            if agree && told[0].as_ref().is_some_and(&is_so) {
+            let agree = told.iter().all(|partitions| *partitions == told[0]);
+            let are_so = |partitions: &Vec<PartitionMetadata>| partitions.iter().all(&is_so);
+            if agree && told[0].as_ref().is_some_and(are_so) {
                 return;
             }
             assert!(begun.elapsed() < WAIT_MAX, "it isn't so: {told:?}");
@@ -155,22 +247,30 @@ impl Cluster {
         }
     }
 
-    /// All records, each with its offset.
+    /// All records of the only partition, each with its offset.
     pub async fn read_all(&self, client: &Client, topic: &str) -> Vec<(i64, Vec<u8>)> {
+        self.read_partition(client, topic, 0).await
+    }
+
+    pub async fn read_partition(
+        &self,
+        client: &Client,
+        topic: &str,
+        partition: i32,
+    ) -> Vec<(i64, Vec<u8>)> {
         let admin = client.admin();
         // Who leads may have changed since this client has asked last.
         admin.list_topics().await.unwrap();
-        let end = admin.list_offset(topic, 0, LATEST_TIMESTAMP).await.unwrap();
+        let end = admin.list_offset(topic, partition, LATEST_TIMESTAMP).await;
+        let end = end.unwrap();
         let mut consumer = client.consumer(ConsumerConfig::default());
-        consumer.assign(topic, 0, StartAt::Beginning).await.unwrap();
+        let start = consumer.assign(topic, partition, StartAt::Beginning);
+        start.await.unwrap();
         let mut read = Vec::new();
         let begun = Instant::now();
-        while consumer.position(topic, 0) < Some(end) {
-            assert!(
-                begun.elapsed() < WAIT_MAX,
-                "{} of {end} were read",
-                read.len()
-            );
+        while consumer.position(topic, partition) < Some(end) {
+            let count = read.len();
+            assert!(begun.elapsed() < WAIT_MAX, "{count} of {end} were read");
             for batch in &consumer.poll(WAIT_MAX).await.unwrap() {
                 for record in batch.records() {
                     read.push((record.offset.0, record.value.unwrap().to_vec()));
@@ -182,7 +282,7 @@ impl Cluster {
 
     /// How many records this node gives out by itself.
     pub async fn read_some(&self, node: BrokerId, topic: &str) -> usize {
-        let client = connect(&self.nodes[node.0 as usize - 1].address).await;
+        let client = self.client_of(node).await;
         let mut consumer = client.consumer(ConsumerConfig::default());
         consumer
             .assign(topic, 0, StartAt::Offset(Offset(0)))
@@ -194,7 +294,7 @@ impl Cluster {
 
     /// What this node says of the voters.
     pub async fn quorum_at(&self, id: BrokerId) -> DescribedPartition {
-        let client = connect(&self.nodes[id.0 as usize - 1].address).await;
+        let client = self.client_of(id).await;
         client.admin().describe_quorum().await.unwrap()
     }
 
@@ -224,17 +324,21 @@ impl Cluster {
 
     /// Every replica of the only partition has the same bytes.
     pub fn replicas_are_equal(&self) {
-        let logs: Vec<Vec<u8>> = (1..=3).map(|id| self.log(BrokerId(id))).collect();
-        assert!(
-            logs[0] == logs[1] && logs[1] == logs[2],
-            "the replicas differ"
-        );
+        are_equal("the only partition", NODES.map(|id| self.log(id)));
+    }
+
+    /// The same of one of many, on nodes that have ended.
+    pub fn replicas_of_are_equal(&self, partition: PartitionId) {
+        let log = |node: &Broker| log_bytes(&node.log_dir(partition));
+        let logs: Vec<Vec<u8>> = self.nodes.iter().map(log).collect();
+        assert!(!logs[0].is_empty(), "{partition} is empty");
+        are_equal(&partition.to_string(), logs);
     }
 
     /// Until this node has no log of the only partition.
     pub async fn await_gone(&self, id: BrokerId) {
         let begun = Instant::now();
-        while !self.nodes[id.0 as usize - 1].partition_dirs(0).is_empty() {
+        while !self.nodes[index(id)].partition_dirs(0).is_empty() {
             assert!(begun.elapsed() < WAIT_MAX, "node {id} keeps its log");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -242,7 +346,7 @@ impl Cluster {
 
     /// The bytes of the only partition's log, up to where all nodes have it.
     pub fn log(&self, id: BrokerId) -> Vec<u8> {
-        let dirs = self.nodes[id.0 as usize - 1].partition_dirs(0);
+        let dirs = self.nodes[index(id)].partition_dirs(0);
         let [dir] = &dirs[..] else {
             panic!("{dirs:?}");
         };
@@ -263,13 +367,41 @@ async fn await_known(client: &Client, is_so: impl Fn(&[DescribeClusterBroker]) -
     }
 }
 
-async fn connect(bootstrap: &str) -> Client {
+async fn connect(bootstrap: &str) -> Result<Client, ClientError> {
     let config = ClientConfig {
         retry_backoff: Duration::from_millis(10),
         retry_backoff_max: Duration::from_millis(100),
         ..ClientConfig::from(bootstrap)
     };
-    Client::connect(config).await.unwrap()
+    Client::connect(config).await
+}
+
+/// What is told of a topic's partitions; `None` while nobody can.
+async fn told_of(client: &Client, topic: &str) -> Option<Vec<PartitionMetadata>> {
+    let topics = client.admin().list_topics().await.ok()?;
+    let found = topics.into_iter().find(|known| &*known.name == topic)?;
+    Some(found.partitions)
+}
+
+fn index(node: BrokerId) -> usize {
+    node.0 as usize - 1
+}
+
+fn are_equal(what: &str, logs: impl AsRef<[Vec<u8>]>) {
+    let [first, others @ ..] = logs.as_ref() else {
+        return;
+    };
+    for (log, id) in others.iter().zip(&NODES[1..]) {
+        let same = log.iter().zip(first).take_while(|(a, b)| a == b).count();
+        assert!(
+            log == first,
+            "the replicas of {what} on nodes {} and {id} have {} and {} bytes, of which the first {same} \
+             are the same",
+            NODES[0],
+            first.len(),
+            log.len()
+        );
+    }
 }
 
 /// The id of a new copy of the metadata, out of what its node says.

@@ -11,7 +11,7 @@ use crate::writers::Writers;
 use crate::RECORDS_BETWEEN;
 
 /// Asks for other replicas of the only partition, or for none others any more.
-async fn reassign(client: &Client, topic: &str, replicas: Option<&[i32]>) -> ErrorCode {
+pub async fn reassign(client: &Client, topic: &str, replicas: Option<&[i32]>) -> ErrorCode {
     let replicas = replicas.map(|ids| ids.iter().copied().map(BrokerId).collect());
     let target = PartitionTarget {
         topic: topic.into(),

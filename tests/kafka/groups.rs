@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use klamm::client::{Assignor, Commits, ConsumerConfig, GroupConfig, OffsetReset};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::message::Message;
@@ -114,6 +115,30 @@ impl Member {
         }
     }
 
+    /// The same with Klamm's client.
+    fn start_klamm(broker: &Broker, assignor: Assignor, got: &Sender<Got>) -> Member {
+        let (stop, stopped) = channel();
+        let seen = Arc::new(Mutex::new(BTreeSet::new()));
+        let (shared, got, address) = (seen.clone(), got.clone(), broker.address.clone());
+        let group = GroupConfig {
+            session_timeout: Duration::from_millis(SESSION.parse().unwrap()),
+            heartbeat_interval: Duration::from_millis(100),
+            assignors: vec![assignor],
+            commits: Commits::Explicit,
+            ..GroupConfig::from("workers")
+        };
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(work_klamm(&address, group, &shared, &got, &stopped));
+        });
+        Member {
+            stop,
+            seen,
+            rebalances: Rebalances::default(),
+            thread: Some(thread),
+        }
+    }
+
     fn owns(&self) -> BTreeSet<i32> {
         self.seen.lock().unwrap().clone()
     }
@@ -123,6 +148,37 @@ impl Member {
         self.stop.send(()).unwrap();
         self.thread.take().unwrap().join().unwrap();
     }
+}
+
+async fn work_klamm(
+    address: &str,
+    group: GroupConfig,
+    owns: &Mutex<BTreeSet<i32>>,
+    got: &Sender<Got>,
+    stopped: &Receiver<()>,
+) {
+    let client = klamm::client::Client::connect(address).await.unwrap();
+    let mut consumer = client.consumer(ConsumerConfig {
+        offset_reset: OffsetReset::Earliest,
+        max_wait: Duration::from_millis(10),
+        ..ConsumerConfig::default()
+    });
+    consumer.subscribe([TOPIC], group).unwrap();
+    while stopped.try_recv().is_err() {
+        let batches = consumer.poll(Duration::from_millis(20)).await.unwrap();
+        if !batches.is_empty() && consumer.commit().await.is_ok() {
+            for batch in &batches {
+                for record in batch.records() {
+                    let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+                    // A test that has seen enough listens no more.
+                    let _ = got.send((batch.partition(), record.offset.0, value));
+                }
+            }
+        }
+        let assigned = consumer.assignment().into_iter();
+        *owns.lock().unwrap() = assigned.map(|(_, partition)| partition).collect();
+    }
+    consumer.close().await.unwrap();
 }
 
 fn work(
@@ -240,6 +296,41 @@ async fn members_share_a_topic_cooperatively() {
         "a group shares a topic by cooperative-sticky, and takes over from one that leaves",
     );
     share(&[(STRATEGY, "cooperative-sticky")]).await;
+    row.works();
+}
+
+/// Each of them comes first once, and so leads the group and assigns the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn klamms_client_shares_a_topic_with_it_by_each_assignor() {
+    let row = Row::new(
+        Client::Rdkafka,
+        "a group shares a topic with members of Klamm's client, by cooperative-sticky, range and roundrobin",
+    );
+    for assignor in Assignor::ALL {
+        for klamm_comes_first in [true, false] {
+            let broker = broker();
+            create_topic(&broker, TOPIC, PARTITIONS).await;
+            let settings = [("partition.assignment.strategy", assignor.name())];
+            let (to, got) = channel();
+            let start = |is_klamm| match is_klamm {
+                true => Member::start_klamm(&broker, assignor, &to),
+                false => Member::start(&broker, &settings, &to),
+            };
+            let first = start(klamm_comes_first);
+            wait_until_shared(&[&first]);
+            write(&broker, "alone").await;
+            expect(&got, &["alone"]);
+            let second = start(!klamm_comes_first);
+            wait_until_shared(&[&first, &second]);
+            write(&broker, "together").await;
+            expect(&got, &["together"]);
+            first.stop();
+            wait_until_shared(&[&second]);
+            write(&broker, "left").await;
+            expect(&got, &["left"]);
+            second.stop();
+        }
+    }
     row.works();
 }
 

@@ -60,6 +60,7 @@ check_kafkas_tools() {
     java_check VerifiableProducer 'each record is acknowledged with its offset' verifiable_producer
     java_check EndToEndLatency 'each record comes back before the next one is sent; it commits at the end' end_to_end
     java_check ConsoleConsumer 'in a group: reads all, commits, and goes on where the group was' console_group
+    java_check ConsoleConsumer "its formatters read a group's records in __consumer_offsets" group_records
     java_check ConsumerGroupCommand 'lists, describes, resets, and deletes offsets and groups' consumer_groups
     java_check ConsoleConsumer 'in a group of the consumer protocol (KIP-848): reads all, commits, and goes on where the group was' console_consumers
     java_check ConsumerGroupCommand 'describes a group of the consumer protocol while it works: members, assignments, state' describe_consumers
@@ -299,11 +300,37 @@ console_group() {
     equal "$(in_group java-readers 20 | sort -n | xargs)" "$(seq 1 20 | xargs)"
     seq 21 30 | "$klamm" produce java-group --partition 0
     equal "$(in_group java-readers 10 | xargs)" "$(seq 21 30 | xargs)"
-    "$klamm" group describe java-readers | says '^java-readers: Empty$' '^java-group +0 +20 +20 +0$' '^java-group +1 +10 +10 +0$'
+    "$klamm" group describe java-readers | says '^java-readers: Empty$' '^java-group +0 +20 +20 +0 ' '^java-group +1 +10 +10 +0 '
 }
 
 groups() {
     at consumer.group.ConsumerGroupCommand "$@"
+}
+
+# offsets_partition GROUP: that of __consumer_offsets in which a group lies, by Java's hash of its name.
+offsets_partition() {
+    local hash=0 at
+    for ((at = 0; at < ${#1}; at++)); do
+        hash=$(((hash * 31 + $(printf '%d' "'${1:at:1}")) & 0xffffffff))
+    done
+    # Of a negative one the amount.
+    [ $hash -lt $((1 << 31)) ] || hash=$(((1 << 32) - hash))
+    echo $((hash % 50))
+}
+
+# Uses what console_group has made. Each formatter passes over the records of the other.
+group_records() {
+    local partition records
+    partition=$(offsets_partition java-readers)
+    records=$(offsets "__consumer_offsets:$partition" -1 | cut -d: -f3)
+    records_as() {
+        consume __consumer_offsets "$partition" earliest "$records" --formatter "org.apache.kafka.tools.consumer.$1"
+    }
+    records_as OffsetsMessageFormatter |
+        says '"group":"java-readers","topic":"java-group","partition":0.*"data":\{"offset":20,' \
+            '"group":"java-readers","topic":"java-group","partition":1.*"data":\{"offset":10,'
+    records_as GroupMetadataMessageFormatter |
+        says '"group":"java-readers".*"data":\{"protocolType":"consumer","generation":1,"protocol":"range",'
 }
 
 # Uses what console_group has made.
@@ -314,7 +341,7 @@ consumer_groups() {
     groups --describe --group java-readers --state 2>&1 | says '^java-readers .* Empty +0'
     groups --group java-readers --topic java-group --reset-offsets --shift-by -5 --execute |
         says '^java-readers +java-group +0 +15' '^java-readers +java-group +1 +5'
-    "$klamm" group describe java-readers | says '^java-group +0 +15 +20 +5$' '^java-group +1 +5 +10 +5$'
+    "$klamm" group describe java-readers | says '^java-group +0 +15 +20 +5 ' '^java-group +1 +5 +10 +5 '
     groups --group java-readers --topic java-group:0 --delete-offsets | says '^java-group +0 +Successful'
     equal "$("$klamm" group describe java-readers | grep -c '^java-group ')" 1
     groups --delete --group java-readers | says "'java-readers'. was successful"
@@ -330,7 +357,7 @@ console_consumers() {
     seq 31 35 | "$klamm" produce java-group --partition 1
     equal "$(in_group java-consumers 5 $consumers | xargs)" "$(seq 31 35 | xargs)"
     "$klamm" group list | says '^java-consumers +Empty +consumer +consumer$'
-    "$klamm" group describe java-consumers | says '^java-group +0 +20 +20 +0$' '^java-group +1 +15 +15 +0$'
+    "$klamm" group describe java-consumers | says '^java-group +0 +20 +20 +0 ' '^java-group +1 +15 +15 +0 '
 }
 
 # Uses what console_consumers has made. A consumer works while it is looked at, and has nothing to read.

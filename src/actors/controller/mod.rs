@@ -31,8 +31,8 @@ use crate::model::{ErrorCode, Refusal};
 use crate::raft::{Leadership, ProposeError, Raft};
 use handle::Failed;
 
-/// What is told of the voters.
-pub use crate::raft::{Quorum, Voter};
+/// What is told of the voters, and of those who follow them.
+pub use crate::raft::{Quorum, QuorumReplica};
 pub use handle::ControllerHandle;
 pub use quorum::QuorumService;
 pub use remote::ChangeService;

@@ -70,6 +70,8 @@ impl GuardianHandle {
             handles: BTreeMap::new(),
             opens: Arc::new(Semaphore::new(OPENS_MAX)),
             next_arbiter: 0,
+            closing: None,
+            unclosed: None,
             vitals: self.guardian.vitals().clone(),
             _alive: alive,
         };

@@ -21,7 +21,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use futures_util::future::join_all;
 use tokio::sync::{oneshot, watch, Semaphore};
 
 use super::log_keeper::LogKeeper;
@@ -68,6 +67,9 @@ pub struct Guardian {
     handles: BTreeMap<PartitionId, PartitionHandle>,
     opens: Arc<Semaphore>,
     next_arbiter: usize,
+    /// Who is told that all logs are closed, and why one of them isn't closed well.
+    closing: Option<oneshot::Sender<Result<(), Refusal>>>,
+    unclosed: Option<Refusal>,
     vitals: Arc<Vitals>,
     /// Dropped with the guardian: whoever holds the other end starts the next one.
     _alive: oneshot::Sender<()>,
@@ -137,6 +139,7 @@ impl Guardian {
                 Effect::Settle { id, fate } => self.settle(id, fate, context),
                 Effect::Publish => self.publish(),
                 Effect::Touch => self.wards.partitions.touch(),
+                Effect::AllClosed { well } => self.all_closed(well),
             }
         }
     }
@@ -231,10 +234,22 @@ impl Guardian {
             let closed = handle.clone().close(Closing::Keep).await;
             let closed = closed.map_err(|error| {
                 log::error!("{}: {error}", handle.vitals().name());
-                age
+                (error, age)
             });
             guardian.do_send(Released { id, life, closed });
         });
+    }
+
+    fn all_closed(&mut self, well: bool) {
+        let refusal = self.unclosed.take().unwrap_or_else(|| {
+            let message = "some partitions were offline or not yet rebuilt";
+            Refusal::new(ErrorCode::KafkaStorageError, message)
+        });
+        if let Some(asker) = self.closing.take() {
+            let closed = if well { Ok(()) } else { Err(refusal) };
+            // An error says that nobody waits for it any more.
+            let _ = asker.send(closed);
+        }
     }
 
     fn update(&self, id: PartitionId, assignment: &Assignment) {
@@ -402,6 +417,7 @@ fn open_log(
     };
     opened.map_err(|error| match error {
         LogError::Vanished { .. } => Unopened::Missing(error.to_string()),
+        error if error.is_full_disk() => Unopened::NoRoom(error.to_string()),
         error => Unopened::Broken(error.to_string()),
     })
 }
@@ -519,8 +535,8 @@ impl Handler<Opened> for Guardian {
 struct Released {
     id: PartitionId,
     life: u64,
-    /// How old it was, if it is lost.
-    closed: Result<(), Duration>,
+    /// Why it could not, and how old it was, if it is lost.
+    closed: Result<(), (Refusal, Duration)>,
 }
 
 impl Handler<Released> for Guardian {
@@ -530,6 +546,10 @@ impl Handler<Released> for Guardian {
         self.vitals.message_sent();
         self.vitals.message_handled();
         let Released { id, life, closed } = released;
+        let closed = closed.map_err(|(refusal, age)| {
+            self.unclosed = Some(refusal);
+            age
+        });
         let effects = self.core.released(id, life, closed);
         self.carry_out(effects, None, context);
     }
@@ -599,21 +619,20 @@ struct Close;
 impl Handler<Close> for Guardian {
     type Result = ResponseFuture<Result<(), Refusal>>;
 
-    fn handle(&mut self, _: Close, _: &mut Self::Context) -> Self::Result {
-        let all_at_work = self.core.all_at_work();
-        let handles: Vec<_> = self.handles.values().cloned().collect();
+    fn handle(&mut self, _: Close, context: &mut Self::Context) -> Self::Result {
+        let (closing, closed) = oneshot::channel();
+        self.closing = Some(closing);
+        self.unclosed = None;
+        let effects = self.core.close();
+        self.carry_out(effects, None, context);
         let controller = self.wards.controller.clone();
         Box::pin(async move {
             controller.close().await;
-            let close = |handle: &PartitionHandle| handle.clone().close(Closing::Keep);
-            let closed = join_all(handles.iter().map(close)).await;
-            closed.into_iter().collect::<Result<(), Refusal>>()?;
-            if all_at_work {
-                Ok(())
-            } else {
-                let message = "some partitions were offline or not yet rebuilt";
+            // The guardian has died if there is no answer.
+            closed.await.unwrap_or_else(|_| {
+                let message = "the guardian ended while it closed the logs";
                 Err(Refusal::new(ErrorCode::KafkaStorageError, message))
-            }
+            })
         })
     }
 }

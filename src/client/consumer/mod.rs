@@ -8,13 +8,17 @@
 //! batch after the other, of each partition in turn, up to [`ConsumerConfig::poll_bytes_max`]. A
 //! seek changes the partition's generation, and what is still on its way for the old position is
 //! dropped when it comes.
+//!
+//! Which partitions it reads the application says, or a [group](Consumer::subscribe) does.
 
 mod batches;
 mod failing;
 mod fetched;
 mod fetcher;
+mod group;
 mod room;
 mod state;
+mod subscribe;
 #[cfg(test)]
 mod tests;
 
@@ -26,13 +30,18 @@ use tokio::task::JoinHandle;
 use tokio::time::{timeout_at, Instant};
 
 pub use batches::{Batches, FetchedBatch, FetchedRecords};
+pub use group::{Assignor, Commits, GroupConfig, RebalanceListener};
 
 use super::cluster::FOREVER;
 use super::{Client, ClientError};
 use crate::model::{ErrorCode, Offset, Timestamp};
 use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
+use group::Group;
 use room::Room;
 use state::{Key, State, Turn, Wanted};
+
+/// A partition, by its topic and number.
+pub type TopicPartition = (Arc<str>, i32);
 
 /// Where reading starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +58,9 @@ pub enum StartAt {
 /// What happens where the wanted offset isn't there (any more).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OffsetReset {
-    /// [`Consumer::poll`] answers [`ClientError::OffsetOutOfRange`], and the partition isn't read
-    /// until a seek.
+    /// [`Consumer::poll`] answers [`ClientError::OffsetOutOfRange`], or
+    /// [`ClientError::NoCommittedOffset`] where a group has committed none, and the partition isn't
+    /// read until a seek.
     #[default]
     Error,
     Earliest,
@@ -120,6 +130,7 @@ impl ConsumerConfig {
 pub struct Consumer {
     shared: Arc<Shared>,
     driver: Option<JoinHandle<()>>,
+    group: Option<Group>,
 }
 
 #[derive(Debug)]
@@ -211,7 +222,13 @@ impl Consumer {
                 came: Notify::new(),
             }),
             driver: None,
+            group: None,
         }
+    }
+
+    /// The partitions that it reads, in order.
+    pub fn assignment(&self) -> Vec<TopicPartition> {
+        self.shared.state().assigned().into_iter().collect()
     }
 
     /// Reads one partition, besides those that are read already.
@@ -221,9 +238,17 @@ impl Consumer {
         partition: i32,
         from: StartAt,
     ) -> Result<(), ClientError> {
+        self.assigns_itself()?;
         let from = self.resolve(topic, partition, from).await?;
         self.place(vec![((topic.into(), partition), from)]);
         Ok(())
+    }
+
+    fn assigns_itself(&self) -> Result<(), ClientError> {
+        match self.group {
+            Some(_) => Err(ClientError::Invalid("the consumer is in a group".into())),
+            None => Ok(()),
+        }
     }
 
     /// Reads all partitions that the topic has now, and says which.
@@ -232,6 +257,7 @@ impl Consumer {
         topic: &str,
         from: StartAt,
     ) -> Result<Vec<i32>, ClientError> {
+        self.assigns_itself()?;
         let client = &self.shared.client;
         let metadata = client.topic_since(topic, Instant::now()).await?;
         let partitions: Vec<_> = metadata.partitions.iter().map(|p| p.index).collect();
@@ -251,6 +277,10 @@ impl Consumer {
             state.place(key, from);
         }
         drop(state);
+        self.drive();
+    }
+
+    fn drive(&mut self) {
         let shared = &self.shared;
         self.driver
             .get_or_insert_with(|| tokio::spawn(fetcher::drive(shared.clone())));
@@ -275,7 +305,10 @@ impl Consumer {
             let message = format!("partition {topic}-{partition} isn't assigned");
             return Err(ClientError::Invalid(message));
         }
-        self.assign(topic, partition, to).await
+        let from = self.resolve(topic, partition, to).await?;
+        // A group may have taken it away meanwhile, but only a poll takes notice of that.
+        self.place(vec![(key, from)]);
+        Ok(())
     }
 
     /// What has been fetched, waiting up to `timeout` for something; empty if nothing comes.
@@ -286,10 +319,18 @@ impl Consumer {
     /// answers the error again as long as it lasts; see [`ConsumerConfig::retry_timeout`] and
     /// [`ConsumerConfig::unknown_topic_timeout`]. After any other its partition isn't read until
     /// a seek.
+    ///
+    /// In a group an error may also concern the membership. After one that a retry can't help, such as
+    /// FENCED_INSTANCE_ID, every poll answers it.
     pub async fn poll(&mut self, timeout: Duration) -> Result<Batches, ClientError> {
         let deadline = Instant::now() + timeout.min(FOREVER);
+        let _poll = self.group.as_ref().map(Group::poll);
+        self.shared.state().settle();
         loop {
             let came = self.shared.came.notified();
+            if let Some(group) = &mut self.group {
+                group.serve(&self.shared)?;
+            }
             let polled = self.shared.poll();
             // There is room for more.
             self.shared.wanted.notify_one();

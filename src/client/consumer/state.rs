@@ -6,6 +6,8 @@
 //! belongs to its partition, so that a seek, a reset or an error of one throws nothing of another
 //! away.
 
+mod progress;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -14,19 +16,24 @@ use tokio::time::Instant;
 use super::failing::Failing;
 use super::fetched::{Fetched, Raw, Survey};
 use super::room::Charge;
-use super::ConsumerConfig;
+use super::{ConsumerConfig, TopicPartition};
 use crate::client::cluster::is_stale_metadata;
 use crate::client::{ClientConfig, ClientError};
 use crate::model::Offset;
 use crate::record::RecordError;
 
-pub(super) type Key = (Arc<str>, i32);
+pub(super) use progress::Handed;
+use progress::Progress;
+
+pub(super) type Key = TopicPartition;
 
 #[derive(Debug, Default)]
 pub(super) struct State {
     partitions: BTreeMap<Key, Assigned>,
     /// Partitions of which something waits to be polled, in the order of their turns; each once.
     ready: VecDeque<Key>,
+    /// Of which something was polled since [`State::settle`].
+    handed_out: Vec<Key>,
     last_generation: u64,
     last_turn: u64,
 }
@@ -36,8 +43,9 @@ pub(super) struct State {
 struct Assigned {
     /// Changes with each seek: what was fetched for an earlier position is thrown away.
     generation: u64,
-    /// What is fetched next: beyond the position by what waits.
+    /// What is fetched next: beyond the position by what waits. [`Offset::NONE`] until that is known.
     fetch_from: Offset,
+    progress: Progress,
     high_watermark: Option<Offset>,
     phase: Phase,
     needs: Needs,
@@ -99,6 +107,7 @@ impl State {
         let assigned = Assigned {
             generation: self.last_generation,
             fetch_from: from,
+            progress: Progress::at(from),
             high_watermark: None,
             phase: Phase::Idle,
             needs: Needs::Records,
@@ -122,7 +131,8 @@ impl State {
     }
 
     pub(super) fn position(&self, key: &Key) -> Option<Offset> {
-        Some(self.partitions.get(key)?.position())
+        let position = self.partitions.get(key)?.position();
+        Some(position).filter(|position| *position >= Offset::ZERO)
     }
 
     pub(super) fn high_watermark(&self, key: &Key) -> Option<Offset> {
@@ -268,7 +278,10 @@ impl State {
     pub(super) fn learnt(&mut self, wanted: &Wanted) {
         if let Some(assigned) = self.waiting(wanted) {
             assigned.phase = Phase::Idle;
-            assigned.needs = Needs::Records;
+            assigned.needs = match assigned.fetch_from {
+                Offset::NONE => Needs::Offset,
+                _ => Needs::Records,
+            };
         }
     }
 
@@ -289,6 +302,7 @@ impl State {
             };
             assigned.needs = Needs::Records;
             assigned.fetch_from = to;
+            assigned.progress.begin(to);
         }
     }
 
@@ -328,6 +342,9 @@ impl State {
             if fetched.is_empty() {
                 assigned.fetched.pop_front();
             }
+        }
+        if self.handed_out.last() != Some(&raw.key) {
+            self.handed_out.push(raw.key.clone());
         }
         self.make_ready(&raw.key);
     }

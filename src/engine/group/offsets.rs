@@ -200,14 +200,14 @@ impl<T> GroupShard<T> {
         &self,
         request: &OffsetDeletion,
     ) -> Result<(Vec<ErrorCode>, Vec<GroupRecord>), ErrorCode> {
-        let subscribed = self.subscriptions(&request.group)?;
+        self.check_deletion(&request.group)?;
         let group = self.groups.get(&request.group);
         let known = group.map(|group| group.offsets.places());
         let known = known.unwrap_or_default();
         let mut codes = Vec::with_capacity(request.partitions.len());
         let mut records = Vec::new();
         for place in &request.partitions {
-            let is_subscribed = subscribed(&place.0);
+            let is_subscribed = self.is_subscribed_to(&request.group, &place.0);
             codes.push(match is_subscribed {
                 true => ErrorCode::GroupSubscribedToTopic,
                 false => ErrorCode::None,
@@ -219,21 +219,27 @@ impl<T> GroupShard<T> {
         Ok((codes, records))
     }
 
-    /// Whether a member of the group reads a topic; an error if its offsets can't be deleted at all.
-    fn subscriptions(&self, id: &GroupId) -> Result<Box<dyn Fn(&str) -> bool + '_>, ErrorCode> {
+    /// Whether offsets of the group can be deleted at all.
+    fn check_deletion(&self, id: &GroupId) -> Result<(), ErrorCode> {
         let group = self.groups.get(id);
-        let consumers = self.consumers_of(id);
-        match (group, consumers) {
+        match (group, self.consumers_of(id)) {
             (Some(group), _) if group.state == GroupState::Dead => Err(ErrorCode::GroupIdNotFound),
-            (_, Some(consumers)) => Ok(Box::new(|topic| consumers.state.is_subscribed_to(topic))),
+            (_, Some(_)) => Ok(()),
             (None, None) => Err(ErrorCode::GroupIdNotFound),
             (Some(group), None) => {
                 let uses_consumers = group.protocol_type.as_deref() == Some(CONSUMER);
                 match group.state == GroupState::Empty || uses_consumers {
-                    true => Ok(Box::new(|topic| group.is_subscribed_to(topic))),
+                    true => Ok(()),
                     false => Err(ErrorCode::NonEmptyGroup),
                 }
             }
+        }
+    }
+
+    fn is_subscribed_to(&self, id: &GroupId, topic: &str) -> bool {
+        match self.consumers_of(id) {
+            Some(consumers) => consumers.state.is_subscribed_to(topic),
+            None => (self.groups.get(id)).is_some_and(|group| group.is_subscribed_to(topic)),
         }
     }
 

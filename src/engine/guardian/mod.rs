@@ -8,8 +8,9 @@
 //! | Releasing | the one at work ends in good order, for one in the other role | [`Guardianship::released`], or its death |
 //! | Bereaved | the leader died, a new leader epoch is asked for | metadata with a higher epoch |
 //! | Missing | the log should be there, and isn't | metadata that give the replica up, or count on it for nothing |
-//! | Offline | the log can't be opened | metadata that give the replica up |
+//! | Offline | the log can't be opened; if only the disk is full, it is being opened again | metadata that give the replica up |
 //! | Settling | the data is being removed | [`Guardianship::settled`] |
+//! | Closed | the broker ends, and the log is closed | |
 //!
 //! A log that is missing is begun empty only by proof (ADR 0006): the metadata know this life of the broker,
 //! somebody else leads, and this replica is neither in sync nor eligible to lead. So whatever it had is
@@ -23,6 +24,9 @@
 //! A replica that died is followed by one with the log as it is on disk, and never resumed; if it led,
 //! then with a higher leader epoch. One whose role changes closes its log, and the next one opens it.
 //! Each event returns [`Effect`]s, which the actor carries out in their order.
+//!
+//! When the broker ends ([`Guardianship::close`]), every replica closes its log once: one that is just ending for
+//! another role is the last one, and one whose log is being opened closes it as soon as it has it.
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +42,9 @@ use crate::model::{BrokerId, Incarnation, LeaderEpoch, PartitionId, TopicId};
 const CALM: Duration = Duration::from_secs(60);
 const RESTART_DELAY_MIN: Duration = Duration::from_millis(50);
 const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
+
+/// How long a log waits to be opened again that found the disk full.
+const FULL_DISK_DELAY: Duration = Duration::from_secs(1);
 
 /// What becomes of the data of a partition that has no replica here any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +80,8 @@ pub enum IfMissing {
 pub enum Unopened {
     /// It should be there, and isn't.
     Missing(String),
+    /// The disk is full: it can be opened when there is room again.
+    NoRoom(String),
     Broken(String),
 }
 
@@ -170,6 +179,8 @@ pub enum Effect {
     Publish,
     /// Tell those who wait for a replica to look again.
     Touch,
+    /// Say that all logs are closed, or that some are not closed well.
+    AllClosed { well: bool },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,6 +193,17 @@ enum Phase {
     Missing,
     Offline,
     Settling,
+    Closed,
+}
+
+/// Whether the broker ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    NotYet,
+    /// The logs are being closed.
+    Closing,
+    /// And nothing happens any more.
+    Closed,
 }
 
 struct Ward {
@@ -191,6 +213,8 @@ struct Ward {
     /// By what the metadata say.
     if_missing: IfMissing,
     phase: Phase,
+    /// Who has used the log before it was opened last.
+    last_user: LastUser,
     /// It isn't wanted any more, and its log is on the way.
     doomed: Option<Fate>,
     /// How often its replica has been rebuilt.
@@ -206,6 +230,9 @@ pub struct Guardianship {
     incarnation: Incarnation,
     defaults: BrokerDefaults,
     wards: BTreeMap<PartitionId, Ward>,
+    /// Whether it has seen any metadata, and so what is at work.
+    has_looked: bool,
+    end: End,
 }
 
 impl Guardianship {
@@ -215,6 +242,8 @@ impl Guardianship {
             incarnation,
             defaults,
             wards: BTreeMap::new(),
+            has_looked: false,
+            end: End::NotYet,
         }
     }
 
@@ -225,6 +254,10 @@ impl Guardianship {
         mut find: impl FnMut(PartitionId, &Topic) -> Found,
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
+        if self.end != End::NotYet {
+            return effects;
+        }
+        self.has_looked = true;
         let is_gone = |id: &PartitionId| {
             let partition = image.partition(*id);
             !partition.is_some_and(|partition| partition.replicas.contains(&self.node))
@@ -287,14 +320,16 @@ impl Guardianship {
             // It may come back, and then must not find the old one at work.
             Phase::AtWork(_) if has_moved => {
                 ward.doomed = Some(fate);
-                ward.phase = Phase::Releasing;
-                let life = ward.life;
-                Some(Effect::Release { id, life })
+                Some(ward.release(id))
             }
             Phase::Bereaved(_) | Phase::Missing | Phase::Offline if has_moved => {
                 Some(self.settle(id, fate))
             }
-            Phase::AtWork(_) | Phase::Bereaved(_) | Phase::Missing | Phase::Offline => {
+            Phase::AtWork(_)
+            | Phase::Bereaved(_)
+            | Phase::Missing
+            | Phase::Offline
+            | Phase::Closed => {
                 self.wards.remove(&id);
                 Some(Effect::Close { id, fate })
             }
@@ -308,11 +343,16 @@ impl Guardianship {
         life: u64,
         opened: Result<(), Unopened>,
     ) -> Vec<Effect> {
+        let is_ending = self.end == End::Closing;
         let Some(ward) = self.on_its_way(id, life, Phase::Opening) else {
             return Vec::new();
         };
         if let Some(fate) = ward.doomed {
-            return vec![self.settle(id, fate)];
+            let settled = self.settle(id, fate);
+            return self.and_closed(vec![settled]);
+        }
+        if is_ending && opened.is_ok() {
+            return vec![ward.start(id), ward.release(id)];
         }
         let effect = match opened {
             Ok(()) => ward.start(id),
@@ -324,12 +364,16 @@ impl Guardianship {
                 ward.phase = Phase::Missing;
                 Effect::TakeOffline { id, reason }
             }
-            Err(Unopened::Broken(reason)) => {
+            Err(Unopened::NoRoom(reason)) if !is_ending => {
+                let again = ward.open(id, ward.last_user, FULL_DISK_DELAY);
+                return vec![Effect::TakeOffline { id, reason }, again, Effect::Touch];
+            }
+            Err(Unopened::NoRoom(reason) | Unopened::Broken(reason)) => {
                 ward.phase = Phase::Offline;
                 Effect::TakeOffline { id, reason }
             }
         };
-        vec![effect, Effect::Touch]
+        self.and_closed(vec![effect, Effect::Touch])
     }
 
     /// A replica has closed its log in this life, or could not: then it is lost, `age` after it was
@@ -340,14 +384,23 @@ impl Guardianship {
         life: u64,
         closed: Result<(), Duration>,
     ) -> Vec<Effect> {
+        let is_ending = self.end == End::Closing;
         let Some(ward) = self.on_its_way(id, life, Phase::Releasing) else {
             return Vec::new();
         };
-        match (ward.doomed, closed) {
+        let effects = match (ward.doomed, closed) {
             (Some(fate), _) => vec![self.settle(id, fate)],
+            (None, closed) if is_ending => {
+                ward.phase = match closed {
+                    Ok(()) => Phase::Closed,
+                    Err(_) => Phase::Offline,
+                };
+                Vec::new()
+            }
             (None, Ok(())) => vec![ward.open(id, LastUser::Replica, Duration::ZERO)],
             (None, Err(age)) => ward.lose(id, age),
-        }
+        };
+        self.and_closed(effects)
     }
 
     /// The replica has died, `age` after it was started.
@@ -390,7 +443,7 @@ impl Guardianship {
         if ward.phase != Phase::Settling {
             return None;
         }
-        if ward.doomed.is_none() {
+        if ward.doomed.is_none() && self.end == End::NotYet {
             return Some(ward.open(id, LastUser::Replica, Duration::ZERO));
         }
         self.wards.remove(&id);
@@ -407,15 +460,38 @@ impl Guardianship {
     ) -> Option<Effect> {
         let ward = self.wards.get(&id)?;
         let after = (2 * after).clamp(RESTART_DELAY_MIN, RESTART_DELAY_MAX);
-        let waits = ward.phase == Phase::Bereaved(seen);
+        let waits = ward.phase == Phase::Bereaved(seen) && self.end == End::NotYet;
         waits.then_some(Effect::RaiseEpoch { id, seen, after })
     }
 
-    /// Whether every replica is at work. What is being removed is none any more.
-    pub fn all_at_work(&self) -> bool {
-        let is_going = |ward: &&Ward| ward.phase == Phase::Settling && ward.doomed.is_some();
-        let mut wards = self.wards.values().filter(|ward| !is_going(ward));
-        wards.all(|ward| matches!(ward.phase, Phase::AtWork(_)))
+    /// The broker ends: every replica closes its log, and none is started any more. [`Effect::AllClosed`] says
+    /// when that is done.
+    pub fn close(&mut self) -> Vec<Effect> {
+        if self.end != End::NotYet {
+            return Vec::new();
+        }
+        self.end = End::Closing;
+        let mut effects = Vec::new();
+        for (id, ward) in &mut self.wards {
+            if let Phase::AtWork(_) = ward.phase {
+                effects.push(ward.release(*id));
+            }
+        }
+        self.and_closed(effects)
+    }
+
+    /// Adds the news that all logs are closed, if these effects are the last ones. What is being removed needs
+    /// no closing.
+    fn and_closed(&mut self, mut effects: Vec<Effect>) -> Vec<Effect> {
+        let is_on_its_way = |ward: &Ward| matches!(ward.phase, Phase::Opening | Phase::Releasing);
+        if self.end == End::Closing && !self.wards.values().any(is_on_its_way) {
+            self.end = End::Closed;
+            let is_going = |ward: &&Ward| ward.phase == Phase::Settling && ward.doomed.is_some();
+            let mut wards = self.wards.values().filter(|ward| !is_going(ward));
+            let well = self.has_looked && wards.all(|ward| ward.phase == Phase::Closed);
+            effects.push(Effect::AllClosed { well });
+        }
+        effects
     }
 
     /// The partitions that requests may find here.
@@ -433,6 +509,7 @@ impl Ward {
             role,
             if_missing: IfMissing::Refuse,
             phase: Phase::Opening,
+            last_user: LastUser::LastRun,
             doomed: None,
             life: 0,
             deaths: 0,
@@ -494,6 +571,10 @@ impl Ward {
             let assignment = self.assignment.clone();
             return Effect::Update { id, assignment };
         }
+        self.release(id)
+    }
+
+    fn release(&mut self, id: PartitionId) -> Effect {
         self.phase = Phase::Releasing;
         let life = self.life;
         Effect::Release { id, life }
@@ -505,6 +586,7 @@ impl Ward {
 
     fn open(&mut self, id: PartitionId, last_user: LastUser, after: Duration) -> Effect {
         self.phase = Phase::Opening;
+        self.last_user = last_user;
         Effect::Open {
             id,
             life: self.life,

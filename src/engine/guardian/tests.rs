@@ -76,6 +76,12 @@ impl Script {
                 let id = partition_id(partition);
                 self.guardian.opened(id, life, Err(reason))
             }
+            ["full", partition, "life", life] => {
+                let life = life.parse().unwrap();
+                let reason = Unopened::NoRoom("the disk is full".into());
+                let id = partition_id(partition);
+                self.guardian.opened(id, life, Err(reason))
+            }
             ["missing", partition, "life", life] => {
                 let life = life.parse().unwrap();
                 let reason = Unopened::Missing("no directory".into());
@@ -104,6 +110,7 @@ impl Script {
                 let life = life.parse().unwrap();
                 self.guardian.died(partition_id(partition), life, time(age))
             }
+            ["close"] => self.guardian.close(),
             ["refused", partition, "epoch", seen, "after", after] => {
                 let seen = LeaderEpoch(seen.parse().unwrap());
                 let id = partition_id(partition);
@@ -212,7 +219,9 @@ impl Script {
                 let names: Vec<String> = published.map(|(id, _, _)| name(&id)).collect();
                 format!("publish [{}]", names.join(" "))
             }
-            Effect::Touch => format!("touch, all at work: {}", self.guardian.all_at_work()),
+            Effect::Touch => "touch".into(),
+            Effect::AllClosed { well: true } => "all closed".into(),
+            Effect::AllClosed { well: false } => "all closed, and not all well".into(),
         }
     }
 }

@@ -3,8 +3,8 @@
 //! A new leader believes its followers to have all of its log until they say otherwise, and may
 //! announce entries of earlier terms as committed because of that. Its streams to followers outlive
 //! its leadership. And a stream that would need what we have cut sends nothing for ever, as fast as
-//! it can, or waits for ever for a snapshot. But we cut only what every voter has, so it can go on
-//! from there.
+//! it can, or waits for ever for a snapshot. So it goes on from the first entry that is there; and a
+//! follower that lacks that one takes a copy of all, and hears heartbeats meanwhile.
 
 use async_raft::raft::ConflictOpt;
 
@@ -40,8 +40,8 @@ pub(in crate::raft) struct Ours<'a> {
     pub log: &'a Log,
     pub applied: u64,
     pub term: u64,
-    /// Up to here every voter has our log; it isn't cut above.
-    pub everywhere: LogPosition,
+    /// The first entry that is there, if others were cut before it.
+    pub floor: LogPosition,
 }
 
 /// Decides on a message to a follower.
@@ -50,7 +50,7 @@ pub(in crate::raft) fn check(ours: Ours, mut request: Append) -> Checked {
         log,
         applied,
         term,
-        everywhere,
+        floor,
     } = ours;
     if term > request.term {
         return Checked::Over(Appended {
@@ -63,15 +63,13 @@ pub(in crate::raft) fn check(ours: Ours, mut request: Append) -> Checked {
     if log.term(request.leader_commit) != Some(request.term) {
         request.leader_commit = request.leader_commit.min(applied);
     }
-    let is_behind = request.prev_log_index < everywhere.index;
+    let is_behind = request.prev_log_index < floor.index;
     if is_behind {
-        request.prev_log_index = everywhere.index;
-        request.prev_log_term = everywhere.term;
-        request
-            .entries
-            .retain(|entry| entry.index > everywhere.index);
+        request.prev_log_index = floor.index;
+        request.prev_log_term = floor.term;
+        request.entries.retain(|entry| entry.index > floor.index);
         let next = request.entries.first().map(|entry| entry.index);
-        if next.is_some_and(|next| next > everywhere.index + 1) {
+        if next.is_some_and(|next| next > floor.index + 1) {
             request.entries.clear();
         }
     }
@@ -112,12 +110,12 @@ fn size(entry: &LogEntry) -> usize {
 pub(in crate::raft) enum Answer {
     /// For async-raft. If the follower has our log up to some index, that is the second value.
     Pass(Appended, Option<u64>),
-    /// It lacks what every voter had once.
-    LostItsLog,
+    /// No entry that is left continues its log.
+    NeedsCopy,
 }
 
 /// Decides on an answer to what was sent.
-pub(in crate::raft) fn answer(everywhere: LogPosition, sent: &Sent, answer: Appended) -> Answer {
+pub(in crate::raft) fn answer(floor: LogPosition, sent: &Sent, answer: Appended) -> Answer {
     if answer.success {
         return match sent.rest {
             Rest::Nothing => Answer::Pass(answer, Some(sent.last.index)),
@@ -127,12 +125,12 @@ pub(in crate::raft) fn answer(everywhere: LogPosition, sent: &Sent, answer: Appe
         };
     }
     match answer.conflict_opt {
-        Some(ConflictOpt { index, .. }) if index < everywhere.index => {
-            if sent.prev <= everywhere.index {
-                return Answer::LostItsLog;
+        Some(ConflictOpt { index, .. }) if index < floor.index => {
+            if sent.prev <= floor.index {
+                return Answer::NeedsCopy;
             }
             // It goes back further than it must, before a whole term.
-            Answer::Pass(resume(answer, everywhere), None)
+            Answer::Pass(resume(answer, floor), None)
         }
         _ => Answer::Pass(answer, None),
     }

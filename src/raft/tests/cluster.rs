@@ -1,5 +1,5 @@
-//! Three voters in one process, over a network that cuts, delays, loses and repeats messages. A
-//! voter is killed by taking its store as it is on disk at that moment.
+//! Three voters in one process, and others that follow them, over a network that cuts, delays, loses and repeats
+//! messages. A node is killed by taking its store as it is on disk at that moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -150,18 +150,25 @@ impl RaftTransport for Wire {
 pub(super) struct Cluster {
     pub net: Arc<Net>,
     settings: RaftSettings,
+    /// The voters, and then those without a vote.
+    nodes: Vec<BrokerId>,
     dirs: Mutex<BTreeMap<BrokerId, TempDir>>,
-    observers: Mutex<Vec<JoinHandle<()>>>,
+    watchers: Mutex<Vec<JoinHandle<()>>>,
     pub oracle: Arc<Oracle>,
 }
 
 impl Cluster {
-    /// Nobody runs yet. The node in the settings is replaced by each voter's own id.
+    /// Nobody runs yet. The node in the settings is replaced by each node's own id.
     pub fn new(settings: RaftSettings, seed: u64) -> Cluster {
-        let dirs = settings
-            .voters
-            .iter()
-            .map(|id| (*id, TempDir::new().unwrap()));
+        Cluster::with_observers(settings, &[], seed)
+    }
+
+    /// One with nodes that have no vote.
+    pub fn with_observers(settings: RaftSettings, observers: &[i32], seed: u64) -> Cluster {
+        let voters = settings.voters.iter().copied();
+        let observers = observers.iter().copied().map(BrokerId);
+        let nodes: Vec<BrokerId> = voters.chain(observers).collect();
+        let dirs = nodes.iter().map(|id| (*id, TempDir::new().unwrap()));
         Cluster {
             dirs: Mutex::new(dirs.collect()),
             net: Arc::new(Net {
@@ -173,7 +180,8 @@ impl Cluster {
                 messages: AtomicU64::new(0),
             }),
             settings,
-            observers: Mutex::default(),
+            nodes,
+            watchers: Mutex::default(),
             oracle: Arc::default(),
         }
     }
@@ -183,6 +191,11 @@ impl Cluster {
         let cluster = Cluster::new(settings, seed);
         cluster.start_all().await;
         cluster
+    }
+
+    /// All of them.
+    pub fn nodes(&self) -> &[BrokerId] {
+        &self.nodes
     }
 
     pub fn voters(&self) -> &[BrokerId] {
@@ -223,28 +236,25 @@ impl Cluster {
         });
         let raft = started.await.unwrap();
         let (oracle, mut images) = (self.oracle.clone(), raft.image());
-        self.observers
-            .lock()
-            .unwrap()
-            .push(tokio::spawn(async move {
-                while images.changed().await.is_ok() {
-                    let image = images.borrow_and_update().clone();
-                    oracle.sees(id, &image);
-                }
-            }));
+        self.watchers.lock().unwrap().push(tokio::spawn(async move {
+            while images.changed().await.is_ok() {
+                let image = images.borrow_and_update().clone();
+                oracle.sees(id, &image);
+            }
+        }));
         let life = Life { raft, is_alive };
         self.net.nodes.lock().unwrap().insert(id, life);
     }
 
     pub async fn start_all(&self) {
-        for id in self.settings.voters.clone() {
+        for id in self.nodes.clone() {
             if self.net.node(id).is_none() {
                 self.start(id).await;
             }
         }
     }
 
-    /// Ends a voter without warning. The next start finds what was on disk when nobody heard it
+    /// Ends a node without warning. The next start finds what was on disk when nobody heard it
     /// any more.
     pub async fn kill(&self, id: BrokerId) {
         let Some(Life { raft, is_alive }) = self.net.nodes.lock().unwrap().remove(&id) else {
@@ -262,7 +272,7 @@ impl Cluster {
     }
 
     pub fn cut_off(&self, id: BrokerId) {
-        for other in self.settings.voters.clone() {
+        for other in self.nodes.clone() {
             self.cut(id, other);
             self.cut(other, id);
         }
@@ -343,14 +353,14 @@ impl Cluster {
             .expect("it should be written by now")
     }
 
-    /// Returns when all voters have the same image, with everything that was acknowledged. Fails if
+    /// Returns when all nodes have the same image, with everything that was acknowledged. Fails if
     /// they don't get there.
     pub async fn converge(&self) -> Arc<MetadataImage> {
         self.heal();
         self.start_all().await;
         let marker = 1_000_000 + self.net.messages.fetch_add(1, Ordering::Relaxed);
         let image = self.write(vec![create(marker.into())]).await;
-        for id in self.settings.voters.clone() {
+        for id in self.nodes.clone() {
             let mut images = self.node(id).image();
             let there = images.wait_for(|now| now.version() >= image.version());
             let there = timeout(PATIENCE, there).await;
@@ -381,8 +391,8 @@ impl Cluster {
         for life in nodes.into_values() {
             life.raft.shutdown().await;
         }
-        for observer in self.observers.lock().unwrap().drain(..) {
-            observer.abort();
+        for watcher in self.watchers.lock().unwrap().drain(..) {
+            watcher.abort();
         }
     }
 }

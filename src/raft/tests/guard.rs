@@ -27,6 +27,10 @@ fn log(terms: &[u64]) -> Kept {
     Kept { log, _dir: dir }
 }
 
+fn cut(log: &Log, to: u64) {
+    log.remove(log.forget(to)).unwrap();
+}
+
 fn entries(first: u64, terms: &[u64]) -> Vec<LogEntry> {
     let blank = |(index, term): (u64, &u64)| Entry {
         term: *term,
@@ -160,7 +164,7 @@ fn nothing_is_committed_beyond_what_is_verified_and_nothing_is_uncommitted() {
 #[test]
 fn entries_below_the_cut_count_as_present() {
     let ours = log(&[1, 1, 2, 2, 2]);
-    ours.log.cut(3).unwrap();
+    cut(&ours.log, 3);
     let late = receive::check(&ours.log, 4, append((1, 1), &[1, 2, 2], 4));
     assert_eq!(fits(late), ((0, 0), vec![], 4));
     let longer = receive::check(&ours.log, 4, append((1, 1), &[1, 2, 2, 5], 4));
@@ -169,13 +173,13 @@ fn entries_below_the_cut_count_as_present() {
     assert_eq!(fits(at_the_cut), ((5, 2), vec![6], 4));
 }
 
-/// Ours, where nobody is known to have anything.
+/// Ours, of which nothing is cut.
 fn ours(log: &Log, term: u64) -> Ours<'_> {
     Ours {
         log,
         applied: 2,
         term,
-        everywhere: LogPosition::default(),
+        floor: LogPosition::default(),
     }
 }
 
@@ -255,12 +259,12 @@ fn success() -> Appended {
 }
 
 #[test]
-fn a_stream_that_needs_what_is_cut_goes_on_from_what_every_voter_has() {
+fn a_stream_that_needs_what_is_cut_goes_on_from_the_first_entry_that_is_left() {
     let kept = log(&[1, 1, 2, 2, 5]);
-    kept.log.cut(2).unwrap();
-    let everywhere = LogPosition { index: 3, term: 2 };
+    cut(&kept.log, 2);
+    let floor = LogPosition { index: 3, term: 2 };
     let ours = Ours {
-        everywhere,
+        floor,
         ..ours(&kept.log, 5)
     };
     // The entries from 2 on are asked for, and what there is begins later.
@@ -271,34 +275,34 @@ fn a_stream_that_needs_what_is_cut_goes_on_from_what_every_voter_has() {
     assert_eq!(rest, Rest::Later);
     let (request, rest) = send(ours, append((1, 1), &[1, 2, 2, 5], 5));
     assert_eq!(passed(&request), ((3, 2), vec![4, 5], 5));
-    match send::answer(everywhere, &Sent::new(&request, rest), success()) {
+    match send::answer(floor, &Sent::new(&request, rest), success()) {
         Answer::Pass(answer, Some(5)) => assert_eq!(answer.conflict_opt.unwrap().index, 5),
         other => panic!("{other:?}"),
     }
-    // At what every voter has, and above, nothing changes.
+    // There and above nothing changes.
     let (request, rest) = send(ours, append((3, 2), &[2], 3));
     assert_eq!((passed(&request).0, rest), ((3, 2), Rest::Nothing));
 }
 
 #[test]
-fn a_follower_that_goes_back_too_far_is_told_apart_from_one_that_lost_its_log() {
-    let everywhere = LogPosition { index: 3, term: 2 };
+fn a_follower_that_goes_back_too_far_is_told_apart_from_one_that_needs_a_copy() {
+    let floor = LogPosition { index: 3, term: 2 };
     let sent = |prev, term| Sent::new(&append((prev, term), &[], 3), Rest::Nothing);
     let conflict = |index| AppendEntriesResponse {
         success: false,
         conflict_opt: Some(ConflictOpt { term: 0, index }),
         ..success()
     };
-    match send::answer(everywhere, &sent(5, 5), conflict(0)) {
+    match send::answer(floor, &sent(5, 5), conflict(0)) {
         Answer::Pass(answer, None) => {
             let conflict = answer.conflict_opt.unwrap();
             assert_eq!((conflict.index, conflict.term), (3, 2));
         }
         other => panic!("{other:?}"),
     }
-    let lost = send::answer(everywhere, &sent(3, 2), conflict(2));
-    assert!(matches!(lost, Answer::LostItsLog), "{lost:?}");
-    let behind = send::answer(everywhere, &sent(5, 5), conflict(4));
+    let lost = send::answer(floor, &sent(3, 2), conflict(2));
+    assert!(matches!(lost, Answer::NeedsCopy), "{lost:?}");
+    let behind = send::answer(floor, &sent(5, 5), conflict(4));
     assert!(matches!(behind, Answer::Pass(_, None)), "{behind:?}");
 }
 
@@ -326,10 +330,12 @@ fn a_cut_is_remembered_and_may_stay_below_the_snapshot() {
     let tree = store.tree("raft").unwrap();
     let (log, _) = Log::open(tree.clone(), LogPosition::default()).unwrap();
     log.append(&entries(1, &[1, 1, 2, 2, 3]), 0).unwrap();
-    log.cut(2).unwrap();
+    assert_eq!(log.floor(), LogPosition::default(), "nothing is cut");
+    cut(&log, 2);
     // Nothing is ever given back, and nothing is cut that isn't there.
-    log.cut(1).unwrap();
-    log.cut(9).unwrap();
+    cut(&log, 1);
+    cut(&log, 9);
+    assert_eq!(log.floor(), LogPosition { index: 3, term: 2 });
     let snapshot = LogPosition { index: 4, term: 2 };
     let (log, applied) = Log::open(tree, snapshot).unwrap();
     assert_eq!(applied, 4);

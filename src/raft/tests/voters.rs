@@ -1,5 +1,6 @@
 //! What three voters owe, one case at a time.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use async_raft::storage::HardState;
@@ -11,13 +12,14 @@ use super::chaos::number_of;
 use super::cluster::{three_voters, Cluster, PATIENCE};
 use super::{create, entry};
 use crate::model::{BrokerId, TopicId};
+use crate::raft::rpc::{Part, Request};
 use crate::raft::storage::Storage;
 use crate::raft::{
-    Leadership, ProposeError, Quorum, Raft, RaftError, RaftRpc, RaftSettings, Voter,
+    Leadership, ProposeError, Quorum, QuorumReplica, Raft, RaftError, RaftRpc, RaftSettings,
 };
 use crate::storage::meta::MetaStore;
 
-fn topic(number: u128) -> TopicId {
+pub(super) fn topic(number: u128) -> TopicId {
     TopicId(uuid::Uuid::from_u128(number + 1))
 }
 
@@ -86,8 +88,12 @@ async fn a_leader_that_is_cut_off_says_so_and_what_it_was_asked_is_unknown() {
 }
 
 /// What a voter has on disk before it starts: entries of these terms, and its own term.
-async fn prepare(cluster: &Cluster, id: BrokerId, terms: &[(u64, usize)], own: u64) {
-    let store = MetaStore::open(&cluster.dir(id)).unwrap();
+pub(super) async fn prepare(cluster: &Cluster, id: BrokerId, terms: &[(u64, usize)], own: u64) {
+    prepare_in(&cluster.dir(id), terms, own).await;
+}
+
+pub(super) async fn prepare_in(dir: &Path, terms: &[(u64, usize)], own: u64) {
+    let store = MetaStore::open(dir).unwrap();
     let voters = [1, 2, 3].into();
     let storage = Storage::open(&store, voters, 1 << 20).unwrap();
     let terms = terms
@@ -150,40 +156,6 @@ async fn a_voter_with_other_entries_gets_the_leaders_and_counts_for_nothing_befo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_log_is_kept_for_a_voter_that_is_down_and_cut_once_it_is_back() {
-    let settings = RaftSettings {
-        snapshot_every_bytes: 10_000,
-        ..three_voters()
-    };
-    let cluster = Cluster::started(settings, 6).await;
-    cluster.converge().await;
-    let down = cluster
-        .running()
-        .into_iter()
-        .find(|id| !cluster.leaders().contains(id));
-    let down = down.unwrap();
-    cluster.kill(down).await;
-    for number in 0..400 {
-        cluster.write(vec![create(number)]).await;
-    }
-    cluster.start(down).await;
-    cluster.converge().await;
-    // More than one snapshot later, by when everybody knows that everybody has it.
-    for number in 400..1_200 {
-        cluster.write(vec![create(number)]).await;
-    }
-    let image = cluster.converge().await;
-    assert!(image.topic_count() >= 1_200);
-    cluster.stop().await;
-    for id in cluster.voters() {
-        let store = MetaStore::open(&cluster.dir(*id)).unwrap();
-        let storage = Storage::open(&store, [1, 2, 3].into(), 10_000).unwrap();
-        let beginning = storage.log().beginning().index;
-        assert!(beginning > 400, "{id}'s log begins at {beginning}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_that_is_down_costs_a_few_messages_a_second() {
     let cluster = Cluster::started(three_voters(), 7).await;
     cluster.converge().await;
@@ -214,14 +186,21 @@ async fn what_is_no_message_of_a_voter_is_refused() {
     let cluster = Cluster::started(three_voters(), 8).await;
     cluster.converge().await;
     let raft = cluster.node(BrokerId(1));
-    let forged = |from: u64, candidate: u64| {
-        let vote = async_raft::raft::VoteRequest::new(99, candidate, 99, 99);
+    let enveloped = |from: u64, message: Request| {
         let envelope = crate::raft::rpc::Envelope {
             from,
             directory: crate::model::DirectoryId::random(),
-            message: crate::raft::rpc::Request::Vote(vote),
+            message,
         };
         Bytes::from(crate::raft::codec::encode(&envelope).unwrap())
+    };
+    let forged = |from: u64, candidate: u64| {
+        let vote = async_raft::raft::VoteRequest::new(99, candidate, 99, 99);
+        enveloped(from, Request::Vote(vote))
+    };
+    let part = Part {
+        offset: u64::MAX,
+        of: None,
     };
     let messages = [
         (2, Bytes::from_static(b"")),
@@ -234,6 +213,10 @@ async fn what_is_no_message_of_a_voter_is_refused() {
         (2, forged(2, 3)),
         // Another node than the one at the other end of the link.
         (3, forged(2, 2)),
+        (9, enveloped(8, Request::State(part))),
+        // Nobody but a voter takes a voter's place, or forms a cluster.
+        (9, enveloped(9, Request::Copy(part))),
+        (9, enveloped(9, Request::Greet)),
     ];
     for (from, message) in messages {
         let refused = raft.handle(BrokerId(from), RaftRpc(message.clone())).await;
@@ -304,7 +287,7 @@ async fn the_leader_knows_how_far_each_voter_is_and_since_when_one_lags() {
     let leader = cluster.leader().await;
     let raft = cluster.node(leader);
     let all_caught_up = |quorum: &Quorum| {
-        let is_there = |voter: &Voter| {
+        let is_there = |voter: &QuorumReplica| {
             let is_heard = voter.heard_ms_ago.is_some() && voter.caught_up_ms_ago.is_some();
             voter.log_end == Some(quorum.high_watermark) && is_heard && voter.directory.is_some()
         };

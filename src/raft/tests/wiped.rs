@@ -9,7 +9,7 @@ use super::cluster::{three_voters, Cluster, PATIENCE};
 use super::create;
 use crate::engine::metadata::MetadataCommand;
 use crate::model::{BrokerId, DirectoryId, TopicId};
-use crate::raft::directory::Directory;
+use crate::raft::directory::{Directory, Role};
 use crate::raft::storage::TREE;
 use crate::raft::{Leadership, RaftSettings};
 use crate::storage::meta::MetaStore;
@@ -22,7 +22,7 @@ fn topic(number: u128) -> TopicId {
 fn copy_of(cluster: &Cluster, id: BrokerId) -> DirectoryId {
     let store = MetaStore::open(&cluster.dir(id)).unwrap();
     let voters = [1, 2, 3].into();
-    let directory = Directory::open(store.tree(TREE).unwrap(), &voters);
+    let directory = Directory::open(store.tree(TREE).unwrap(), &voters, Role::Voter);
     directory.unwrap().id()
 }
 
@@ -124,8 +124,8 @@ async fn a_cluster_is_formed_once_all_three_are_there_and_whoever_is_late_copies
 }
 
 impl Cluster {
-    /// Takes the disk of a voter that doesn't run.
-    fn wipe(&self, id: BrokerId) {
+    /// Takes the disk of a node that doesn't run.
+    pub(super) fn wipe(&self, id: BrokerId) {
         self.replace_dir(id, TempDir::new().unwrap());
     }
 }

@@ -10,6 +10,8 @@
 
 #[cfg(any(test, feature = "chaos"))]
 mod faulty;
+#[cfg(feature = "chaos")]
+pub mod full_disk;
 #[cfg(any(test, feature = "chaos"))]
 mod random;
 mod real;

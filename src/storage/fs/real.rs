@@ -128,6 +128,8 @@ impl FileSystem for RealFs {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        #[cfg(feature = "chaos")]
+        super::full_disk::check(path)?;
         let mut options = fs::OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true);
         handed_out(options.open(path)?)
@@ -164,6 +166,8 @@ impl FileSystem for RealFs {
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        #[cfg(feature = "chaos")]
+        super::full_disk::check(path)?;
         fs::create_dir_all(path)
     }
 

@@ -5,6 +5,8 @@
 //! build for chaos tests each file therefore carries that as an extended attribute, [`ATTRIBUTE`], which
 //! is written after each sync, and lowered before what is below it is written over. A sync of the whole
 //! file system isn't noted.
+//!
+//! It also knows what a file has of the disk, and so what a disk that is full refuses ([`full_disk`]).
 
 use std::io::{self, IoSlice};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,13 +14,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::fs::XattrFlags;
 
 use super::real::RealFile;
-use super::File;
+use super::{full_disk, File};
 use crate::model::Timestamp;
 
 /// The attribute's name. Its value is a number of bytes, in decimal digits.
 const ATTRIBUTE: &str = "user.klamm.synced";
 
-/// A file that notes how far it was synced.
+/// A file that notes how far it was synced, and takes no more than fits the disk.
 #[derive(Debug)]
 pub(super) struct MarkedFile {
     file: RealFile,
@@ -30,6 +32,8 @@ pub(super) struct MarkedFile {
 struct Extent {
     /// Where the last byte that was written ends.
     written: u64,
+    /// Where the space ends that was reserved ahead.
+    reserved: u64,
     /// The first byte that was written since the last sync began; `u64::MAX` where none was.
     dirty_from: u64,
     /// What is noted; 0 while nothing is.
@@ -40,6 +44,7 @@ impl MarkedFile {
     pub fn new(file: RealFile) -> io::Result<MarkedFile> {
         let extent = Mutex::new(Extent {
             written: file.len()?,
+            reserved: 0,
             dirty_from: u64::MAX,
             synced: 0,
         });
@@ -62,6 +67,21 @@ impl MarkedFile {
         Ok(())
     }
 
+    fn write_at(
+        &self,
+        parts: &[IoSlice<'_>],
+        position: u64,
+        bytes: usize,
+        extent: &mut Extent,
+    ) -> io::Result<()> {
+        // What is written over zeros isn't synced, though they were.
+        self.lower(extent, position)?;
+        extent.dirty_from = extent.dirty_from.min(position);
+        self.file.write_vectored_at(parts, position)?;
+        extent.written = extent.written.max(position + bytes as u64);
+        Ok(())
+    }
+
     /// From `position` on nothing is synced any more.
     fn lower(&self, extent: &mut Extent, position: u64) -> io::Result<()> {
         match extent.synced > position {
@@ -71,16 +91,29 @@ impl MarkedFile {
     }
 }
 
+impl Extent {
+    /// How many of these bytes fit the disk.
+    fn take_room(&self, position: u64, bytes: usize) -> usize {
+        let has = self.written.max(self.reserved);
+        let new = (position + bytes as u64).saturating_sub(has);
+        let new = new.min(bytes as u64);
+        bytes - (new - full_disk::take(new)) as usize
+    }
+}
+
 impl File for MarkedFile {
     fn write_vectored_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         let mut extent = self.extent();
-        // What is written over zeros isn't synced, though they were.
-        self.lower(&mut extent, position)?;
-        extent.dirty_from = extent.dirty_from.min(position);
-        self.file.write_vectored_at(parts, position)?;
-        extent.written = extent.written.max(position + bytes as u64);
-        Ok(())
+        let fits = extent.take_room(position, bytes);
+        if fits < bytes {
+            let all = parts.iter().flat_map(|part| part.iter().copied());
+            let first: Vec<u8> = all.take(fits).collect();
+            let first = [IoSlice::new(&first)];
+            let written = self.write_at(&first, position, fits, &mut extent);
+            return written.and(Err(full_disk::is_full()));
+        }
+        self.write_at(parts, position, bytes, &mut extent)
     }
 
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
@@ -107,6 +140,7 @@ impl File for MarkedFile {
         let mut extent = self.extent();
         self.file.set_len(len)?;
         extent.written = extent.written.min(len);
+        extent.reserved = 0;
         extent.dirty_from = extent.dirty_from.min(len);
         // What is written there next isn't synced.
         self.lower(&mut extent, len)
@@ -117,7 +151,15 @@ impl File for MarkedFile {
     }
 
     fn preallocate(&self, position: u64, len: u64) -> io::Result<()> {
-        self.file.preallocate(position, len)
+        let mut extent = self.extent();
+        let end = position + len;
+        let new = end.saturating_sub(extent.written.max(extent.reserved));
+        if full_disk::take(new) < new {
+            return Err(full_disk::is_full());
+        }
+        self.file.preallocate(position, len)?;
+        extent.reserved = extent.reserved.max(end);
+        Ok(())
     }
 
     fn modified(&self) -> io::Result<Timestamp> {

@@ -100,6 +100,15 @@ impl LogError {
         matches!(self, LogError::SyncFailed { .. })
     }
 
+    /// Whether there was no room on the disk.
+    pub fn is_full_disk(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        let LogError::Storage { source, .. } = self else {
+            return false;
+        };
+        matches!(source.kind(), StorageFull | QuotaExceeded)
+    }
+
     /// What a client is answered.
     pub fn code(&self) -> ErrorCode {
         match self {

@@ -202,7 +202,9 @@ impl World {
             group: "g".into(),
             member: format!("{number}-{}", client.life).into(),
             epoch,
-            instance: (number % 2 == 0).then(|| format!("i{number}").into()),
+            instance: number
+                .is_multiple_of(2)
+                .then(|| format!("i{number}").into()),
             rebalance_timeout_ms: match all {
                 true => 60_000,
                 false => -1,
@@ -232,7 +234,7 @@ impl World {
 
     fn leave(&mut self, number: usize, epoch: i32) {
         let client = &self.clients[number];
-        let is_static = number % 2 == 0;
+        let is_static = number.is_multiple_of(2);
         let can = client.epoch.is_some() && client.waits.is_none();
         if !can || (epoch == LEFT_FOR_A_WHILE && !is_static) {
             return;

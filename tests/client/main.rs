@@ -2,7 +2,9 @@
 //! there once and in order although the broker is killed in the midst of them.
 #![cfg(feature = "cli")]
 
+#[path = "../broker_process/mod.rs"]
 mod broker_process;
+mod groups;
 
 use std::time::Duration;
 
