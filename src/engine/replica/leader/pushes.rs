@@ -2,7 +2,7 @@
 
 use super::LeaderReplica;
 use crate::engine::replica::progress::{epoch_before, Progress};
-use crate::engine::replica::{Epochs, Patience, Push};
+use crate::engine::replica::{Epochs, Membership, Patience, Push};
 use crate::model::{BrokerId, LeaderEpoch, Offset, Timestamp};
 
 /// How a follower goes along with the leader.
