@@ -37,7 +37,7 @@ async fn describe(context: &ApiContext, group_id: String) -> DescribedGroup {
         Err(error_code) => DescribedGroup {
             error_code,
             error_message: (error_code == ErrorCode::GroupIdNotFound)
-                .then(|| format!("Group {group_id} is not a consumer group.")),
+                .then(|| format!("Group {group_id} not found.")),
             group_id,
             ..Default::default()
         },

@@ -62,9 +62,9 @@ check_kafkas_tools() {
     java_check ConsoleConsumer 'in a group: reads all, commits, and goes on where the group was' console_group
     java_check ConsoleConsumer "its formatters read a group's records in __consumer_offsets" group_records
     java_check ConsumerGroupCommand 'lists, describes, resets, and deletes offsets and groups' consumer_groups
+    java_check VerifiableConsumer 'in a group: is assigned all partitions, consumes and commits' verifiable_consumer
     java_check ConsoleConsumer 'in a group of the consumer protocol (KIP-848): reads all, commits, and goes on where the group was' console_consumers
     java_check ConsumerGroupCommand 'describes a group of the consumer protocol while it works: members, assignments, state' describe_consumers
-    java_check VerifiableConsumer 'in a group: is assigned all partitions, consumes and commits' verifiable_consumer
     java_check BrokerApiVersionsCommand 'shows the APIs of docs/KAFKA.md, with a usable version of each' api_versions
     java_check LogDirsCommand "shows each partition's bytes" log_dirs
     java_check ClusterTool 'cluster id and endpoints' cluster_tool
@@ -363,9 +363,13 @@ console_consumers() {
 # Uses what console_consumers has made. A consumer works while it is looked at, and has nothing to read.
 describe_consumers() {
     local member
-    in_group java-consumers 1 $consumers >"$work/last" &
+    at consumer.ConsoleConsumer --topic java-group --group java-consumers --max-messages 1 $consumers \
+        >"$work/last" 2>"$work/member.log" &
     member=$!
-    until "$klamm" group describe java-consumers | says '^java-consumers: Stable, uniform$' >"$work/state"; do sleep 0.1; done
+    is_stable() {
+        "$klamm" group describe java-consumers | grep -q '^java-consumers: Stable, uniform$'
+    }
+    wait_until 60 $member "$work/member.log" is_stable
     groups --list --state --type | says '^java-consumers +Consumer +Stable'
     groups --describe --group java-consumers 2>&1 | says '^java-consumers +java-group +0 +20 +20 +0 +[^ ]+ +/127.0.0.1 '
     groups --describe --group java-consumers --state --verbose 2>&1 | says '^java-consumers .* uniform +Stable +[0-9]+ +[0-9]+ +1$'
