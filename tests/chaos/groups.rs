@@ -103,21 +103,16 @@ impl Groups {
         self.members[member].signal(name);
     }
 
-    /// No member has ended by itself.
+    /// No member has failed.
     pub fn all_run(&mut self) {
-        for member in &mut self.members {
-            let ended = match &mut member.process {
-                Some(process) => process.try_wait().unwrap(),
-                None => None,
-            };
-            assert_eq!(ended, None, "{} has ended by itself", member.name);
-        }
+        self.members.iter_mut().for_each(Member::runs);
     }
 
     /// Until every group has committed all records before these offsets, by partition.
     pub async fn await_committed(&mut self, ends: &[i64]) {
         let begun = Instant::now();
         while let Some(behind) = self.watches.iter().find(|watch| !watch.has_committed(ends)) {
+            self.members.iter_mut().for_each(Member::runs);
             if begun.elapsed() > WAIT_MAX {
                 let (group, told) = (behind.manner.group(), behind.tell().await);
                 let kept = self.keep_diaries();
@@ -171,6 +166,19 @@ impl Member {
             diary: self.diary(self.lives),
         };
         self.process = Some(task.start());
+    }
+
+    /// It hasn't failed. A static one may be fenced; then another one begins in its place.
+    fn runs(&mut self) {
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        if let Some(status) = process.try_wait().unwrap() {
+            let is_fenced = self.manner == Manner::Static && status.success();
+            assert!(is_fenced, "{} has failed: {status}", self.name);
+            println!("          {} was fenced, and begins anew", self.name);
+            self.begin();
+        }
     }
 
     fn diary(&self, life: usize) -> PathBuf {

@@ -5,22 +5,38 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use rdkafka::bindings;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
 use super::{Life, Manner, Task};
 use super::{COMMIT_INTERVAL, HEARTBEAT_INTERVAL, MAX_POLL_INTERVAL, POLL, SESSION};
-use crate::diary::Entry;
+use crate::diary::{Entry, Moment};
 use crate::writers::TOPIC;
+
+/// Names what librdkafka is to tell of itself (`cgrp`, `broker` …) on standard error.
+const DEBUG: &str = "KLAMM_MEMBER_DEBUG";
 
 pub fn work(task: &Task, leaves: impl Fn() -> bool) {
     let consumer = join(task);
     let mut committed = Instant::now();
     while !leaves() {
-        if let Some(Ok(message)) = consumer.poll(POLL) {
-            consumer.context().given(&message);
+        match consumer.poll(POLL) {
+            Some(Ok(message)) => consumer.context().given(&message),
+            // After its session librdkafka 2.12.1 commits what it had begun to commit under no member's id, which
+            // a static member is fenced for, by Kafka too. It is over then, as it is for any application.
+            Some(Err(KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId)))
+                if task.manner == Manner::Static =>
+            {
+                return
+            }
+            Some(Err(KafkaError::MessageConsumptionFatal(error))) => {
+                panic!("{}: {error}", task.name)
+            }
+            // It goes on by itself.
+            Some(Err(_)) | None => {}
         }
         if committed.elapsed() >= COMMIT_INTERVAL {
             commit(&consumer);
@@ -54,6 +70,10 @@ fn join(task: &Task) -> BaseConsumer<Context> {
     ] {
         config.set(key, value);
     }
+    if let Ok(contexts) = std::env::var(DEBUG) {
+        config.set("debug", contexts);
+        config.set_log_level(RDKafkaLogLevel::Debug);
+    }
     if task.manner == Manner::Static {
         config.set("group.instance.id", &task.name);
     }
@@ -79,6 +99,7 @@ fn commit(consumer: &BaseConsumer<Context>) {
 
 /// What the library's callbacks see.
 struct Context {
+    name: String,
     is_cooperative: bool,
     state: Mutex<State>,
 }
@@ -92,6 +113,7 @@ struct State {
 impl Context {
     fn of(task: &Task) -> Context {
         Context {
+            name: task.name.clone(),
             is_cooperative: task.manner.is_cooperative(),
             state: Mutex::new(State {
                 life: Life::begin(task),
@@ -112,7 +134,14 @@ impl Context {
     }
 }
 
-impl ClientContext for Context {}
+impl ClientContext for Context {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        if std::env::var_os(DEBUG).is_some() {
+            let at = Moment::now().0;
+            eprintln!("{at} {} {facility}: {message}", self.name);
+        }
+    }
+}
 
 impl ConsumerContext for Context {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
