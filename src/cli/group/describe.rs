@@ -182,8 +182,8 @@ mod tests {
     #[test]
     fn what_is_not_known_is_a_dash() {
         assert_eq!(or_dash(None::<i64>), "-");
-        assert_eq!(or_dash(Some(0.04).map(seconds)), "0.0 s");
-        assert_eq!(or_dash(Some(99.96).map(seconds)), "100.0 s");
-        assert_eq!(or_dash(Some(3661.4).map(seconds)), "3661 s");
+        assert_eq!(or_dash(Some(seconds(0.04))), "0.0 s");
+        assert_eq!(or_dash(Some(seconds(99.96))), "100.0 s");
+        assert_eq!(or_dash(Some(seconds(3661.4))), "3661 s");
     }
 }
