@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use actix::WeakRecipient;
+use tokio::runtime::Handle;
 use tokio::sync::{watch, Notify};
 use tokio::time::sleep;
 
 use crate::engine::metadata::throttles::throttle_rates;
 use crate::engine::metadata::MetadataImage;
-use crate::engine::replica::{CatchUpTurns, Throttle, ThrottleRates, Throttled, Toll};
+use crate::engine::replica::{rest_after, CatchUpTurns, Throttle, ThrottleRates, Throttled, Toll};
 use crate::model::{BrokerId, Timestamp};
 
 /// A push to a follower that catches up may be left, by the leader that has asked for it.
@@ -19,11 +20,14 @@ use crate::model::{BrokerId, Timestamp};
 #[rtype(result = "()")]
 pub struct YourTurn(pub Turn);
 
-/// The right to one push to a follower on this node that catches up. Dropped, it goes to the next one.
+/// The right to one push to a follower on this node that catches up. Dropped, it rests if that was a large one,
+/// and goes to the next.
 pub struct Turn {
     node: BrokerId,
     /// What was paid for the push, until it is known what that has carried.
     toll: Option<Toll>,
+    /// How many bytes the push carries, and since when.
+    sent: Option<(usize, Instant)>,
     catch_up: CatchUp,
 }
 
@@ -39,6 +43,11 @@ impl Turn {
 
     /// The push is on its way.
     pub fn used(&mut self, bytes: usize) {
+        self.sent = Some((bytes, Instant::now()));
+        self.settle(bytes);
+    }
+
+    fn settle(&mut self, bytes: usize) {
         if let Some(toll) = self.toll.take() {
             self.catch_up.settle(toll, bytes);
         }
@@ -47,8 +56,20 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.used(0);
-        self.catch_up.give_back(self.node);
+        self.settle(0);
+        let rest = self.sent.map_or(Duration::ZERO, |(bytes, since)| {
+            rest_after(bytes, since.elapsed())
+        });
+        match Handle::try_current() {
+            Ok(runtime) if !rest.is_zero() => {
+                let (catch_up, node) = (self.catch_up.clone(), self.node);
+                runtime.spawn(async move {
+                    sleep(rest).await;
+                    catch_up.give_back(node);
+                });
+            }
+            _ => self.catch_up.give_back(self.node),
+        }
     }
 }
 
@@ -107,6 +128,7 @@ impl CatchUp {
         Turn {
             node,
             toll,
+            sent: None,
             catch_up: self.clone(),
         }
     }
@@ -206,6 +228,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::engine::replica::CATCH_UP_PUSHES_MAX;
 
     const NODE: BrokerId = BrokerId(1);
     const FOLLOWER: BrokerId = BrokerId(2);
@@ -223,6 +246,21 @@ mod tests {
         fn handle(&mut self, YourTurn(turn): YourTurn, _: &mut Self::Context) {
             let _ = self.0.send(turn);
         }
+    }
+
+    #[actix_rt::test]
+    async fn a_turn_rests_after_a_large_push_and_then_goes_to_who_waits() {
+        let catch_up = CatchUp::default();
+        let (sender, mut given) = unbounded_channel();
+        let leader = Leader(sender).start().recipient();
+        let mut turns: Vec<Turn> = (0..CATCH_UP_PUSHES_MAX)
+            .map(|_| catch_up.turn(FOLLOWER, None, &leader).unwrap())
+            .collect();
+        turns.pop().unwrap().used(100);
+        turns.push(catch_up.turn(FOLLOWER, None, &leader).unwrap());
+        turns.pop().unwrap().used(1 << 20);
+        assert!(catch_up.turn(FOLLOWER, None, &leader).is_none());
+        timeout(WAIT_MAX, given.recv()).await.unwrap().unwrap();
     }
 
     #[actix_rt::test]

@@ -7,11 +7,29 @@
 //! catches up needs a turn, from when it is left until it is acknowledged. There are
 //! [`CATCH_UP_PUSHES_MAX`] of them for each node, in the order in which they are asked for: whoever has much
 //! to send asks again, behind the others.
+//!
+//! A large push also keeps busy what nobody can look into: the disks at both ends, and whatever is between
+//! them. Who writes at the same time waits behind it there. So after such a push its turn rests
+//! ([`rest_after`]), for as long as the push has taken: the more the nodes have to do, the longer.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// Pushes that are on their way to one node for all its followers that catch up.
 pub const CATCH_UP_PUSHES_MAX: usize = 4;
+
+/// A push of less is no burden.
+const LARGE_PUSH_BYTES: usize = 64 << 10;
+/// A node that has hung is no reason to wait for longer.
+const REST_MAX: Duration = Duration::from_secs(1);
+
+/// How long a turn rests after a push that has carried so many bytes, and was acknowledged after so long.
+pub fn rest_after(carried: usize, took: Duration) -> Duration {
+    match carried < LARGE_PUSH_BYTES {
+        true => Duration::ZERO,
+        false => took.min(REST_MAX),
+    }
+}
 
 /// The turns of one node. `W` is somebody who waits for one.
 #[derive(Debug)]
@@ -279,6 +297,14 @@ mod tests {
         assert_eq!(ask(0), Some((true, 1)));
         assert_eq!(ask(50), None);
         assert_eq!(ask(100), Some((false, 0)));
+    }
+
+    #[test]
+    fn half_of_the_time_is_left_to_others_after_a_large_push() {
+        let ms = Duration::from_millis;
+        assert_eq!(rest_after(1 << 20, ms(7)), ms(7));
+        assert_eq!(rest_after(1 << 20, ms(30_000)), REST_MAX);
+        assert_eq!(rest_after(LARGE_PUSH_BYTES - 1, ms(7)), ms(0));
     }
 
     #[test]

@@ -98,7 +98,13 @@ impl Desk {
     }
 
     pub fn tell(&self, event: Event) {
-        self.state().events.push_back(event);
+        let mut state = self.state();
+        if matches!(event, Event::Lost(_)) {
+            // What it hasn't heard of isn't its any more either, and nothing of it can be committed.
+            let is_past = |it: &Event| matches!(it, Event::Assigned(_) | Event::Revoked(..));
+            state.events.retain(|it| !is_past(it));
+        }
+        state.events.push_back(event);
     }
 
     pub fn next_event(&self) -> Option<Event> {

@@ -13,6 +13,7 @@ mod config;
 mod desk;
 mod membership;
 mod task;
+mod voice;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};

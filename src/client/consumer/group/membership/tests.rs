@@ -1,6 +1,9 @@
 //! A member's life, step by step.
 
+use std::collections::BTreeMap;
+
 use super::*;
+use crate::model::{ErrorCode, Offset};
 use crate::protocol::join_group::{JoinGroupResponseMember, Response as Joined};
 
 /// Starts with a member that hasn't done anything.
@@ -414,6 +417,22 @@ fn what_waiting_does_not_help_is_told_at_once_and_what_it_does_after_a_while() {
     }
     assert!(life.now >= begun + ConsumerConfig::default().retry_timeout);
     assert!(!life.member.is_ended());
+}
+
+#[test]
+fn a_group_that_rebalances_again_and_again_is_no_error() {
+    let mut life = Life::begin();
+    life.member.polls(life.now);
+    let begun = life.now;
+    while life.now < begun + 2 * ConsumerConfig::default().retry_timeout {
+        let effect = life.only();
+        assert!(matches!(effect, Effect::Join { .. }), "{effect:?}");
+        life.is_joined(1);
+        // It was too slow for its session.
+        let gone = Ok(Err(ErrorCode::UnknownMemberId));
+        life.member.synced(life.now, life.turn(), gone);
+        life.now = life.member.wake_at().expect("it goes on");
+    }
 }
 
 #[test]
