@@ -34,6 +34,9 @@ use crate::storage::meta::MetaStore;
 /// How long the metadata may take to get a leader, and this node to know the cluster, at the start.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Between two attempts of a broker to register.
+const REGISTER_RETRY_DELAY: Duration = Duration::from_millis(100);
+
 /// How long a broker waits at its start until it is unfenced.
 const UNFENCE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -217,9 +220,19 @@ pub async fn register(
         past,
         lost,
     };
-    let registered = controller.change_one(Change::RegisterBroker(registration));
-    registered.await.map_err(NodeError::Registration)?;
-    Ok(())
+    let deadline = Instant::now() + JOIN_TIMEOUT;
+    loop {
+        let change = Change::RegisterBroker(registration.clone());
+        match controller.change_one(change).await {
+            Ok(_) => return Ok(()),
+            // The controller may have moved, or what became of it may be unknown: one life may register twice.
+            Err(refusal) if refusal.code.is_retriable() && Instant::now() < deadline => {
+                log::info!("registering again: {refusal}");
+                sleep(REGISTER_RETRY_DELAY).await;
+            }
+            Err(refusal) => return Err(NodeError::Registration(refusal)),
+        }
+    }
 }
 
 /// What this node's disk tells of its last life, and the logs that it lacks. Ask before it joins a cluster,
