@@ -159,14 +159,14 @@ impl Change {
     /// Whether there is more to it than what was decided now: it concerns a whole broker, and more partitions than
     /// one proposal changes. Then it is to be decided again, on the image that this made.
     pub fn is_unfinished(&self, decided: &[Decided]) -> bool {
-        let sweeps = match self {
+        let sweeps = matches!(
+            self,
             Change::RegisterBroker(_)
-            | Change::FenceBroker { .. }
-            | Change::UnfenceBroker { .. }
-            | Change::ControlledShutdown { .. }
-            | Change::UnregisterBroker { .. } => true,
-            _ => false,
-        };
+                | Change::FenceBroker { .. }
+                | Change::UnfenceBroker { .. }
+                | Change::ControlledShutdown { .. }
+                | Change::UnregisterBroker { .. }
+        );
         let commands = decided.iter().flatten().flatten();
         sweeps && is_full(commands)
     }
