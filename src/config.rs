@@ -181,6 +181,14 @@ section! {
         max_size: usize = 1_000,
         /// How long an empty group waits for more members than the first.
         initial_rebalance_delay_ms: u32 = 3_000,
+        /// Of members that speak the consumer protocol (KIP-848): they are told, and don't ask for it.
+        consumer_session_timeout_ms: i32 = 45_000,
+        consumer_heartbeat_interval_ms: i32 = 5_000,
+        /// The most members of a group that speaks it.
+        consumer_max_size: usize = 1_000,
+        /// Those that members may ask for; the first is for groups that don't.
+        consumer_assignors: ConsumerAssignors = ConsumerAssignors::default(),
+        consumer_migration_policy: MigrationPolicy = MigrationPolicy::Bidirectional,
         /// What a consumer may write beside an offset.
         offset_metadata_max_bytes: u16 = 4_096,
         /// Offsets of a group without members are forgotten after it.
@@ -233,6 +241,79 @@ pub enum FlushPolicy {
     Synced,
     /// In the page cache, as Kafka does by default: survives the end of the process only.
     Os,
+}
+
+/// How partitions are shared out among consumers: Kafka's assignors of the same names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsumerAssignor {
+    /// Evenly, and with as few moves as possible.
+    Uniform,
+    /// In ranges, the same ones for topics alike.
+    Range,
+}
+
+impl ConsumerAssignor {
+    fn name(self) -> &'static str {
+        match self {
+            ConsumerAssignor::Uniform => "uniform",
+            ConsumerAssignor::Range => "range",
+        }
+    }
+}
+
+/// At least one, each once; written with commas between them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ConsumerAssignors(Vec<ConsumerAssignor>);
+
+impl ConsumerAssignors {
+    pub fn iter(&self) -> impl Iterator<Item = ConsumerAssignor> + '_ {
+        self.0.iter().copied()
+    }
+}
+
+impl Default for ConsumerAssignors {
+    fn default() -> ConsumerAssignors {
+        ConsumerAssignors(vec![ConsumerAssignor::Uniform, ConsumerAssignor::Range])
+    }
+}
+
+impl TryFrom<String> for ConsumerAssignors {
+    type Error = String;
+
+    fn try_from(names: String) -> Result<ConsumerAssignors, String> {
+        let mut assignors = Vec::new();
+        for name in names.split(',').map(str::trim) {
+            let mut known = ConsumerAssignors::default().0.into_iter();
+            let assignor = known.find(|assignor| assignor.name() == name);
+            let assignor =
+                assignor.ok_or_else(|| format!("must name uniform or range, and not {name:?}"))?;
+            if assignors.contains(&assignor) {
+                return Err(format!("names {name} twice"));
+            }
+            assignors.push(assignor);
+        }
+        Ok(ConsumerAssignors(assignors))
+    }
+}
+
+impl From<ConsumerAssignors> for String {
+    fn from(assignors: ConsumerAssignors) -> String {
+        let names: Vec<&str> = assignors.iter().map(ConsumerAssignor::name).collect();
+        names.join(",")
+    }
+}
+
+/// Whether groups that have members may change from one protocol to the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MigrationPolicy {
+    Bidirectional,
+    /// Only from the classic to the consumer protocol.
+    Upgrade,
+    /// Only from the consumer to the classic protocol.
+    Downgrade,
+    Disabled,
 }
 
 /// Whose clock a record's timestamp comes from: Kafka's `log.message.timestamp.type`.

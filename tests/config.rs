@@ -124,6 +124,26 @@ fn an_impossible_value_is_refused_with_its_path_and_the_reason() {
         ("[node]\ndata_dir = \"\"", "node.data_dir", "empty"),
         ("[node]\nrack = 1", "node.rack", "string"),
         (
+            "[groups]\nconsumer_assignors = \"uniform,sticky\"",
+            "groups.consumer_assignors",
+            "must name uniform or range",
+        ),
+        (
+            "[groups]\nconsumer_assignors = \"range, range\"",
+            "groups.consumer_assignors",
+            "twice",
+        ),
+        (
+            "[groups]\nconsumer_session_timeout_ms = 5000",
+            "groups.consumer_session_timeout_ms",
+            "above groups.consumer_heartbeat_interval_ms",
+        ),
+        (
+            "[groups]\nconsumer_migration_policy = \"sideways\"",
+            "groups.consumer_migration_policy",
+            "sideways",
+        ),
+        (
             "[listeners.native]\nbind = \"7070\"",
             "listeners.native.bind",
             "address",

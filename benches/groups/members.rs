@@ -136,11 +136,40 @@ impl Member {
     }
 }
 
-/// The whole life of a process that is a member.
+/// The whole life of a process that is a member. It says how many partitions it has when that changes.
 pub async fn run_alone(bootstrap: &str) {
-    let mut consumer = consumer(bootstrap).await;
-    consumer.subscribe([TOPIC], group()).unwrap();
+    let (mut consumer, board) = (consumer(bootstrap).await, Board::default());
+    let ear = Ear { number: 0, board };
+    consumer
+        .subscribe_with([TOPIC], group(), Says(ear))
+        .unwrap();
     loop {
         consumer.poll(POLL).await.unwrap();
+    }
+}
+
+struct Says(Ear);
+
+impl Says {
+    fn say(&self) {
+        println!("{}", self.0.board.counts().1);
+    }
+}
+
+impl RebalanceListener for Says {
+    fn on_assigned(&mut self, partitions: &[TopicPartition]) -> BTreeMap<TopicPartition, Offset> {
+        let starts = self.0.on_assigned(partitions);
+        self.say();
+        starts
+    }
+
+    fn on_revoked(&mut self, partitions: &[TopicPartition]) -> BTreeMap<TopicPartition, Offset> {
+        self.on_lost(partitions);
+        BTreeMap::new()
+    }
+
+    fn on_lost(&mut self, partitions: &[TopicPartition]) {
+        self.0.on_lost(partitions);
+        self.say();
     }
 }

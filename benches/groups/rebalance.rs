@@ -1,7 +1,10 @@
 //! A large group that loses a member.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use tokio::task::spawn_blocking;
 
 use crate::members::{Board, Member, GROUP, ROLE, SESSION, TOPIC};
 use crate::nodes::Cluster;
@@ -48,8 +51,18 @@ pub async fn measure(leaves: usize, kills: usize) {
         await_all(&board).await;
         let program = std::env::current_exe().unwrap();
         let mut alone = Command::new(program);
-        let alone = alone.args([ROLE, &bootstrap]).stdin(Stdio::null());
+        let alone = alone.args([ROLE, &bootstrap]).stdout(Stdio::piped());
         let mut alone = alone.spawn().unwrap();
+        let mut said = BufReader::new(alone.stdout.take().unwrap()).lines();
+        // Others have given its share up before it has it.
+        let share = (PARTITIONS / MEMBERS).to_string();
+        let listening = spawn_blocking(move || {
+            let has_its_share = said.any(|count| count.unwrap() == share);
+            (has_its_share, said)
+        });
+        // It is listened to until it is killed.
+        let (has_its_share, _said) = listening.await.unwrap();
+        assert!(has_its_share);
         await_even(&board, members.len()).await;
         let begun = Instant::now();
         alone.kill().unwrap();

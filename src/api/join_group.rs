@@ -11,7 +11,7 @@ use crate::protocol::Opaque;
 pub async fn answer(context: &ApiContext, request: Request, peer: &Peer) -> Response {
     let member_id = request.member_id.clone();
     let id = request.group_id.clone();
-    let join = group::Request::Join(join(request, peer));
+    let join = group::Request::Join(join(context, request, peer));
     let error_code = match context.ask_group(&id, join).await {
         Ok(Answer::Join(answer)) => return response(answer),
         Ok(_) => ErrorCode::UnknownServerError,
@@ -25,7 +25,7 @@ pub async fn answer(context: &ApiContext, request: Request, peer: &Peer) -> Resp
     }
 }
 
-fn join(request: Request, peer: &Peer) -> JoinRequest {
+fn join(context: &ApiContext, request: Request, peer: &Peer) -> JoinRequest {
     let protocols = request.protocols.into_iter();
     JoinRequest {
         group: request.group_id.into(),
@@ -46,6 +46,7 @@ fn join(request: Request, peer: &Peer) -> JoinRequest {
             true => Leaders::AssignAlways,
             false => Leaders::CanSkip,
         },
+        image: context.image(),
     }
 }
 

@@ -5,9 +5,6 @@ use crate::engine::group::{self, Answer};
 use crate::model::ErrorCode;
 use crate::protocol::list_groups::{ListedGroup, Request, Response};
 
-/// The type of all groups, as Kafka's tools know it.
-const CLASSIC: &str = "classic";
-
 pub async fn answer(context: &ApiContext, request: Request) -> Response {
     let passes = |filter: &[String], value: &str| {
         filter.is_empty()
@@ -16,9 +13,6 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
                 .any(|wanted| wanted.eq_ignore_ascii_case(value))
     };
     let mut response = Response::default();
-    if !passes(&request.types_filter, CLASSIC) {
-        return response;
-    }
     for answer in context.groups.ask_all(group::Request::List).await {
         let listed = match answer {
             Ok(Answer::Listed(listed)) => listed,
@@ -31,12 +25,15 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
             }
         };
         let listed = listed.into_iter();
-        let wanted = listed.filter(|group| passes(&request.states_filter, group.state.name()));
+        let wanted = listed.filter(|group| {
+            passes(&request.states_filter, group.state)
+                && passes(&request.types_filter, group.protocol.name())
+        });
         response.groups.extend(wanted.map(|group| ListedGroup {
             group_id: group.group.to_string(),
             protocol_type: group.protocol_type.to_string(),
-            group_state: group.state.name().to_owned(),
-            group_type: CLASSIC.to_owned(),
+            group_state: group.state.to_owned(),
+            group_type: group.protocol.name().to_owned(),
         }));
     }
     response

@@ -12,6 +12,8 @@ mod alter_partition_reassignments;
 mod api_versions;
 mod authorized_operations;
 mod checkers;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_partitions;
 mod create_topics;
 mod current_leaders;
@@ -358,6 +360,11 @@ pub async fn answer(
     let room = peer.room.for_answer().await;
     let response = match request {
         Request::JoinGroup(request) => join_group::answer(context, request, peer).await.into(),
+        Request::ConsumerGroupHeartbeat(request) => {
+            consumer_group_heartbeat::answer(context, request, peer)
+                .await
+                .into()
+        }
         request => answer_without_records(context, request).await,
     };
     (response, room)
@@ -365,7 +372,9 @@ pub async fn answer(
 
 async fn answer_without_records(context: &ApiContext, request: Request) -> Response {
     match request {
-        Request::JoinGroup(_) => unreachable!("it is told who asks"),
+        Request::JoinGroup(_) | Request::ConsumerGroupHeartbeat(_) => {
+            unreachable!("it is told who asks")
+        }
         Request::Fetch(_) => unreachable!("its answer has records"),
         Request::Produce(_) => unreachable!("the connection keeps what is pending"),
         Request::AlterConfigs(request) => alter_configs::answer(context, request).await.into(),
@@ -398,6 +407,11 @@ async fn answer_without_records(context: &ApiContext, request: Request) -> Respo
         Request::ElectLeaders(request) => elect_leaders::answer(context, request).await.into(),
         Request::ReadmitVoter(request) => readmit_voter::answer(context, request).await.into(),
         Request::DeleteGroups(request) => delete_groups::answer(context, request).await.into(),
+        Request::ConsumerGroupDescribe(request) => {
+            consumer_group_describe::answer(context, request)
+                .await
+                .into()
+        }
         Request::DescribeGroups(request) => describe_groups::answer(context, request).await.into(),
         Request::FindCoordinator(request) => {
             find_coordinator::answer(context, request).await.into()

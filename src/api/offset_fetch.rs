@@ -31,7 +31,7 @@ async fn answer_group(
 ) -> OffsetFetchResponseGroup {
     let topics = request.topics.as_ref();
     let topics = topics.map(|topics| names(context, topics));
-    let answer = ask(context, &request.group_id, topics.as_deref()).await;
+    let answer = ask(context, &request, topics.as_deref()).await;
     let (topics, error_code) = match answer {
         Ok(FetchAnswer(told)) => {
             let asked = request.topics.zip(topics);
@@ -61,7 +61,7 @@ fn names(context: &ApiContext, topics: &[OffsetFetchRequestTopic]) -> Vec<NamedT
 
 async fn ask(
     context: &ApiContext,
-    group: &str,
+    request: &OffsetFetchRequestGroup,
     topics: Option<&[NamedTopic]>,
 ) -> Result<FetchAnswer, ErrorCode> {
     let known = topics.map(|topics| {
@@ -70,11 +70,14 @@ async fn ask(
         known.collect::<Vec<_>>()
     });
     let fetch = group::Request::Fetch(FetchRequest {
-        group: group.into(),
+        group: request.group_id.as_str().into(),
+        member: request.member_id.as_deref().map(Into::into),
+        epoch: request.member_epoch,
         partitions: known,
     });
-    match context.groups.ask(group, fetch).await? {
+    match context.groups.ask(&request.group_id, fetch).await? {
         Answer::Fetch(answer) => Ok(answer),
+        Answer::Code(code) => Err(code),
         _ => Err(ErrorCode::UnknownServerError),
     }
 }

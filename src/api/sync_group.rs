@@ -19,6 +19,7 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
         assignments: assignments
             .map(|a| (a.member_id.into(), a.assignment.0))
             .collect(),
+        image: context.image(),
     };
     let error_code = match context.ask_group(&id, group::Request::Sync(sync)).await {
         Ok(Answer::Sync(answer)) => {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::client::{Admin, GroupOffsets};
+use crate::client::{Admin, GroupMembers, GroupOffsets};
 use crate::model::{Offset, Timestamp};
 use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 
@@ -101,6 +101,7 @@ fn duration_ms(text: &str) -> Result<i64, String> {
 struct Listed {
     group: String,
     state: String,
+    protocol: String,
     protocol_type: String,
 }
 
@@ -111,6 +112,7 @@ async fn list(args: List) -> Result<(), CliError> {
         .map(|group| Listed {
             group: group.group_id,
             state: group.group_state,
+            protocol: group.group_type,
             protocol_type: group.protocol_type,
         })
         .collect();
@@ -118,10 +120,18 @@ async fn list(args: List) -> Result<(), CliError> {
         let columns = [
             Column::Left("GROUP"),
             Column::Left("STATE"),
+            Column::Left("PROTOCOL"),
             Column::Left("TYPE"),
         ];
-        let rows = groups.iter();
-        let rows = rows.map(|g| vec![g.group.clone(), g.state.clone(), g.protocol_type.clone()]);
+        let rows = groups.iter().map(|group| {
+            let shown = [
+                &group.group,
+                &group.state,
+                &group.protocol,
+                &group.protocol_type,
+            ];
+            shown.into_iter().cloned().collect()
+        });
         table(&columns, rows)
     })
 }
@@ -159,8 +169,8 @@ async fn reset(args: Reset) -> Result<(), CliError> {
         return Err(CliError::Usage(message.to_owned()));
     }
     if args.execute {
-        let state = admin.describe_group(&args.group).await?.group_state;
-        if state != "Empty" && state != "Dead" {
+        let known = admin.group_members(&args.group).await?;
+        if let Some(GroupMembers { state, .. }) = known.filter(|known| known.state != "Empty") {
             let message = format!("group {} is {state}: stop its members first", args.group);
             return Err(CliError::failed(message));
         }

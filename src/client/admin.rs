@@ -1,6 +1,7 @@
 //! Administration: topics, partitions, configs, offsets and the brokers themselves.
 
 mod lag;
+mod members;
 mod offsets;
 mod placement;
 
@@ -19,6 +20,7 @@ use crate::protocol::{
 };
 
 pub use lag::PartitionLag;
+pub use members::{GroupMember, GroupMembers};
 pub use placement::{Election, PartitionOutcome, PartitionTarget, Reassigning};
 
 /// How long the controller may take to carry out a change.

@@ -190,11 +190,7 @@ mod tests {
                 .with_partitions(partitions.to_vec())
         };
         let theirs = ConsumerProtocolSubscription::default()
-            .with_topics(
-                ["bills", "orders"]
-                    .map(|t| StrBytes::from_static_str(t))
-                    .to_vec(),
-            )
+            .with_topics(["bills", "orders"].map(StrBytes::from_static_str).to_vec())
             .with_user_data(Some(Bytes::copy_from_slice(&7i32.to_be_bytes())))
             .with_owned_partitions(vec![owned("bills", &[0]), owned("orders", &[1, 3])])
             .with_generation_id(7)

@@ -10,7 +10,8 @@ use super::{Admin, ClientError};
 use crate::model::{ErrorCode, LeaderEpoch, Offset};
 use crate::protocol::offset_commit::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use crate::protocol::{
-    delete_groups, describe_groups, list_groups, offset_commit, offset_fetch, Api,
+    consumer_group_describe, delete_groups, describe_groups, list_groups, offset_commit,
+    offset_fetch, Api,
 };
 
 /// Partitions, by topic and number.
@@ -135,6 +136,23 @@ impl Admin {
         };
         let response = self.ask_coordinator::<describe_groups::Api>(group, &request, code);
         only(response.await?.groups, "DescribeGroups")
+    }
+
+    /// A consumer group's state and members (KIP-848). One that isn't there, or that speaks the classic
+    /// protocol, has the code GROUP_ID_NOT_FOUND.
+    pub async fn describe_consumer_group(
+        &self,
+        group: &str,
+    ) -> Result<consumer_group_describe::DescribedGroup, ClientError> {
+        let request = consumer_group_describe::Request {
+            group_ids: vec![group.to_owned()],
+            ..Default::default()
+        };
+        let code = |response: &consumer_group_describe::Response| {
+            response.groups.first().map(|group| group.error_code)
+        };
+        let response = self.ask_coordinator::<consumer_group_describe::Api>(group, &request, code);
+        only(response.await?.groups, "ConsumerGroupDescribe")
     }
 
     /// Where the group has come to: all that it has committed.

@@ -76,8 +76,8 @@ mod fake_broker;
 mod tests;
 
 pub use admin::{
-    Admin, ConfigChange, Election, NewTopic, PartitionLag, PartitionOutcome, PartitionTarget,
-    Reassigning, Resource,
+    Admin, ConfigChange, Election, GroupMember, GroupMembers, NewTopic, PartitionLag,
+    PartitionOutcome, PartitionTarget, Reassigning, Resource,
 };
 pub use cluster::{Client, ClientConfig};
 pub use consumer::{

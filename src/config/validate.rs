@@ -264,6 +264,11 @@ fn validate_groups(groups: &Groups) -> Result<(), ConfigError> {
         max_session_timeout_ms,
         max_size,
         initial_rebalance_delay_ms,
+        consumer_session_timeout_ms: session_ms,
+        consumer_heartbeat_interval_ms: heartbeat_ms,
+        consumer_max_size,
+        consumer_assignors: _,
+        consumer_migration_policy: _,
         offset_metadata_max_bytes,
         offsets_retention_minutes,
         offsets_retention_check_interval_ms,
@@ -286,6 +291,26 @@ fn validate_groups(groups: &Groups) -> Result<(), ConfigError> {
         "groups.initial_rebalance_delay_ms",
         u64::from(*initial_rebalance_delay_ms),
         TIMEOUT_MS_MAX,
+    )?;
+    require(
+        *heartbeat_ms > 0,
+        "groups.consumer_heartbeat_interval_ms",
+        "must be above 0",
+    )?;
+    require(
+        session_ms > heartbeat_ms,
+        "groups.consumer_session_timeout_ms",
+        format!("must be above groups.consumer_heartbeat_interval_ms, {heartbeat_ms}"),
+    )?;
+    require(
+        *consumer_max_size > 0,
+        "groups.consumer_max_size",
+        "must be above 0",
+    )?;
+    at_most(
+        "groups.consumer_max_size",
+        *consumer_max_size,
+        GROUP_SIZE_MAX,
     )?;
     at_most(
         "groups.offset_metadata_max_bytes",

@@ -123,8 +123,13 @@ error_codes! {
     FetchSessionTopicIdError = 106, "FETCH_SESSION_TOPIC_ID_ERROR", Helps;
     IneligibleReplica = 107, "INELIGIBLE_REPLICA", IsVain;
     NewLeaderElected = 108, "NEW_LEADER_ELECTED", IsVain;
+    FencedMemberEpoch = 110, "FENCED_MEMBER_EPOCH", IsVain;
+    UnreleasedInstanceId = 111, "UNRELEASED_INSTANCE_ID", IsVain;
+    UnsupportedAssignor = 112, "UNSUPPORTED_ASSIGNOR", IsVain;
+    StaleMemberEpoch = 113, "STALE_MEMBER_EPOCH", IsVain;
     MismatchedEndpointType = 114, "MISMATCHED_ENDPOINT_TYPE", IsVain;
     UnsupportedEndpointType = 115, "UNSUPPORTED_ENDPOINT_TYPE", IsVain;
+    InvalidRegularExpression = 128, "INVALID_REGULAR_EXPRESSION", IsVain;
 }
 
 impl ErrorCode {

@@ -7,8 +7,8 @@ use crate::actors::group_coordinator::{
 use crate::actors::guardian::Wards;
 use crate::actors::vitals::Kind;
 use crate::api::OffsetsTopic;
-use crate::config;
-use crate::engine::group::GroupSettings;
+use crate::config::{self, ConsumerAssignor};
+use crate::engine::group::{Assignor, ConsumerSettings, GroupSettings, MigrationPolicy};
 use tokio_util::sync::CancellationToken;
 
 /// Has coordinators begin and end with the leadership of their partitions, until the node stops.
@@ -52,5 +52,24 @@ fn settings(config: &config::Groups) -> GroupSettings {
         offset_metadata_max_bytes: config.offset_metadata_max_bytes.into(),
         offsets_retention_ms: i64::from(config.offsets_retention_minutes) * 60_000,
         offsets_retention_check_interval_ms: config.offsets_retention_check_interval_ms.into(),
+        consumer: ConsumerSettings {
+            session_timeout_ms: config.consumer_session_timeout_ms,
+            heartbeat_interval_ms: config.consumer_heartbeat_interval_ms,
+            max_size: config.consumer_max_size,
+            assignors: config.consumer_assignors.iter().map(assignor).collect(),
+            migration: match config.consumer_migration_policy {
+                config::MigrationPolicy::Bidirectional => MigrationPolicy::Bidirectional,
+                config::MigrationPolicy::Upgrade => MigrationPolicy::Upgrade,
+                config::MigrationPolicy::Downgrade => MigrationPolicy::Downgrade,
+                config::MigrationPolicy::Disabled => MigrationPolicy::Disabled,
+            },
+        },
+    }
+}
+
+fn assignor(config: ConsumerAssignor) -> Assignor {
+    match config {
+        ConsumerAssignor::Uniform => Assignor::Uniform,
+        ConsumerAssignor::Range => Assignor::Range,
     }
 }

@@ -237,6 +237,8 @@ apis! {
     DescribeQuorum = 55, describe_quorum, message_pack 0..=0, kafka 0..=2, advertised from 0, flexible from 0;
     DescribeCluster = 60, describe_cluster, message_pack 0..=0, kafka 0..=2, advertised from 0, flexible from 0;
     UnregisterBroker = 64, unregister_broker, message_pack 0..=0, kafka 0..=0, advertised from 0, flexible from 0;
+    ConsumerGroupHeartbeat = 68, consumer_group_heartbeat, message_pack 0..=0, kafka 0..=1, advertised from 0, flexible from 0;
+    ConsumerGroupDescribe = 69, consumer_group_describe, message_pack 0..=0, kafka 0..=1, advertised from 0, flexible from 0;
     DescribeTopicPartitions = 75, describe_topic_partitions, message_pack 0..=0, kafka 0..=0, advertised from 0, flexible from 0;
     DescribeActors = 1000, describe_actors, message_pack 0..=0;
     #[cfg(feature = "chaos")]

@@ -10,6 +10,10 @@ use crate::model::ErrorCode;
 
 pub struct Api;
 
+/// The feature of Kafka that says whether there is the consumer group protocol: its name and its level
+/// (KIP-848). It can't be turned off here, so this is the only level there is.
+const GROUP_VERSION: (&str, i16) = ("group.version", 1);
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct Request {
     #[kafka("3+")]
@@ -55,9 +59,22 @@ impl Response {
 
     /// What this build answers in Kafka's encoding.
     pub fn of_kafka(error_code: ErrorCode) -> Response {
+        let (name, level) = GROUP_VERSION;
         Response {
             error_code,
             api_keys: list(ApiKey::kafka_versions_advertised),
+            supported_features: vec![SupportedFeatureKey {
+                name: name.to_owned(),
+                min_version: level,
+                max_version: level,
+            }],
+            // They are in force from the cluster's beginning.
+            finalized_features_epoch: 0,
+            finalized_features: vec![FinalizedFeatureKey {
+                name: name.to_owned(),
+                max_version_level: level,
+                min_version_level: level,
+            }],
             ..Response::default()
         }
     }

@@ -12,7 +12,7 @@ pub struct Request {
     /// Only groups in one of these states; empty: in any.
     #[kafka("4+")]
     pub states_filter: Vec<String>,
-    /// Only groups of one of these types, of which `classic` is the only one here; empty: of any.
+    /// Only groups of one of these types, `classic` and `consumer`; empty: of any.
     #[kafka("5+")]
     pub types_filter: Vec<String>,
 }

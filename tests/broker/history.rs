@@ -55,6 +55,8 @@ pub enum Violation {
     },
     Duplicated {
         value: String,
+        /// Of the copy that is one too many.
+        offset: i64,
         times: usize,
     },
     Reordered {
@@ -133,8 +135,11 @@ fn check_copies_and_order(
             Copies::One => 1,
         };
         if times[number] > allowed {
-            let (value, times) = (text(value), times[number]);
-            return Err(Violation::Duplicated { value, times });
+            return Err(Violation::Duplicated {
+                value: text(value),
+                offset,
+                times: times[number],
+            });
         }
         if times[number] == 1 {
             let last = last_of_writer.insert(record.writer, number);

@@ -114,6 +114,12 @@ impl Broker {
         self.data_dir().join("clean-shutdown").exists()
     }
 
+    /// Leaves its data where they are when the test ends, to be looked at.
+    pub fn keep_data(&mut self) -> PathBuf {
+        self.directory.disable_cleanup(true);
+        self.data_dir()
+    }
+
     /// Where it keeps its data.
     pub fn data_dir(&self) -> PathBuf {
         self.directory.path().join("data")

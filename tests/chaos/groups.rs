@@ -103,7 +103,7 @@ impl Groups {
         self.members[member].signal(name);
     }
 
-    /// No member has ended by itself.
+    /// No member has failed.
     pub fn all_run(&mut self) {
         self.members.iter_mut().for_each(Member::runs);
     }
@@ -168,11 +168,16 @@ impl Member {
         self.process = Some(task.start());
     }
 
-    /// It hasn't ended by itself.
+    /// It hasn't failed. A static one may be fenced; then another one begins in its place.
     fn runs(&mut self) {
-        if let Some(process) = &mut self.process {
-            let ended = process.try_wait().unwrap();
-            assert_eq!(ended, None, "{} has ended by itself", self.name);
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        if let Some(status) = process.try_wait().unwrap() {
+            let is_fenced = self.manner == Manner::Static && status.success();
+            assert!(is_fenced, "{} has failed: {status}", self.name);
+            println!("          {} was fenced, and begins anew", self.name);
+            self.begin();
         }
     }
 

@@ -128,11 +128,11 @@ async fn whatever_befalls_the_nodes_nothing_acknowledged_is_lost_and_all_heals()
         );
     }
     for (partition, read) in read.iter().enumerate() {
-        let name = format!("{TOPIC}-{partition}");
-        if let Err(violation) = check(&sent[partition], read, Copies::One) {
-            panic!("{name}: {violation}");
+        let written = check(&sent[partition], read, Copies::One).map_err(|found| found.to_string());
+        if let Err(violation) = written.and_then(|()| readers::check(&seen[partition], read)) {
+            let kept = scene.cluster.keep_data();
+            panic!("{TOPIC}-{partition}: {violation}; the nodes' data are in {kept:?}");
         }
-        readers::check(&seen[partition], read).unwrap_or_else(|e| panic!("{name}: {e}"));
     }
     groups.stop_and_check(&read).await;
     let topic = client.admin().describe_topic(TOPIC).await.unwrap();

@@ -4,7 +4,7 @@
 #![allow(dead_code)]
 
 use std::env;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use klamm::client::{
@@ -97,6 +97,11 @@ impl Cluster {
         for (id, node) in (1..).zip(&mut self.nodes) {
             assert!(node.is_running(), "node {id} has ended by itself");
         }
+    }
+
+    /// Leaves all data where they are when the test ends, and says where.
+    pub fn keep_data(&mut self) -> Vec<PathBuf> {
+        self.nodes.iter_mut().map(Broker::keep_data).collect()
     }
 
     /// Starts these anew, which have ended, and returns when all of them listen.

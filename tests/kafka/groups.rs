@@ -20,15 +20,25 @@ use crate::exchange::create_topic;
 use crate::library::{rdkafka, send, WAIT};
 use crate::report::{Client, Row};
 
+const STRATEGY: &str = "partition.assignment.strategy";
 const TOPIC: &str = "work";
 const PARTITIONS: i32 = 4;
 /// The shortest session that the broker of these tests allows.
 const SESSION: &str = "1000";
+/// What the broker tells members of the consumer protocol.
+const CONSUMER_SESSION: &str = "5000";
+/// The consumer protocol (KIP-848): the broker says how long sessions are, and who reads what.
+const CONSUMER: (&str, &str) = ("group.protocol", "consumer");
 
 fn broker() -> Broker {
     Broker::start_with(&[
         ("KLAMM__GROUPS__INITIAL_REBALANCE_DELAY_MS", "0"),
         ("KLAMM__GROUPS__MIN_SESSION_TIMEOUT_MS", SESSION),
+        (
+            "KLAMM__GROUPS__CONSUMER_SESSION_TIMEOUT_MS",
+            CONSUMER_SESSION,
+        ),
+        ("KLAMM__GROUPS__CONSUMER_HEARTBEAT_INTERVAL_MS", "100"),
         ("KLAMM__GROUPS__OFFSETS_TOPIC_NUM_PARTITIONS", "5"),
     ])
 }
@@ -61,6 +71,15 @@ type Got = (i32, i64, String);
 impl Member {
     /// Each record that it gets is told, and committed.
     fn start(broker: &Broker, settings: &[(&str, &str)], got: &Sender<Got>) -> Member {
+        Member::subscribe(broker, TOPIC, settings, got)
+    }
+
+    fn subscribe(
+        broker: &Broker,
+        topics: &str,
+        settings: &[(&str, &str)],
+        got: &Sender<Got>,
+    ) -> Member {
         let mut config = ClientConfig::new();
         let fixed = [
             ("bootstrap.servers", &*broker.kafka),
@@ -68,17 +87,22 @@ impl Member {
             ("enable.auto.commit", "false"),
             ("auto.offset.reset", "earliest"),
             ("fetch.wait.max.ms", "10"),
-            ("heartbeat.interval.ms", "100"),
-            ("session.timeout.ms", SESSION),
             ("reconnect.backoff.max.ms", "200"),
         ];
-        for (key, value) in fixed.iter().chain(settings) {
+        let own: &[(&str, &str)] = match settings.contains(&CONSUMER) {
+            true => &[],
+            false => &[
+                ("heartbeat.interval.ms", "100"),
+                ("session.timeout.ms", SESSION),
+            ],
+        };
+        for (key, value) in fixed.iter().chain(own).chain(settings) {
             config.set(*key, *value);
         }
         let rebalances = Rebalances::default();
         let consumer: BaseConsumer<Rebalances> =
             config.create_with_context(rebalances.clone()).unwrap();
-        consumer.subscribe(&[TOPIC]).unwrap();
+        consumer.subscribe(&[topics]).unwrap();
         let (stop, stopped) = channel();
         let seen = Arc::new(Mutex::new(BTreeSet::new()));
         let (shared, got) = (seen.clone(), got.clone());
@@ -223,17 +247,16 @@ fn expect(got: &Receiver<Got>, rounds: &[&str]) {
     }
 }
 
-async fn share(strategy: &str) {
+async fn share(settings: &[(&str, &str)]) {
     let broker = broker();
     create_topic(&broker, TOPIC, PARTITIONS).await;
-    let settings = [("partition.assignment.strategy", strategy)];
     let (to, got) = channel();
-    let first = Member::start(&broker, &settings, &to);
+    let first = Member::start(&broker, settings, &to);
     wait_until_shared(&[&first]);
     write(&broker, "alone").await;
     expect(&got, &["alone"]);
 
-    let second = Member::start(&broker, &settings, &to);
+    let second = Member::start(&broker, settings, &to);
     wait_until_shared(&[&first, &second]);
     write(&broker, "together").await;
     expect(&got, &["together"]);
@@ -252,7 +275,7 @@ async fn members_share_a_topic_by_range() {
         Client::Rdkafka,
         "a group shares a topic by range, and takes over from one that leaves",
     );
-    share("range").await;
+    share(&[(STRATEGY, "range")]).await;
     row.works();
 }
 
@@ -262,7 +285,7 @@ async fn members_share_a_topic_by_round_robin() {
         Client::Rdkafka,
         "a group shares a topic by roundrobin, and takes over from one that leaves",
     );
-    share("roundrobin").await;
+    share(&[(STRATEGY, "roundrobin")]).await;
     row.works();
 }
 
@@ -272,7 +295,7 @@ async fn members_share_a_topic_cooperatively() {
         Client::Rdkafka,
         "a group shares a topic by cooperative-sticky, and takes over from one that leaves",
     );
-    share("cooperative-sticky").await;
+    share(&[(STRATEGY, "cooperative-sticky")]).await;
     row.works();
 }
 
@@ -317,12 +340,17 @@ async fn a_static_member_keeps_its_place_through_a_restart_and_loses_it_with_its
         Client::Rdkafka,
         "a static member keeps its partitions through a restart, and loses them with its session",
     );
+    restart_and_give_up(("session.timeout.ms", "5000")).await;
+    row.works();
+}
+
+/// Two static members; one is restarted, and then doesn't come back.
+async fn restart_and_give_up(protocol: (&str, &str)) {
     let broker = broker();
     create_topic(&broker, TOPIC, PARTITIONS).await;
-    let session = ("session.timeout.ms", "5000");
     let (to, got) = channel();
     let start = |instance| {
-        let settings = [session, ("group.instance.id", instance)];
+        let settings = [protocol, ("group.instance.id", instance)];
         Member::start(&broker, &settings, &to)
     };
     let (first, second) = (start("first"), start("second"));
@@ -344,6 +372,87 @@ async fn a_static_member_keeps_its_place_through_a_restart_and_loses_it_with_its
     write(&broker, "over").await;
     expect(&got, &["over"]);
     second.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_the_consumer_protocol_share_a_topic() {
+    let row = Row::new(
+        Client::Rdkafka,
+        "a group of the consumer protocol (KIP-848) shares a topic, and takes over from one that leaves",
+    );
+    share(&[CONSUMER]).await;
+    row.works();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_assigns_as_the_members_ask_for() {
+    let row = Row::new(
+        Client::Rdkafka,
+        "a group of the consumer protocol shares a topic by range, if its members ask for that",
+    );
+    share(&[CONSUMER, ("group.remote.assignor", "range")]).await;
+    row.works();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_static_member_of_the_consumer_protocol_keeps_its_place_too() {
+    let row = Row::new(
+        Client::Rdkafka,
+        "a static member of the consumer protocol keeps its partitions through a restart, and loses them with its session",
+    );
+    restart_and_give_up(CONSUMER).await;
+    row.works();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_broker_finds_the_topics_that_an_expression_means() {
+    let row = Row::new(
+        Client::Rdkafka,
+        "the broker resolves regular expressions of the consumer protocol, also for topics that come later",
+    );
+    let broker = broker();
+    create_topic(&broker, "other", 1).await;
+    let (to, got) = channel();
+    let member = Member::subscribe(&broker, "^wor[jk]$", &[CONSUMER], &to);
+    create_topic(&broker, TOPIC, PARTITIONS).await;
+    wait_until_shared(&[&member]);
+    write(&broker, "later").await;
+    expect(&got, &["later"]);
+    member.stop();
+    row.works();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_changes_its_protocol_while_it_works() {
+    let row = Row::new(
+        Client::Rdkafka,
+        "a group goes over to the consumer protocol and back again, member by member",
+    );
+    let broker = broker();
+    create_topic(&broker, TOPIC, PARTITIONS).await;
+    let (to, got) = channel();
+    let classic = [(STRATEGY, "cooperative-sticky")];
+    let first = Member::start(&broker, &classic, &to);
+    wait_until_shared(&[&first]);
+    let second = Member::start(&broker, &[CONSUMER], &to);
+    wait_until_shared(&[&first, &second]);
+    write(&broker, "both").await;
+    expect(&got, &["both"]);
+
+    first.stop();
+    let first = Member::start(&broker, &[CONSUMER], &to);
+    wait_until_shared(&[&first, &second]);
+    write(&broker, "consumers").await;
+    expect(&got, &["consumers"]);
+
+    second.stop();
+    let second = Member::start(&broker, &classic, &to);
+    wait_until_shared(&[&first, &second]);
+    first.stop();
+    wait_until_shared(&[&second]);
+    write(&broker, "classic").await;
+    expect(&got, &["classic"]);
+    second.stop();
     row.works();
 }
 
@@ -362,11 +471,26 @@ async fn a_group_goes_on_where_it_was_when_its_broker_is_killed() {
         Client::Rdkafka,
         "a group goes on with its offsets and members after a broker's kill -9",
     );
+    survive(("session.timeout.ms", "30000")).await;
+    row.works();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_of_the_consumer_protocol_goes_on_too_when_its_broker_is_killed() {
+    let row = Row::new(
+        Client::Rdkafka,
+        "a group of the consumer protocol goes on with its offsets and members after a broker's kill -9",
+    );
+    survive(CONSUMER).await;
+    row.works();
+}
+
+async fn survive(protocol: (&str, &str)) {
     let mut broker = broker();
     create_topic(&broker, TOPIC, PARTITIONS).await;
     let (to, got) = channel();
-    let session = [("session.timeout.ms", "30000")];
-    let member = Member::start(&broker, &session, &to);
+    let settings = [protocol];
+    let member = Member::start(&broker, &settings, &to);
     wait_until_shared(&[&member]);
     write(&broker, "before").await;
     expect(&got, &["before"]);
@@ -382,10 +506,9 @@ async fn a_group_goes_on_where_it_was_when_its_broker_is_killed() {
     });
     member.stop();
     // One that begins anew has nothing to do, and does the next.
-    let member = Member::start(&broker, &session, &to);
+    let member = Member::start(&broker, &settings, &to);
     wait_until_shared(&[&member]);
     write(&broker, "anew").await;
     expect(&got, &["anew"]);
     member.stop();
-    row.works();
 }

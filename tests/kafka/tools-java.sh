@@ -63,6 +63,8 @@ check_kafkas_tools() {
     java_check ConsoleConsumer "its formatters read a group's records in __consumer_offsets" group_records
     java_check ConsumerGroupCommand 'lists, describes, resets, and deletes offsets and groups' consumer_groups
     java_check VerifiableConsumer 'in a group: is assigned all partitions, consumes and commits' verifiable_consumer
+    java_check ConsoleConsumer 'in a group of the consumer protocol (KIP-848): reads all, commits, and goes on where the group was' console_consumers
+    java_check ConsumerGroupCommand 'describes a group of the consumer protocol while it works: members, assignments, state' describe_consumers
     java_check BrokerApiVersionsCommand 'shows the APIs of docs/KAFKA.md, with a usable version of each' api_versions
     java_check LogDirsCommand "shows each partition's bytes" log_dirs
     java_check ClusterTool 'cluster id and endpoints' cluster_tool
@@ -283,9 +285,12 @@ end_to_end() {
 }
 
 # in_group GROUP MESSAGES: what a member of the group reads of java-group.
+# With more options it is one of another protocol, or of another topic.
 in_group() {
-    at consumer.ConsoleConsumer --topic java-group --group "$1" --max-messages "$2" --timeout-ms 60000 \
-        --command-property auto.offset.reset=earliest
+    local group=$1 messages=$2
+    shift 2
+    at consumer.ConsoleConsumer --topic java-group --group "$group" --max-messages "$messages" --timeout-ms 60000 \
+        --command-property auto.offset.reset=earliest "$@"
 }
 
 console_group() {
@@ -295,7 +300,11 @@ console_group() {
     equal "$(in_group java-readers 20 | sort -n | xargs)" "$(seq 1 20 | xargs)"
     seq 21 30 | "$klamm" produce java-group --partition 0
     equal "$(in_group java-readers 10 | xargs)" "$(seq 21 30 | xargs)"
-    "$klamm" group describe java-readers | says '^java-readers: Empty$' '^java-group +0 +20 +20 +0$' '^java-group +1 +10 +10 +0$'
+    "$klamm" group describe java-readers | says '^java-readers: Empty$' '^java-group +0 +20 +20 +0 ' '^java-group +1 +10 +10 +0 '
+}
+
+groups() {
+    at consumer.group.ConsumerGroupCommand "$@"
 }
 
 # offsets_partition GROUP: that of __consumer_offsets in which a group lies, by Java's hash of its name.
@@ -326,21 +335,51 @@ group_records() {
 
 # Uses what console_group has made.
 consumer_groups() {
-    groups() {
-        at consumer.group.ConsumerGroupCommand "$@"
-    }
     groups --list --state | says '^java-readers +Empty'
     groups --describe --group java-readers 2>&1 | says 'no active members' \
         '^java-readers +java-group +0 +20 +20 +0 ' '^java-readers +java-group +1 +10 +10 +0 '
     groups --describe --group java-readers --state 2>&1 | says '^java-readers .* Empty +0'
     groups --group java-readers --topic java-group --reset-offsets --shift-by -5 --execute |
         says '^java-readers +java-group +0 +15' '^java-readers +java-group +1 +5'
-    "$klamm" group describe java-readers | says '^java-group +0 +15 +20 +5$' '^java-group +1 +5 +10 +5$'
+    "$klamm" group describe java-readers | says '^java-group +0 +15 +20 +5 ' '^java-group +1 +5 +10 +5 '
     groups --group java-readers --topic java-group:0 --delete-offsets | says '^java-group +0 +Successful'
     equal "$("$klamm" group describe java-readers | grep -c '^java-group ')" 1
     groups --delete --group java-readers | says "'java-readers'. was successful"
     groups --delete --group java-readers 2>&1 | says 'GroupIdNotFoundException'
     groups --describe --group java-readers 2>&1 | says 'Group java-readers not found'
+}
+
+consumers='--command-property group.protocol=consumer'
+
+# Uses what console_group has made.
+console_consumers() {
+    equal "$(in_group java-consumers 30 $consumers | sort -n | xargs)" "$(seq 1 30 | xargs)"
+    seq 31 35 | "$klamm" produce java-group --partition 1
+    equal "$(in_group java-consumers 5 $consumers | xargs)" "$(seq 31 35 | xargs)"
+    "$klamm" group list | says '^java-consumers +Empty +consumer +consumer$'
+    "$klamm" group describe java-consumers | says '^java-group +0 +20 +20 +0 ' '^java-group +1 +15 +15 +0 '
+}
+
+# Uses what console_consumers has made. A consumer works while it is looked at, and has nothing to read.
+describe_consumers() {
+    local member
+    at consumer.ConsoleConsumer --topic java-group --group java-consumers --max-messages 1 $consumers \
+        >"$work/last" 2>"$work/member.log" &
+    member=$!
+    is_stable() {
+        "$klamm" group describe java-consumers | grep -q '^java-consumers: Stable, uniform$'
+    }
+    wait_until 60 $member "$work/member.log" is_stable
+    groups --list --state --type | says '^java-consumers +Consumer +Stable'
+    groups --describe --group java-consumers 2>&1 | says '^java-consumers +java-group +0 +20 +20 +0 +[^ ]+ +/127.0.0.1 '
+    groups --describe --group java-consumers --state --verbose 2>&1 | says '^java-consumers .* uniform +Stable +[0-9]+ +[0-9]+ +1$'
+    groups --describe --group java-consumers --members --verbose 2>&1 |
+        says 'GROUP +CONSUMER-ID .*CURRENT-EPOCH +CURRENT-ASSIGNMENT +TARGET-EPOCH +TARGET-ASSIGNMENT' 'java-group:0,1 .*java-group:0,1'
+    groups --delete --group java-consumers 2>&1 | says 'GroupNotEmptyException'
+    echo end | "$klamm" produce java-group --partition 0
+    wait $member
+    equal "$(cat "$work/last")" end
+    groups --delete --group java-consumers | says "'java-consumers'. was successful"
 }
 
 verifiable_consumer() {

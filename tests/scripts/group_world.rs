@@ -2,14 +2,16 @@
 //!
 //! | command | |
 //! |---|---|
-//! | `set max_size=2 …` | a setting; before anything else |
+//! | `set max_size=2 consumer_max_size=2 assignors=range,uniform migration=upgrade …` | settings; before anything else |
+//! | `topic t=3 racks=a,b` | a topic, more partitions for it, or with `t=0` none any more |
+//! | `beat MEMBER epoch= names=t,u regex= owns=t:0,1 instance= rack= assignor= rebalance= member=` | ConsumerGroupHeartbeat; see [`crate::consumer_words`] |
 //! | `join NAME member= instance= type= protocols=range:x,sticky session= rebalance= at-once can-skip` | |
 //! | `sync NAME member= instance= generation= protocol= assign=a-1:x,b-2:y` | |
 //! | `heartbeat member= instance= generation=` | |
 //! | `leave member,member instance=` | |
 //! | `commit member= instance= generation= t:0=5 t:1=7/metadata` | |
-//! | `fetch t:0,1 …`, or without any | |
-//! | `describe`, `list`, `delete`, `delete-offsets t:0 …`, `forget t …`, `topics` | |
+//! | `fetch member= epoch= t:0,1 …`, or without any | |
+//! | `describe`, `consumers`, `list`, `delete`, `delete-offsets t:0 …`, `forget t …`, `topics` | |
 //! | `advance MS` | time goes on, and each timer fires when it is due |
 //! | `hold`; `release`; `fail CODE` | writes wait; are committed; fail |
 //! | `restart` | the next coordinator, which knows the records |
@@ -21,6 +23,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use crate::consumer_words::{assignment, subscription, Topics};
+use crate::group_words::{show, show_record};
 use klamm::engine::coordinator::{Core, Effect, EffectOf, Record};
 use klamm::engine::group::*;
 use klamm::model::{ErrorCode, LeaderEpoch, Offset, Timestamp};
@@ -31,6 +35,7 @@ type Held = (Vec<GroupRecord>, Purpose<String>);
 pub struct World {
     shard: Shard,
     settings: GroupSettings,
+    topics: Topics,
     now: Timestamp,
     /// By client.
     joins: BTreeMap<String, usize>,
@@ -49,6 +54,7 @@ fn settings() -> GroupSettings {
         offset_metadata_max_bytes: 16,
         offsets_retention_ms: 100_000,
         offsets_retention_check_interval_ms: 10_000,
+        consumer: ConsumerSettings::default(),
     }
 }
 
@@ -60,6 +66,7 @@ impl Default for World {
         World {
             shard,
             settings: settings(),
+            topics: Topics::default(),
             now: Timestamp(0),
             joins: BTreeMap::new(),
             held: None,
@@ -112,12 +119,14 @@ impl<'a> Words<'a> {
     }
 }
 
-/// `a:x,b:y`
-fn pairs(text: &str) -> impl Iterator<Item = (&str, bytes::Bytes)> {
-    text.split(',').filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once(':').unwrap_or((pair, ""));
-        (name, bytes::Bytes::copy_from_slice(value.as_bytes()))
-    })
+/// `a:x,b:y`, or with what begins with `@`, `a:@t:0,1;b:@t:2`
+fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let between = match text.contains('@') {
+        true => ';',
+        false => ',',
+    };
+    let pairs = text.split(between).filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once(':').unwrap_or((pair, "")))
 }
 
 impl World {
@@ -128,6 +137,11 @@ impl World {
         let words = Words(words.collect());
         match verb {
             "set" => self.set(&words),
+            "topic" => {
+                let (name, count) = words.0[0].split_once('=').unwrap();
+                let racks = words.named("racks");
+                self.topics.set(name, count.parse().unwrap(), racks);
+            }
             "advance" => self.advance(words.0[0].parse().unwrap()),
             "hold" => self.held = Some(VecDeque::new()),
             "release" => self.settle(Ok(())),
@@ -150,6 +164,20 @@ impl World {
         settings.max_size = words.number("max_size", 1_000) as usize;
         let delay = words.number("initial_rebalance_delay_ms", 3_000);
         settings.initial_rebalance_delay_ms = delay.into();
+        let consumer = &mut settings.consumer;
+        consumer.max_size = words.number("consumer_max_size", 1_000) as usize;
+        if let Some(names) = words.named("assignors") {
+            let assignors = names.split(',').map(Assignor::from_name);
+            consumer.assignors = assignors.collect::<Option<_>>().unwrap();
+        }
+        consumer.migration = match words.named("migration") {
+            None => MigrationPolicy::default(),
+            Some("bidirectional") => MigrationPolicy::Bidirectional,
+            Some("upgrade") => MigrationPolicy::Upgrade,
+            Some("downgrade") => MigrationPolicy::Downgrade,
+            Some("disabled") => MigrationPolicy::Disabled,
+            Some(other) => panic!("no such policy: {other}"),
+        };
         self.shard = Shard::new(settings.clone());
         let started = self.shard.loaded(self.now);
         assert!(started.is_empty());
@@ -161,7 +189,9 @@ impl World {
         let plain = |request| (request, String::new());
         match verb {
             "join" => named(Request::Join(self.join(words))),
-            "sync" => named(Request::Sync(sync(words))),
+            "sync" => named(Request::Sync(self.sync(words))),
+            "beat" => named(Request::ConsumerHeartbeat(self.beat(words))),
+            "consumers" => plain(Request::DescribeConsumers(group)),
             "heartbeat" => plain(Request::Heartbeat(HeartbeatRequest {
                 group,
                 generation: words.number("generation", -1),
@@ -201,7 +231,9 @@ impl World {
             session_timeout_ms: words.number("session", 10_000),
             rebalance_timeout_ms: words.number("rebalance", 60_000),
             protocol_type: words.named("type").unwrap_or("consumer").into(),
-            protocols: protocols.map(|(name, data)| (name.into(), data)).collect(),
+            protocols: protocols
+                .map(|(name, said)| (name.into(), subscription(said)))
+                .collect(),
             nonce,
             new_members: match words.has("at-once") {
                 true => NewMembers::JoinAtOnce,
@@ -211,6 +243,52 @@ impl World {
                 true => Leaders::CanSkip,
                 false => Leaders::AssignAlways,
             },
+            image: self.topics.image.clone(),
+        }
+    }
+
+    fn sync(&self, words: &Words<'_>) -> SyncRequest {
+        let assignments = pairs(words.named("assign").unwrap_or_default());
+        SyncRequest {
+            group: words.group(),
+            generation: words.number("generation", -1),
+            member: words.member(),
+            instance: words.instance(),
+            protocol_type: words.named("type").map(Into::into),
+            protocol: words.named("protocol").map(Into::into),
+            assignments: assignments
+                .map(|(id, assigned)| (id.into(), assignment(assigned)))
+                .collect(),
+            image: self.topics.image.clone(),
+        }
+    }
+
+    /// Who joins says all, though it needn't be written.
+    fn beat(&self, words: &Words<'_>) -> ConsumerHeartbeatRequest {
+        let epoch = words.number("epoch", 0);
+        let member = words.named("member").map_or(words.name(), Into::into);
+        let (rebalance, owns) = match epoch {
+            0 => (60_000, Some("")),
+            _ => (-1, None),
+        };
+        let names = words.named("names").map(|names| {
+            let names = names.split(',').filter(|name| !name.is_empty());
+            names.map(Into::into).collect()
+        });
+        ConsumerHeartbeatRequest {
+            group: words.group(),
+            member: member.into(),
+            epoch,
+            instance: words.instance(),
+            rack: words.named("rack").map(Into::into),
+            rebalance_timeout_ms: words.number("rebalance", rebalance),
+            topic_names: names,
+            topic_regex: words.named("regex").map(Into::into),
+            assignor: words.named("assignor").map(Into::into),
+            owned: (words.named("owns").or(owns)).map(|owns| self.topics.partitions(owns)),
+            client_id: words.name().into(),
+            client_host: "/127.0.0.1".into(),
+            image: self.topics.image.clone(),
         }
     }
 
@@ -250,7 +328,8 @@ impl World {
                 Effect::Answer { to, answer } => self.tell(&to, &answer),
                 Effect::Write { records, purpose } => {
                     for record in &records {
-                        self.told.push(format!("write {}", show_record(record)));
+                        let shown = show_record(record, &self.topics);
+                        self.told.push(format!("write {shown}"));
                     }
                     match &mut self.held {
                         Some(held) => held.push_back((records, purpose)),
@@ -277,20 +356,8 @@ impl World {
             "" => String::new(),
             to => format!("{to}: "),
         };
-        self.told.push(format!("{to}{}", show(answer)));
-    }
-}
-
-fn sync(words: &Words<'_>) -> SyncRequest {
-    let assignments = pairs(words.named("assign").unwrap_or_default());
-    SyncRequest {
-        group: words.group(),
-        generation: words.number("generation", -1),
-        member: words.member(),
-        instance: words.instance(),
-        protocol_type: words.named("type").map(Into::into),
-        protocol: words.named("protocol").map(Into::into),
-        assignments: assignments.map(|(id, data)| (id.into(), data)).collect(),
+        self.told
+            .push(format!("{to}{}", show(answer, &self.topics)));
     }
 }
 
@@ -341,117 +408,8 @@ fn fetch(words: &Words<'_>) -> FetchRequest {
     let asked: TopicPartitions = asked.collect();
     FetchRequest {
         group: words.group(),
+        member: words.named("member").map(Into::into),
+        epoch: words.number("epoch", -1),
         partitions: (!asked.is_empty()).then_some(asked),
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn show(answer: &Answer) -> String {
-    match answer {
-        Answer::Join(join) if !join.error.is_ok() => format!("{} {}", join.error, join.member),
-        Answer::Join(join) => show_join(join),
-        Answer::Sync(sync) if !sync.error.is_ok() => sync.error.to_string(),
-        Answer::Sync(sync) => format!("assigned {:?}", text(&sync.assignment)),
-        Answer::Leave(leave) if !leave.error.is_ok() => leave.error.to_string(),
-        Answer::Leave(leave) => format!("left {}", codes(&leave.members)),
-        Answer::Commit(commit) => format!("offsets {}", codes(&commit.0)),
-        Answer::Fetch(fetch) => show_fetched(fetch),
-        Answer::Code(code) => code.to_string(),
-        Answer::Described(Err(code)) => code.to_string(),
-        Answer::Described(Ok(group)) => show_group(group),
-        Answer::Topics(topics) => topics.join(" "),
-        Answer::Listed(groups) => {
-            let shown = groups
-                .iter()
-                .map(|g| format!("{} {:?} {}", g.group, g.protocol_type, g.state.name()));
-            shown.collect::<Vec<_>>().join(", ")
-        }
-    }
-}
-
-fn codes(codes: &[ErrorCode]) -> String {
-    let names = codes.iter().map(|code| code.name());
-    names.collect::<Vec<_>>().join(" ")
-}
-
-fn show_join(join: &JoinAnswer) -> String {
-    let members = join.members.iter().map(|member| {
-        let instance = member.instance.as_ref().map(|i| format!("({i})"));
-        let instance = instance.unwrap_or_default();
-        format!("{}{instance}:{}", member.member, text(&member.metadata))
-    });
-    let skip = match join.skip_assignment {
-        true => " skips",
-        false => "",
-    };
-    format!(
-        "generation {} of {} {} as {} led by {}{skip} [{}]",
-        join.generation,
-        join.protocol_type.as_deref().unwrap_or("-"),
-        join.protocol.as_deref().unwrap_or("-"),
-        join.member,
-        join.leader,
-        members.collect::<Vec<_>>().join(" ")
-    )
-}
-
-fn show_fetched(fetch: &FetchAnswer) -> String {
-    let mut shown = Vec::new();
-    for (topic, offsets) in &fetch.0 {
-        for o in offsets {
-            let metadata = match o.metadata.is_empty() {
-                true => String::new(),
-                false => format!("/{}", o.metadata),
-            };
-            shown.push(format!("{topic}:{}={}{metadata}", o.partition, o.offset));
-        }
-    }
-    format!("offsets {}", shown.join(" "))
-}
-
-fn show_group(group: &DescribedGroup) -> String {
-    let members = group.members.iter().map(|m| {
-        let instance = m.instance.as_ref().map(|i| format!("({i})"));
-        let instance = instance.unwrap_or_default();
-        let (metadata, assignment) = (text(&m.metadata), text(&m.assignment));
-        format!("{}{instance}:{metadata}:{assignment}", m.member)
-    });
-    let members: Vec<_> = members.collect();
-    format!(
-        "{} {:?} {:?} [{}]",
-        group.state.name(),
-        group.protocol_type,
-        group.protocol,
-        members.join(" ")
-    )
-}
-
-fn show_record(record: &GroupRecord) -> String {
-    match record {
-        GroupRecord::Offset {
-            group,
-            topic,
-            partition,
-            offset,
-        } => match offset {
-            Some(offset) => format!("{group} {topic}:{partition}={}", offset.offset),
-            None => format!("{group} {topic}:{partition} is forgotten"),
-        },
-        GroupRecord::Group { group, stored } => match stored {
-            None => format!("{group} is deleted"),
-            Some(stored) => {
-                let members = stored.members.iter();
-                let members = members.map(|m| format!("{}:{}", m.member, text(&m.assignment)));
-                let members: Vec<_> = members.collect();
-                format!(
-                    "{group} generation {} [{}]",
-                    stored.generation,
-                    members.join(" ")
-                )
-            }
-        },
     }
 }

@@ -17,7 +17,8 @@ use crate::actors::partition_leader::tests::{dirty_log, empty_log, lead_by, Aske
 use crate::actors::partitions::{Directory, LocalTopic, Partitions};
 use crate::actors::vitals::{Kind, Registry};
 use crate::engine::group::{
-    Answer, CommitAnswer, CommitRequest, FetchRequest, GroupSettings, NewOffset, Request,
+    Answer, CommitAnswer, CommitRequest, ConsumerSettings, FetchRequest, GroupSettings, NewOffset,
+    Request,
 };
 use crate::engine::guardian::Assignment;
 use crate::engine::metadata::{BrokerDefaults, MetadataCommand, MetadataImage, TopicConfig};
@@ -47,6 +48,7 @@ fn settings() -> GroupSettings {
         offset_metadata_max_bytes: 100,
         offsets_retention_ms: 1_000_000,
         offsets_retention_check_interval_ms: 1_000_000,
+        consumer: ConsumerSettings::default(),
     }
 }
 
@@ -134,6 +136,8 @@ impl World {
     async fn committed(&self) -> i64 {
         let fetch = FetchRequest {
             group: "g".into(),
+            member: None,
+            epoch: -1,
             partitions: Some(vec![("t".into(), vec![0])]),
         };
         match self.ask(Request::Fetch(fetch)).await {

@@ -8,7 +8,6 @@ use crate::cli::connect::Bootstrap;
 use crate::cli::error::CliError;
 use crate::cli::output::{table, Column, Output};
 use crate::client::PartitionLag;
-use crate::model::ErrorCode;
 
 /// Below this, fractions of a second are told.
 const SHORT: Duration = Duration::from_secs(100);
@@ -28,7 +27,8 @@ pub struct Args {
 struct Described {
     group: String,
     state: String,
-    /// What the members have agreed on; empty unless the group is stable.
+    /// What the members of a classic group have agreed on, which is empty unless it is stable; or the assignor
+    /// of a group of the consumer protocol.
     protocol: String,
     members: Vec<Member>,
     partitions: Vec<Progress>,
@@ -40,6 +40,8 @@ struct Member {
     instance_id: Option<String>,
     client_id: String,
     host: String,
+    /// In a group of the consumer protocol: the assignment epoch that it has reached.
+    epoch: Option<i32>,
 }
 
 /// Null is what isn't known, or not there.
@@ -75,29 +77,23 @@ impl From<PartitionLag> for Progress {
 
 pub async fn run(args: Args) -> Result<(), CliError> {
     let admin = args.bootstrap.connect().await?.admin();
-    let group = admin.describe_group(&args.group).await?;
-    match group.error_code {
-        ErrorCode::None => {}
-        ErrorCode::GroupIdNotFound => {
-            return Err(CliError::failed(format!(
-                "there is no group {}",
-                args.group
-            )));
-        }
-        code => return Err(CliError::failed(format!("group {}: {code}", args.group))),
-    }
+    let Some(group) = admin.group_members(&args.group).await? else {
+        let message = format!("there is no group {}", args.group);
+        return Err(CliError::failed(message));
+    };
     let lags = admin.group_lag(&group).await?;
     let members = group.members.into_iter();
     let described = Described {
         group: group.group_id,
-        state: group.group_state,
-        protocol: group.protocol_data,
+        state: group.state,
+        protocol: group.protocol,
         members: members
             .map(|member| Member {
                 member_id: member.member_id,
-                instance_id: member.group_instance_id,
+                instance_id: member.instance_id,
                 client_id: member.client_id,
-                host: member.client_host,
+                host: member.host,
+                epoch: member.epoch,
             })
             .collect(),
         partitions: lags.into_iter().map(Progress::from).collect(),
@@ -130,6 +126,7 @@ fn members(group: &Described) -> String {
         Column::Left("INSTANCE"),
         Column::Left("CLIENT"),
         Column::Left("HOST"),
+        Column::Right("EPOCH"),
     ];
     let rows = group.members.iter().map(|member| {
         vec![
@@ -137,6 +134,7 @@ fn members(group: &Described) -> String {
             member.instance_id.clone().unwrap_or_default(),
             member.client_id.clone(),
             member.host.clone(),
+            or_dash(member.epoch),
         ]
     });
     table(&columns, rows)
@@ -184,8 +182,8 @@ mod tests {
     #[test]
     fn what_is_not_known_is_a_dash() {
         assert_eq!(or_dash(None::<i64>), "-");
-        assert_eq!(or_dash(Some(0.04).map(seconds)), "0.0 s");
-        assert_eq!(or_dash(Some(99.96).map(seconds)), "100.0 s");
-        assert_eq!(or_dash(Some(3661.4).map(seconds)), "3661 s");
+        assert_eq!(or_dash(Some(seconds(0.04))), "0.0 s");
+        assert_eq!(or_dash(Some(seconds(99.96))), "100.0 s");
+        assert_eq!(or_dash(Some(seconds(3661.4))), "3661 s");
     }
 }

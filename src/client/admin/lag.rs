@@ -7,12 +7,10 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::{only, partition_result, Admin};
+use super::{only, partition_result, Admin, GroupMembers};
 use crate::client::connection::Purpose;
-use crate::client::consumer_protocol::{decode_assignment, PROTOCOL_TYPE};
 use crate::client::{ClientError, TopicPartition};
 use crate::model::{LeaderEpoch, Offset, Timestamp};
-use crate::protocol::describe_groups::DescribedGroup;
 use crate::protocol::fetch;
 use crate::protocol::list_offsets::{EARLIEST_TIMESTAMP, LATEST_TIMESTAMP};
 use crate::record::{Batch, BatchHeader, RecordError};
@@ -51,10 +49,7 @@ impl PartitionLag {
 impl Admin {
     /// How far a group is behind in each partition, in their order. It asks each leader for the ends of its
     /// partitions at once, and for one batch of each partition in which the group is behind.
-    pub async fn group_lag(
-        &self,
-        group: &DescribedGroup,
-    ) -> Result<Vec<PartitionLag>, ClientError> {
+    pub async fn group_lag(&self, group: &GroupMembers) -> Result<Vec<PartitionLag>, ClientError> {
         let owners = owners(group);
         let committed = self.group_offsets(&group.group_id).await?.into_iter();
         let committed: BTreeMap<TopicPartition, Offset> = committed
@@ -196,17 +191,12 @@ impl Admin {
     }
 }
 
-/// Who has which partition, by what the members of a group of consumers are assigned.
-fn owners(group: &DescribedGroup) -> BTreeMap<TopicPartition, String> {
-    let mut owners = BTreeMap::new();
-    if group.protocol_type != PROTOCOL_TYPE {
-        return owners;
-    }
-    for member in &group.members {
-        let assigned = decode_assignment(&member.member_assignment.0).unwrap_or_default();
-        for partition in assigned {
-            owners.insert(partition, member.member_id.clone());
-        }
-    }
-    owners
+/// Who has which partition.
+fn owners(group: &GroupMembers) -> BTreeMap<TopicPartition, String> {
+    let members = group.members.iter();
+    let owned = members.flat_map(|member| {
+        let owned = member.owns.iter().cloned();
+        owned.map(|partition| (partition, member.member_id.clone()))
+    });
+    owned.collect()
 }

@@ -1,10 +1,14 @@
 //! What all groups of a shard share: settings, timers, and what is to be done.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use super::consumer::Wait;
+use super::settings::ALL_METADATA_BYTES_MAX;
 use super::shard::{GroupEffect, Purpose};
 use super::{Answer, GroupId, GroupRecord, GroupSettings, JoinAnswer, MemberId, SyncAnswer};
 use crate::engine::coordinator::Effect;
+use crate::engine::metadata::MetadataImage;
 use crate::model::{ErrorCode, Timestamp};
 
 /// What is due at a time. Whether it still is, the group knows when the time has come: a timer is never
@@ -19,6 +23,8 @@ pub(super) enum Timer {
     Session(GroupId, MemberId),
     /// Who was told its id has had its time to join with it.
     Pending(GroupId, MemberId),
+    /// A member of a consumer group has had its time for this.
+    Consumer(GroupId, MemberId, Wait),
     /// Offsets may have expired.
     Retention,
 }
@@ -31,6 +37,8 @@ pub(super) struct Context<T> {
     pub metadata_bytes: usize,
     /// How many offsets are committed in all groups.
     pub offsets: usize,
+    /// The latest metadata that a request came with.
+    pub image: Arc<MetadataImage>,
 }
 
 impl<T> Context<T> {
@@ -52,6 +60,18 @@ impl<T> Context<T> {
 
     pub fn write(&mut self, records: Vec<GroupRecord>, purpose: Purpose<T>) {
         self.effects.push(Effect::Write { records, purpose });
+    }
+
+    /// How much more members may tell of themselves.
+    pub fn room_bytes(&self) -> usize {
+        ALL_METADATA_BYTES_MAX.saturating_sub(self.metadata_bytes)
+    }
+
+    /// Requests may come in another order than they were made in.
+    pub fn see(&mut self, image: &Arc<MetadataImage>) {
+        if image.version() > self.image.version() {
+            self.image = image.clone();
+        }
     }
 
     pub fn set_timer(&mut self, at: Timestamp, timer: Timer) {

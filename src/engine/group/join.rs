@@ -34,7 +34,7 @@ impl<T> GroupShard<T> {
 }
 
 /// What doesn't depend on the group.
-fn check(request: &JoinRequest, settings: &GroupSettings) -> Result<(), ErrorCode> {
+pub(super) fn check(request: &JoinRequest, settings: &GroupSettings) -> Result<(), ErrorCode> {
     let is_long = |name: &str| name.len() > NAME_BYTES_MAX;
     if request.group.is_empty() || is_long(request.group.as_str()) {
         return Err(ErrorCode::InvalidGroupId);
@@ -204,7 +204,7 @@ impl<T> Group<T> {
 }
 
 /// What it begins with is for those who read it.
-fn new_id(request: &JoinRequest) -> MemberId {
+pub(super) fn new_id(request: &JoinRequest) -> MemberId {
     let prefix = request.instance.as_ref().unwrap_or(&request.client_id);
     let mut end = prefix.len().min(NAME_BYTES_MAX);
     while !prefix.is_char_boundary(end) {

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::consumer::{ConsumerHeartbeatAnswer, ConsumerHeartbeatRequest, DescribedConsumerGroup};
 use super::{GroupId, MemberId};
-use crate::model::{ErrorCode, LeaderEpoch, Offset};
+use crate::engine::metadata::MetadataImage;
+use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal};
 
 /// Partitions, by their topics.
 pub type TopicPartitions = Vec<(Arc<str>, Vec<i32>)>;
@@ -16,10 +18,12 @@ pub enum Request {
     Sync(SyncRequest),
     Heartbeat(HeartbeatRequest),
     Leave(LeaveRequest),
+    ConsumerHeartbeat(ConsumerHeartbeatRequest),
     Commit(CommitRequest),
     Fetch(FetchRequest),
     DeleteOffsets(OffsetDeletion),
     Describe(GroupId),
+    DescribeConsumers(GroupId),
     List,
     Delete(GroupId),
     /// These topics are gone, and with them what was committed for them.
@@ -28,16 +32,46 @@ pub enum Request {
     Topics,
 }
 
+impl Request {
+    /// The answer to what a member can't have.
+    pub(super) fn refused(&self, refusal: Refusal) -> Answer {
+        let error = refusal.code;
+        match self {
+            Request::ConsumerHeartbeat(_) => Answer::ConsumerHeartbeat(Err(refusal)),
+            Request::Join(join) => Answer::Join(JoinAnswer::refused(error, join.member.clone())),
+            Request::Sync(_) => Answer::Sync(SyncAnswer::refused(error)),
+            Request::Leave(_) => Answer::Leave(LeaveAnswer {
+                error,
+                members: Vec::new(),
+            }),
+            _ => Answer::Code(error),
+        }
+    }
+
+    /// The metadata that it came with.
+    pub(super) fn image(&self) -> Option<&Arc<MetadataImage>> {
+        match self {
+            Request::Join(join) => Some(&join.image),
+            Request::Sync(sync) => Some(&sync.image),
+            Request::ConsumerHeartbeat(heartbeat) => Some(&heartbeat.image),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, PartialEq)]
 pub enum Answer {
     Join(JoinAnswer),
     Sync(SyncAnswer),
     Leave(LeaveAnswer),
+    ConsumerHeartbeat(Result<ConsumerHeartbeatAnswer, Refusal>),
     Commit(CommitAnswer),
+    /// [`Answer::Code`] if the member may not fetch.
     Fetch(FetchAnswer),
     /// To Heartbeat, Delete, DeleteOffsets and ForgetTopics; and to DeleteOffsets with [`Answer::Commit`].
     Code(ErrorCode),
     Described(Result<DescribedGroup, ErrorCode>),
+    ConsumersDescribed(Result<DescribedConsumerGroup, ErrorCode>),
     Listed(Vec<ListedGroup>),
     Topics(Vec<Arc<str>>),
 }
@@ -59,6 +93,8 @@ pub struct JoinRequest {
     pub nonce: String,
     pub new_members: NewMembers,
     pub leaders: Leaders,
+    /// The metadata as they are now, for a member of a consumer group.
+    pub image: Arc<MetadataImage>,
 }
 
 /// Whether a new member joins at once, or is told its id first (KIP-394).
@@ -118,6 +154,8 @@ pub struct SyncRequest {
     pub protocol_type: Option<Arc<str>>,
     pub protocol: Option<Arc<str>>,
     pub assignments: Vec<(MemberId, Bytes)>,
+    /// The metadata as they are now, for a member of a consumer group.
+    pub image: Arc<MetadataImage>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -168,7 +206,7 @@ pub struct LeaveAnswer {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CommitRequest {
     pub group: GroupId,
-    /// -1: the consumer assigns partitions to itself.
+    /// Or the member epoch; -1: the consumer assigns partitions to itself.
     pub generation: i32,
     pub member: MemberId,
     pub instance: Option<Arc<str>>,
@@ -191,6 +229,9 @@ pub struct CommitAnswer(pub Vec<ErrorCode>);
 #[derive(Clone, Debug, PartialEq)]
 pub struct FetchRequest {
     pub group: GroupId,
+    /// `None`, and -1: it isn't a member of a consumer group that asks.
+    pub member: Option<MemberId>,
+    pub epoch: i32,
     /// `None`: all that there is.
     pub partitions: Option<TopicPartitions>,
 }
@@ -235,6 +276,8 @@ pub struct DescribedMember {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListedGroup {
     pub group: GroupId,
+    pub protocol: super::GroupProtocol,
     pub protocol_type: Arc<str>,
-    pub state: super::GroupState,
+    /// As Kafka's tools know it.
+    pub state: &'static str,
 }

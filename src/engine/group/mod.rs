@@ -1,9 +1,12 @@
 //! Consumer groups: who shares the work of some topics, and how far the group has come.
 //!
 //! The core of one partition of `__consumer_offsets`, which is a [`Core`] for the runtime of all
-//! coordinators. It speaks the classic protocol: members join, one of them, the leader, assigns, and
-//! the broker only passes on what they say to each other. So it serves any protocol type: `consumer`,
-//! `connect`, and others.
+//! coordinators. It speaks two protocols. In the classic one members join, one of them, the leader,
+//! assigns, and the broker only passes on what they say to each other. So it serves any protocol type:
+//! `consumer`, `connect`, and others. In the consumer protocol (KIP-848) the broker assigns: that is
+//! `consumer`, with the assignors of `assignor`; `dispatch` says which of the two a request is for.
+//!
+//! The states of a classic group:
 //!
 //! | state | means | leaves it when |
 //! |---|---|---|
@@ -22,8 +25,12 @@
 //! The error codes are those of Apache Kafka 4.3.
 
 mod admin;
+mod assignor;
+mod consumer;
 mod consumer_protocol;
 mod context;
+mod dispatch;
+mod expiry;
 mod heartbeat;
 mod ids;
 mod join;
@@ -32,6 +39,7 @@ mod member;
 mod messages;
 mod offsets;
 mod rebalance;
+mod record_bytes;
 mod records;
 mod settings;
 mod shard;
@@ -43,6 +51,13 @@ mod sync;
 #[cfg(test)]
 mod tests;
 
+pub use assignor::Assignor;
+pub use consumer::{
+    ClassicMember, ConsumerHeartbeatAnswer, ConsumerHeartbeatRequest, ConsumerRecord,
+    ConsumerSettings, CurrentAssignment, DescribedConsumer, DescribedConsumerGroup, GroupEpoch,
+    MemberMetadata, MemberState, MigrationPolicy, Partitions, ResolvedRegex, TargetEpoch,
+    JOIN_EPOCH, LEAVE_EPOCH, LEFT_FOR_A_WHILE,
+};
 pub use ids::{GroupId, MemberId};
 pub use messages::{
     Answer, CommitAnswer, CommitRequest, DescribedGroup, DescribedMember, FetchAnswer,
@@ -53,7 +68,7 @@ pub use messages::{
 pub use records::{partition_of, GroupRecord};
 pub use settings::GroupSettings;
 pub use shard::{GroupShard, Purpose};
-pub use state::GroupState;
+pub use state::{ConsumerGroupState, GroupProtocol, GroupState};
 pub use stored::{CommittedOffset, StoredGroup, StoredMember};
 
 #[cfg(doc)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::consumer_protocol::{subscribed_topics, CONSUMER};
-use super::context::{after, write_error, Context, Timer};
+use super::context::{write_error, Context};
 use super::rebalance::Group;
 use super::settings::{
     GROUPS_MAX, NAME_BYTES_MAX, OFFSETS_MAX, OFFSETS_OF_A_GROUP_MAX, TOMBSTONES_IN_A_BATCH_MAX,
@@ -67,6 +67,21 @@ impl Offsets {
                 && in_all_groups < OFFSETS_MAX)
     }
 
+    /// Those that nobody has committed for so long, counted from `since` at the earliest.
+    pub fn expired(&self, now: Timestamp, since: Timestamp, retention_ms: i64) -> Vec<Place> {
+        let is_old = |(place, offset): &(&Place, &CommittedOffset)| {
+            let since = offset.commit_timestamp.max(since);
+            now - since >= retention_ms && !self.in_flight.contains_key(*place)
+        };
+        let old = self.committed.iter().filter(is_old);
+        old.map(|(place, _)| place.clone()).collect()
+    }
+
+    /// Whether nothing is left without so many of them.
+    pub fn are_all(&self, places: &[Place]) -> bool {
+        places.len() == self.committed.len() && self.in_flight.is_empty()
+    }
+
     /// All that are committed or about to be: what is written now comes after them.
     pub fn places(&self) -> BTreeSet<Place> {
         let all = self.committed.keys().chain(self.in_flight.keys());
@@ -79,6 +94,19 @@ impl<T> GroupShard<T> {
         let count = request.offsets.len();
         let refused = |error| Answer::Commit(CommitAnswer(vec![error; count]));
         let id = request.group.clone();
+        if let Some(consumers) = self.consumers_of(&id) {
+            if let Err(error) = consumers.state.check_commit(&request) {
+                return self.context.answer(to, refused(error));
+            }
+            let group = (self.groups.entry(id.clone())).or_insert_with(|| Group::new(id));
+            return match group.state {
+                GroupState::Dead => {
+                    let error = ErrorCode::CoordinatorNotAvailable;
+                    self.context.answer(to, refused(error));
+                }
+                _ => group.commit(&mut self.context, now, request, to),
+            };
+        }
         if !self.groups.contains_key(&id) {
             let error = match request.generation {
                 0.. => ErrorCode::IllegalGeneration,
@@ -127,7 +155,16 @@ impl<T> GroupShard<T> {
         self.forget_if_vacant(group);
     }
 
-    pub(super) fn fetch(&self, request: &FetchRequest) -> FetchAnswer {
+    pub(super) fn fetch(&self, request: &FetchRequest) -> Answer {
+        let consumers = self.consumers_of(&request.group);
+        let refusal = consumers.and_then(|c| c.state.check_fetch(request).err());
+        match refusal {
+            Some(error) => Answer::Code(error),
+            None => Answer::Fetch(self.committed_offsets(request)),
+        }
+    }
+
+    fn committed_offsets(&self, request: &FetchRequest) -> FetchAnswer {
         let offsets = self.groups.get(&request.group).map(|group| &group.offsets);
         let Some(asked) = &request.partitions else {
             return FetchAnswer(offsets.map(Offsets::all).unwrap_or_default());
@@ -143,29 +180,10 @@ impl<T> GroupShard<T> {
     }
 
     pub(super) fn delete_offsets(&mut self, request: OffsetDeletion, to: T) {
-        let group = self.groups.get(&request.group);
-        let Some(group) = group.filter(|group| group.state != GroupState::Dead) else {
-            let answer = Answer::Code(ErrorCode::GroupIdNotFound);
-            return self.context.answer(to, answer);
+        let (codes, records) = match self.deletions(&request) {
+            Ok(deletions) => deletions,
+            Err(error) => return self.context.answer(to, Answer::Code(error)),
         };
-        let uses_consumers = group.protocol_type.as_deref() == Some(CONSUMER);
-        if group.state != GroupState::Empty && !uses_consumers {
-            let answer = Answer::Code(ErrorCode::NonEmptyGroup);
-            return self.context.answer(to, answer);
-        }
-        let known = group.offsets.places();
-        let mut codes = Vec::with_capacity(request.partitions.len());
-        let mut records = Vec::new();
-        for place in request.partitions {
-            let subscribed = group.is_subscribed_to(&place.0);
-            codes.push(match subscribed {
-                true => ErrorCode::GroupSubscribedToTopic,
-                false => ErrorCode::None,
-            });
-            if !subscribed && known.contains(&place) {
-                records.push(tombstone(&request.group, place));
-            }
-        }
         let answer = Answer::Commit(CommitAnswer(codes));
         match records.is_empty() {
             true => self.context.answer(to, answer),
@@ -174,6 +192,54 @@ impl<T> GroupShard<T> {
                 let purpose = Purpose::OffsetsDeleted { group, to, answer };
                 self.context.write(records, purpose);
             }
+        }
+    }
+
+    /// A code for each offset, and what deletes those that may be deleted.
+    fn deletions(
+        &self,
+        request: &OffsetDeletion,
+    ) -> Result<(Vec<ErrorCode>, Vec<GroupRecord>), ErrorCode> {
+        self.check_deletion(&request.group)?;
+        let group = self.groups.get(&request.group);
+        let known = group.map(|group| group.offsets.places());
+        let known = known.unwrap_or_default();
+        let mut codes = Vec::with_capacity(request.partitions.len());
+        let mut records = Vec::new();
+        for place in &request.partitions {
+            let is_subscribed = self.is_subscribed_to(&request.group, &place.0);
+            codes.push(match is_subscribed {
+                true => ErrorCode::GroupSubscribedToTopic,
+                false => ErrorCode::None,
+            });
+            if !is_subscribed && known.contains(place) {
+                records.push(tombstone(&request.group, place.clone()));
+            }
+        }
+        Ok((codes, records))
+    }
+
+    /// Whether offsets of the group can be deleted at all.
+    fn check_deletion(&self, id: &GroupId) -> Result<(), ErrorCode> {
+        let group = self.groups.get(id);
+        match (group, self.consumers_of(id)) {
+            (Some(group), _) if group.state == GroupState::Dead => Err(ErrorCode::GroupIdNotFound),
+            (_, Some(_)) => Ok(()),
+            (None, None) => Err(ErrorCode::GroupIdNotFound),
+            (Some(group), None) => {
+                let uses_consumers = group.protocol_type.as_deref() == Some(CONSUMER);
+                match group.state == GroupState::Empty || uses_consumers {
+                    true => Ok(()),
+                    false => Err(ErrorCode::NonEmptyGroup),
+                }
+            }
+        }
+    }
+
+    fn is_subscribed_to(&self, id: &GroupId, topic: &str) -> bool {
+        match self.consumers_of(id) {
+            Some(consumers) => consumers.state.is_subscribed_to(topic),
+            None => (self.groups.get(id)).is_some_and(|group| group.is_subscribed_to(topic)),
         }
     }
 
@@ -195,16 +261,6 @@ impl<T> GroupShard<T> {
             .flat_map(|g| g.offsets.committed.keys());
         let topics: BTreeSet<&Arc<str>> = places.map(|(topic, _)| topic).collect();
         topics.into_iter().cloned().collect()
-    }
-
-    /// Forgets offsets that are too old, of groups without members, and groups that have nothing left.
-    pub(super) fn expire(&mut self, now: Timestamp) {
-        let interval_ms = self.context.settings.offsets_retention_check_interval_ms;
-        let next = after(now, interval_ms);
-        self.context.set_timer(next, Timer::Retention);
-        for group in self.groups.values_mut() {
-            group.expire(&mut self.context, now);
-        }
     }
 }
 
@@ -335,26 +391,5 @@ impl<T> Group<T> {
             };
             subscribed_topics(&metadata).is_none_or(|topics| topics.contains(&topic))
         })
-    }
-
-    fn expire(&mut self, context: &mut Context<T>, now: Timestamp) {
-        let is_at_rest = self.state == GroupState::Empty && self.pending.is_empty();
-        if !is_at_rest {
-            return;
-        }
-        let retention_ms = context.settings.offsets_retention_ms;
-        let is_old = |(place, offset): &(&Place, &CommittedOffset)| {
-            let since = offset.commit_timestamp.max(self.state_since);
-            now - since >= retention_ms && !self.offsets.in_flight.contains_key(*place)
-        };
-        let old = self.offsets.committed.iter().filter(is_old);
-        let old: Vec<Place> = old.map(|(place, _)| place.clone()).collect();
-        let has_nothing_left =
-            old.len() == self.offsets.committed.len() && self.offsets.in_flight.is_empty();
-        if has_nothing_left && (self.stored.is_some() || self.generation > 0) {
-            self.delete(context, None);
-        } else {
-            forget(context, &self.id, old);
-        }
     }
 }

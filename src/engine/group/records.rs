@@ -1,11 +1,13 @@
 //! The records of `__consumer_offsets`, in Kafka's formats, so that tools which read the topic know
-//! them: `OffsetCommitKey` 1 and `OffsetCommitValue` 3, `GroupMetadataKey` 2 and `GroupMetadataValue` 3.
-//! Key and value begin with their version, an i16.
+//! them: `OffsetCommitKey` 1 and `OffsetCommitValue` 3, `GroupMetadataKey` 2 and `GroupMetadataValue` 3, and
+//! those of the consumer protocol (see `consumer/records.rs`). Key and value begin with their version, an i16.
 
 use std::sync::Arc;
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::BufMut;
 
+use super::consumer::ConsumerRecord;
+use super::record_bytes::{put_bytes, put_nullable, put_string, Reader};
 use super::stored::{CommittedOffset, StoredGroup, StoredMember};
 use super::{GroupId, MemberId};
 use crate::engine::coordinator::Record;
@@ -31,6 +33,10 @@ pub enum GroupRecord {
         group: GroupId,
         /// `None`: it is deleted.
         stored: Option<StoredGroup>,
+    },
+    Consumer {
+        group: GroupId,
+        record: ConsumerRecord,
     },
 }
 
@@ -63,6 +69,7 @@ impl Record for GroupRecord {
                 out.put_i16(GROUP_KEY);
                 put_string(&mut out, group.as_str());
             }
+            GroupRecord::Consumer { group, record } => return record.key(group.as_str()),
         }
         out
     }
@@ -71,6 +78,7 @@ impl Record for GroupRecord {
         match self {
             GroupRecord::Offset { offset, .. } => offset.as_ref().map(encode_offset),
             GroupRecord::Group { stored, .. } => stored.as_ref().map(encode_group),
+            GroupRecord::Consumer { record, .. } => record.value(),
         }
     }
 
@@ -87,7 +95,13 @@ impl Record for GroupRecord {
                 group: GroupId(key.string("group")?),
                 stored: value.map(decode_group).transpose()?,
             })),
-            _ => Ok(None),
+            kind => {
+                let read = ConsumerRecord::decode(kind, &mut key, value)?;
+                Ok(read.map(|(group, record)| GroupRecord::Consumer {
+                    group: GroupId(group),
+                    record,
+                }))
+            }
         }
     }
 }
@@ -186,65 +200,4 @@ fn decode_member(value: &mut Reader<'_>, version: i16) -> Result<StoredMember, S
         subscription: value.bytes("subscription")?,
         assignment: value.bytes("assignment")?,
     })
-}
-
-/// No string of ours is longer: names come with a length of 16 bits.
-fn put_string(out: &mut Vec<u8>, text: &str) {
-    out.put_i16(text.len() as i16);
-    out.put_slice(text.as_bytes());
-}
-
-fn put_nullable(out: &mut Vec<u8>, text: Option<&str>) {
-    match text {
-        Some(text) => put_string(out, text),
-        None => out.put_i16(-1),
-    }
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.put_i32(bytes.len() as i32);
-    out.put_slice(bytes);
-}
-
-/// Each error names the field that isn't there.
-struct Reader<'a>(&'a [u8]);
-
-macro_rules! numbers {
-    ($($number:ident $get:ident)*) => {$(
-        fn $number(&mut self, field: &str) -> Result<$number, String> {
-            self.0.$get().map_err(|_| format!("{field} is cut off"))
-        }
-    )*};
-}
-
-impl Reader<'_> {
-    numbers! { i16 try_get_i16 i32 try_get_i32 i64 try_get_i64 }
-
-    fn take(&mut self, length: usize, field: &str) -> Result<&[u8], String> {
-        let split = self.0.split_at_checked(length);
-        let (taken, rest) = split.ok_or_else(|| format!("{field} is cut off"))?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn nullable(&mut self, field: &str) -> Result<Option<Arc<str>>, String> {
-        let length = self.i16(field)?;
-        let Ok(length) = usize::try_from(length) else {
-            return Ok(None);
-        };
-        let text = std::str::from_utf8(self.take(length, field)?);
-        text.map(|text| Some(text.into()))
-            .map_err(|_| format!("{field} isn't UTF-8"))
-    }
-
-    fn string(&mut self, field: &str) -> Result<Arc<str>, String> {
-        let text = self.nullable(field)?;
-        text.ok_or_else(|| format!("{field} can't be null"))
-    }
-
-    fn bytes(&mut self, field: &str) -> Result<Bytes, String> {
-        let length = self.i32(field)?;
-        let length = usize::try_from(length).map_err(|_| format!("{field} can't be null"))?;
-        Ok(Bytes::copy_from_slice(self.take(length, field)?))
-    }
 }

@@ -1,5 +1,7 @@
 //! What the config says of groups, and what bounds them.
 
+use super::consumer::ConsumerSettings;
+
 /// The most groups that one partition of `__consumer_offsets` holds.
 pub const GROUPS_MAX: usize = 50_000;
 /// The most offsets that one group commits.
@@ -39,4 +41,5 @@ pub struct GroupSettings {
     pub offsets_retention_ms: i64,
     /// `offsets.retention.check.interval.ms`
     pub offsets_retention_check_interval_ms: i64,
+    pub consumer: ConsumerSettings,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::consumer::{ConsumerGroup, ConsumerRecord, ConsumerState};
 use super::context::{write_error, Context, Timer};
 use super::offsets::Place;
 use super::rebalance::Group;
@@ -11,7 +12,10 @@ use crate::model::{ErrorCode, Timestamp};
 
 /// `T` is whom to answer.
 pub struct GroupShard<T> {
+    /// The offsets of all groups, and the classic ones.
     pub(super) groups: BTreeMap<GroupId, Group<T>>,
+    /// Those of the consumer protocol, and those that are about to be.
+    pub(super) consumers: BTreeMap<GroupId, ConsumerGroup<T>>,
     pub(super) context: Context<T>,
 }
 
@@ -37,6 +41,11 @@ pub enum Purpose<T> {
         to: T,
         answer: Answer,
     },
+    /// What members of a consumer group are told.
+    Consumer {
+        group: GroupId,
+        answers: Vec<(T, Answer)>,
+    },
     /// The last member has gone.
     Emptied,
     OffsetsDeleted {
@@ -58,12 +67,14 @@ impl<T> GroupShard<T> {
     pub fn new(settings: GroupSettings) -> GroupShard<T> {
         GroupShard {
             groups: BTreeMap::new(),
+            consumers: BTreeMap::new(),
             context: Context {
                 settings,
                 timers: Default::default(),
                 effects: Vec::new(),
                 metadata_bytes: 0,
                 offsets: 0,
+                image: Default::default(),
             },
         }
     }
@@ -88,7 +99,18 @@ impl<T> GroupShard<T> {
             Timer::Retention => return self.expire(now),
             Timer::Join(id) | Timer::Sync(id) => id.clone(),
             Timer::Session(id, _) | Timer::Pending(id, _) => id.clone(),
+            Timer::Consumer(id, member, wait) => {
+                if let Some(consumers) = self.consumers.get_mut(id) {
+                    let what = (member.clone(), *wait);
+                    consumers.timer(&mut self.context, now, at, what);
+                }
+                return;
+            }
         };
+        // A classic group that is about to have consumers decides nothing any more.
+        if self.consumers.contains_key(&id) {
+            return;
+        }
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
@@ -98,9 +120,57 @@ impl<T> GroupShard<T> {
             Timer::Sync(_) => group.sync_timer(context, now, at),
             Timer::Session(_, member) => group.session_timer(context, now, at, &member),
             Timer::Pending(_, member) => group.pending_timer(context, now, &member),
-            Timer::Retention => {}
+            Timer::Consumer(..) | Timer::Retention => {}
         }
         self.forget_if_vacant(&id);
+    }
+
+    fn replay_consumers(&mut self, id: GroupId, record: &ConsumerRecord) {
+        let new = || ConsumerGroup::new(id.clone(), Vec::new());
+        let state = &mut self.consumers.entry(id.clone()).or_insert_with(new).state;
+        let size = |state: &ConsumerState| match record {
+            ConsumerRecord::Member(member, _) => {
+                let member = state.member(member.as_str());
+                member.map_or(0, |member| member.metadata.size())
+            }
+            _ => 0,
+        };
+        let before = size(state);
+        state.replay(record);
+        self.context.metadata_bytes = self.context.metadata_bytes + size(state) - before;
+    }
+
+    /// Decides a request, and answers it now or when what it rests on is committed.
+    pub(super) fn decide(&mut self, now: Timestamp, request: Request, to: T) {
+        if let Some(image) = request.image() {
+            self.context.see(image);
+        }
+        let Some((request, to)) = self.for_consumers(now, request, to) else {
+            return;
+        };
+        let answer = match request {
+            Request::Join(request) => return self.join(now, request, to),
+            Request::Sync(request) => return self.sync(now, request, to),
+            Request::Commit(request) => return self.commit(now, request, to),
+            Request::DeleteOffsets(request) => return self.delete_offsets(request, to),
+            Request::Delete(group) => return self.delete(&group, to),
+            Request::Heartbeat(request) => Answer::Code(self.heartbeat(now, &request)),
+            Request::Leave(request) => Answer::Leave(self.leave(now, &request)),
+            // Consumers have decided it.
+            Request::ConsumerHeartbeat(_) => Answer::Code(ErrorCode::UnknownServerError),
+            Request::Fetch(request) => self.fetch(&request),
+            Request::Describe(group) => Answer::Described(self.describe_group(&group)),
+            Request::DescribeConsumers(group) => {
+                Answer::ConsumersDescribed(self.describe_consumers(&group))
+            }
+            Request::List => Answer::Listed(self.list()),
+            Request::Topics => Answer::Topics(self.topics()),
+            Request::ForgetTopics(topics) => {
+                self.forget_topics(&topics);
+                Answer::Code(ErrorCode::None)
+            }
+        };
+        self.context.answer(to, answer);
     }
 }
 
@@ -130,6 +200,7 @@ impl<T: Send + Unpin + 'static> Core for GroupShard<T> {
                 self.group(&group).stored = stored;
                 self.forget_if_vacant(&group);
             }
+            GroupRecord::Consumer { group, record } => self.replay_consumers(group, &record),
         }
     }
 
@@ -137,44 +208,16 @@ impl<T: Send + Unpin + 'static> Core for GroupShard<T> {
         for group in self.groups.values_mut() {
             group.restore(&mut self.context, now);
         }
+        self.consumers.retain(|_, consumers| !consumers.is_vacant());
+        for consumers in self.consumers.values_mut() {
+            consumers.restore(&mut self.context, now);
+        }
         self.context.set_timer(now, Timer::Retention);
         self.take_effects()
     }
 
     fn handle(&mut self, now: Timestamp, request: Request, to: T) -> Vec<GroupEffect<T>> {
-        let answer = match request {
-            Request::Join(request) => {
-                self.join(now, request, to);
-                return self.take_effects();
-            }
-            Request::Sync(request) => {
-                self.sync(now, request, to);
-                return self.take_effects();
-            }
-            Request::Commit(request) => {
-                self.commit(now, request, to);
-                return self.take_effects();
-            }
-            Request::DeleteOffsets(request) => {
-                self.delete_offsets(request, to);
-                return self.take_effects();
-            }
-            Request::Delete(group) => {
-                self.delete(&group, to);
-                return self.take_effects();
-            }
-            Request::Heartbeat(request) => Answer::Code(self.heartbeat(now, &request)),
-            Request::Leave(request) => Answer::Leave(self.leave(now, &request)),
-            Request::Fetch(request) => Answer::Fetch(self.fetch(&request)),
-            Request::Describe(group) => Answer::Described(self.describe_group(&group)),
-            Request::List => Answer::Listed(self.list()),
-            Request::Topics => Answer::Topics(self.topics()),
-            Request::ForgetTopics(topics) => {
-                self.forget_topics(&topics);
-                Answer::Code(ErrorCode::None)
-            }
-        };
-        self.context.answer(to, answer);
+        self.decide(now, request, to);
         self.take_effects()
     }
 
@@ -206,6 +249,9 @@ impl<T: Send + Unpin + 'static> Core for GroupShard<T> {
                 };
                 self.context.answer(to, answer);
             }
+            Purpose::Consumer { group, answers } => {
+                self.consumers_written(now, &group, answers, written);
+            }
             Purpose::Emptied => {}
             Purpose::OffsetsDeleted { group, to, answer } => {
                 let answer = match written {
@@ -236,11 +282,12 @@ impl<T: Send + Unpin + 'static> Core for GroupShard<T> {
 
     fn describe(&self) -> String {
         let groups = self.groups.values();
-        let members: usize = groups.clone().map(|group| group.members.len()).sum();
+        let classic: usize = groups.clone().map(|group| group.members.len()).sum();
         let offsets: usize = groups.map(|group| group.offsets.len()).sum();
-        format!(
-            "groups {} members {members} offsets {offsets}",
-            self.groups.len()
-        )
+        let consumers = self.consumers.values();
+        let consumers: usize = consumers.map(|group| group.state.members().len()).sum();
+        let listed = self.list().len();
+        let members = classic + consumers;
+        format!("groups {listed} members {members} offsets {offsets}")
     }
 }

@@ -1,6 +1,6 @@
-//! The states of a classic group.
+//! The states of groups, of both protocols.
 
-/// See the module's table.
+/// Of a classic group; see the module's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupState {
     Empty,
@@ -19,6 +19,46 @@ impl GroupState {
             GroupState::CompletingRebalance => "CompletingRebalance",
             GroupState::Stable => "Stable",
             GroupState::Dead => "Dead",
+        }
+    }
+}
+
+/// Of a group of consumers; see the table of `consumer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsumerGroupState {
+    Empty,
+    Assigning,
+    Reconciling,
+    Stable,
+}
+
+impl ConsumerGroupState {
+    /// As Kafka's tools know it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ConsumerGroupState::Empty => "Empty",
+            ConsumerGroupState::Assigning => "Assigning",
+            ConsumerGroupState::Reconciling => "Reconciling",
+            ConsumerGroupState::Stable => "Stable",
+        }
+    }
+}
+
+/// Which protocol a group speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupProtocol {
+    /// Its leader assigns.
+    Classic,
+    /// The coordinator does (KIP-848).
+    Consumer,
+}
+
+impl GroupProtocol {
+    /// As Kafka's tools know it.
+    pub fn name(self) -> &'static str {
+        match self {
+            GroupProtocol::Classic => "classic",
+            GroupProtocol::Consumer => "consumer",
         }
     }
 }

@@ -31,6 +31,7 @@ fn what_members_say_is_bounded_and_room_comes_back_when_they_leave() {
         offset_metadata_max_bytes: 10,
         offsets_retention_ms: 1,
         offsets_retention_check_interval_ms: 1_000,
+        consumer: ConsumerSettings::default(),
     });
     let size = METADATA_BYTES_MAX;
     let fit = ALL_METADATA_BYTES_MAX / (size + "range".len());
@@ -127,7 +128,7 @@ fn records_read_back_as_they_were_written() {
 
 #[test]
 fn a_kind_that_is_not_known_is_passed_over_and_a_broken_record_is_an_error() {
-    assert_eq!(GroupRecord::decode(b"\0\x05whatever", Some(b"")), Ok(None));
+    assert_eq!(GroupRecord::decode(b"\0\x09whatever", Some(b"")), Ok(None));
     let key = offset().key();
     let error = GroupRecord::decode(&key, Some(b"\0\x03\0\0")).unwrap_err();
     assert!(error.contains("offset"), "{error}");

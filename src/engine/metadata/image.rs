@@ -215,6 +215,12 @@ impl MetadataImage {
         self.version
     }
 
+    /// Whether both have the same topics, whatever has become of their partitions. False may mean that it
+    /// isn't known.
+    pub fn has_same_topics(&self, other: &MetadataImage) -> bool {
+        Arc::ptr_eq(&self.ids_by_name, &other.ids_by_name)
+    }
+
     pub fn broker(&self, id: BrokerId) -> Option<&Arc<Broker>> {
         self.brokers.get(&id)
     }

@@ -456,6 +456,24 @@ fn a_full_disk_refuses_the_append_and_works_again_when_there_is_space() {
 }
 
 #[test]
+fn an_append_that_fills_the_disk_in_its_next_segment_is_taken_back_as_a_whole() {
+    let fs = FaultyFs::new(1);
+    let mut log = open(&fs, config()).unwrap();
+    let mut all = fill(&mut log, 10);
+    let end = log.end_offset();
+    // Three segments, of which the first fits.
+    let batches: Vec<Batch> = (0..12).map(|_| batch(2, 2_000)).collect();
+    fs.limit_capacity(Some(fs.used_bytes() + 20_000));
+    let error = log.append(&batches, EPOCH, NOW).unwrap_err();
+    assert!(matches!(error, LogError::Storage { .. }), "{error}");
+    assert_eq!(log.end_offset(), end);
+    assert_eq!(read_all_from(&log, Offset(0)).unwrap(), all);
+    fs.limit_capacity(None);
+    all.extend(fill(&mut log, 10));
+    assert_eq!(read_all_from(&log, Offset(0)).unwrap(), all);
+}
+
+#[test]
 fn an_error_at_any_operation_leaves_all_or_nothing_of_an_append() {
     for seed in 0..60 {
         let fs = FaultyFs::new(seed);

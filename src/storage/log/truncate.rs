@@ -12,7 +12,7 @@ impl Log {
     /// Cuts everything from the batch that holds `offset` on; where `offset` lies within a batch
     /// the whole batch goes. Waits for the disk: followers only, and seldom.
     ///
-    /// First the checkpoint is written with a recovery point that the cut can't undercut, then
+    /// First the checkpoint is written with a recovery point that the cut can't undercut, if it has to be, then
     /// the newest segments go first: a crash in between leaves a log that is whole.
     pub fn truncate_to(&mut self, offset: Offset) -> Result<(), LogError> {
         if offset >= self.end_offset {
@@ -37,8 +37,10 @@ impl Log {
             .sealed_with(offset)
             .map_or(self.active.base, |s| s.base);
         let (end, position, indexer) = self.find_cut(segment, offset)?;
-        let synced = self.synced_offset.min(end);
-        self.write_checkpoint(self.unsynced.recovery_point(synced))?;
+        // Above the synced point no checkpoint has promised anything; and a full disk takes none.
+        if end < self.synced_offset {
+            self.write_checkpoint(self.unsynced.recovery_point(end))?;
+        }
         self.retire_reads();
         self.remove_leftovers()?;
 

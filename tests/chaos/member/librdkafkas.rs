@@ -7,7 +7,7 @@ use std::time::Instant;
 use rdkafka::bindings;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
@@ -25,6 +25,13 @@ pub fn work(task: &Task, leaves: impl Fn() -> bool) {
     while !leaves() {
         match consumer.poll(POLL) {
             Some(Ok(message)) => consumer.context().given(&message),
+            // After its session librdkafka 2.12.1 commits what it had begun to commit under no member's id, which
+            // a static member is fenced for, by Kafka too. It is over then, as it is for any application.
+            Some(Err(KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId)))
+                if task.manner == Manner::Static =>
+            {
+                return
+            }
             Some(Err(KafkaError::MessageConsumptionFatal(error))) => {
                 panic!("{}: {error}", task.name)
             }

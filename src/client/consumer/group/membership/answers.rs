@@ -174,10 +174,15 @@ impl Membership {
                     | ErrorCode::RebalanceInProgress
             )
         );
-        if !joins_anew && !error.is_retriable() {
-            return self.fail(error);
+        if joins_anew {
+            // The coordinator is there, however often the group rebalances: the application need not know.
+            self.failing = None;
+            self.phase = Phase::Resting(now + self.habits.client.backoff(1));
+        } else if error.is_retriable() {
+            let pause = self.failed(now, error);
+            self.phase = Phase::Resting(now + pause);
+        } else {
+            self.fail(error);
         }
-        let pause = self.failed(now, error);
-        self.phase = Phase::Resting(now + pause);
     }
 }

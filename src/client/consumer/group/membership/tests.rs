@@ -420,6 +420,22 @@ fn what_waiting_does_not_help_is_told_at_once_and_what_it_does_after_a_while() {
 }
 
 #[test]
+fn a_group_that_rebalances_again_and_again_is_no_error() {
+    let mut life = Life::begin();
+    life.member.polls(life.now);
+    let begun = life.now;
+    while life.now < begun + 2 * ConsumerConfig::default().retry_timeout {
+        let effect = life.only();
+        assert!(matches!(effect, Effect::Join { .. }), "{effect:?}");
+        life.is_joined(1);
+        // It was too slow for its session.
+        let gone = Ok(Err(ErrorCode::UnknownMemberId));
+        life.member.synced(life.now, life.turn(), gone);
+        life.now = life.member.wake_at().expect("it goes on");
+    }
+}
+
+#[test]
 fn the_leader_joins_again_when_the_topics_have_changed() {
     let mut life = Life::stable(&[0]);
     life.member.topics_changed();

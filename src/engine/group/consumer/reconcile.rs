@@ -1,0 +1,71 @@
+//! How a member gets from what it owns to its target: it first gives up what it is not to own any more, then
+//! it enters the new epoch, and gets the rest as soon as others have given it up. So no partition ever has
+//! two owners, and nobody who needn't stops reading.
+//!
+//! | state | means | goes on when |
+//! |---|---|---|
+//! | Stable | it owns what its epoch assigns it | there is a newer target |
+//! | UnrevokedPartitions | it is to give up partitions, still in its former epoch | it says that it has |
+//! | UnreleasedPartitions | it is in the new epoch, and others own partitions of its target | they have given some up |
+
+use super::stored::{CurrentAssignment, MemberState};
+use super::Partitions;
+use crate::model::TopicId;
+
+/// A target, and the group epoch that it was made in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target<'a> {
+    pub epoch: i32,
+    pub partitions: &'a Partitions,
+}
+
+/// The next step of a member. `owned` is what it says that it owns; `None` if it doesn't say.
+pub(super) fn reconcile(
+    current: &CurrentAssignment,
+    target: Target<'_>,
+    owned: Option<&Partitions>,
+    is_free: impl Fn(TopicId, i32) -> bool,
+) -> CurrentAssignment {
+    let has_given_up =
+        |partitions: &Partitions| owned.is_some_and(|owned| owned.is_disjoint(partitions));
+    match current.state {
+        MemberState::Stable if current.epoch == target.epoch => return current.clone(),
+        MemberState::UnrevokedPartitions if !has_given_up(&current.revoking) => {
+            return current.clone();
+        }
+        _ => {}
+    }
+    let mut assigned = current.assigned.intersection(target.partitions);
+    let revoking = current.assigned.difference(target.partitions);
+    if !revoking.is_empty() && !has_given_up(&revoking) {
+        return CurrentAssignment {
+            epoch: current.epoch,
+            previous_epoch: current.epoch,
+            state: MemberState::UnrevokedPartitions,
+            assigned,
+            revoking,
+        };
+    }
+    let missing = target.partitions.difference(&assigned);
+    let free: Vec<_> = missing.iter().filter(|(t, p)| is_free(*t, *p)).collect();
+    let state = match free.len() == missing.len() {
+        true => MemberState::Stable,
+        false => MemberState::UnreleasedPartitions,
+    };
+    assigned.extend(free);
+    let previous_epoch = current.epoch;
+    let next = CurrentAssignment {
+        epoch: target.epoch,
+        previous_epoch,
+        state,
+        assigned,
+        revoking: Partitions::default(),
+    };
+    // Who still waits for the same as before hasn't gone a step.
+    let is_the_same = (next.epoch, next.state) == (current.epoch, current.state)
+        && next.assigned == current.assigned;
+    match is_the_same {
+        true => current.clone(),
+        false => next,
+    }
+}
