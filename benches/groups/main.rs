@@ -18,7 +18,6 @@ mod commits;
 mod load;
 mod members;
 #[path = "../../tests/cluster/nodes.rs"]
-#[allow(dead_code)]
 mod nodes;
 mod rebalance;
 
