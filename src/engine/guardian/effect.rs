@@ -100,7 +100,7 @@ pub enum Found {
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Open the log after a while, and report [`Guardianship::opened`] with this life.
+    /// Open the log after a while, and report [`Guardianship::opened`](super::Guardianship::opened) with this life.
     Open {
         id: PartitionId,
         life: u64,
@@ -116,7 +116,8 @@ pub enum Effect {
         life: u64,
         assignment: Assignment,
     },
-    /// End the replica in good order, and report [`Guardianship::released`] with this life.
+    /// End the replica in good order, and report [`Guardianship::released`](super::Guardianship::released) with
+    /// this life.
     Release { id: PartitionId, life: u64 },
     /// Tell the replica what the metadata say of its partition by now.
     Update {
@@ -128,21 +129,21 @@ pub enum Effect {
     /// Say that the replica is lost, and another one on its way.
     Mourn { id: PartitionId },
     /// Ask the controller, after a while, for the epoch that follows `seen`. Report
-    /// [`Guardianship::epoch_refused`] if that fails, unless the metadata have moved on.
+    /// [`Guardianship::epoch_refused`](super::Guardianship::epoch_refused) if that fails, unless the metadata have moved on.
     RaiseEpoch {
         id: PartitionId,
         seen: LeaderEpoch,
         after: Duration,
     },
     /// Ask the controller, after a while, that nobody counts on the log of this partition any more. Report
-    /// [`Guardianship::log_kept`] if that isn't to be.
+    /// [`Guardianship::log_kept`](super::Guardianship::log_kept) if that isn't to be.
     GiveUpLog { id: PartitionId, after: Duration },
     /// End the replica, if there is one, then settle the data, and forget the partition.
     Close { id: PartitionId, fate: Fate },
     /// Do to the data of a log that is closed what its fate says. If it is removed, report
-    /// [`Guardianship::settled`].
+    /// [`Guardianship::settled`](super::Guardianship::settled).
     Settle { id: PartitionId, fate: Fate },
-    /// Publish [`Guardianship::published`].
+    /// Publish [`Guardianship::published`](super::Guardianship::published).
     Publish,
     /// Tell those who wait for a replica to look again.
     Touch,
