@@ -72,7 +72,7 @@ async fn refill() {
     let copy = said_copy(&log, victim).await;
     let busy = LiveWriter::start(&client);
     let begun = Instant::now();
-    client.admin().readmit_voter(victim, &copy).await.unwrap();
+    readmit(&client.admin(), victim, &copy).await;
     await_in_sync(&client.admin(), "filled").await;
     await_in_sync(&client.admin(), "live").await;
     println!(
@@ -81,6 +81,14 @@ async fn refill() {
         REFILL_BYTES >> 20
     );
     report("the live writer meanwhile", busy.stop().await);
+}
+
+/// The one that was wiped may have been the active controller, and there may be none yet.
+async fn readmit(admin: &Admin, voter: BrokerId, copy: &str) {
+    while let Err(error) = admin.readmit_voter(voter, copy).await {
+        assert!(error.is_retriable(), "{error}");
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 async fn fill(client: &Client) {

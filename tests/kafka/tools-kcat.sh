@@ -111,7 +111,7 @@ kcat_group() {
     seq 11 20 | "$klamm" produce kcat-group --partition 1
     equal "$(kc -c 20 -X auto.offset.reset=earliest -G kcat-readers kcat-group | sort -n | xargs)" "$(seq 1 20 | xargs)"
     first=$("$klamm" group describe kcat-readers)
-    says '^kcat-readers: Empty$' '^kcat-group +0 +10 +10 +0$' '^kcat-group +1 +10 +10 +0$' <<<"$first"
+    says '^kcat-readers: Empty$' '^kcat-group +0 +10 +10 +0 ' '^kcat-group +1 +10 +10 +0 ' <<<"$first"
     seq 21 25 | "$klamm" produce kcat-group --partition 1
     equal "$(kc -c 5 -G kcat-readers kcat-group | xargs)" "$(seq 21 25 | xargs)"
 }

@@ -12,7 +12,9 @@ use tokio::time::sleep;
 
 use crate::engine::metadata::throttles::throttle_rates;
 use crate::engine::metadata::MetadataImage;
-use crate::engine::replica::{rest_after, CatchUpTurns, Throttle, ThrottleRates, Throttled, Toll};
+use crate::engine::replica::{
+    rest_after, CatchUpTurns, Throttle, ThrottleRates, Throttled, Toll, CATCH_UP_PUSH_BYTES_MAX,
+};
 use crate::model::{BrokerId, Timestamp};
 
 /// A push to a follower that catches up may be left, by the leader that has asked for it.
@@ -38,7 +40,8 @@ impl Turn {
 
     /// How much the push may carry, unless a single batch is larger.
     pub fn bytes_max(&self) -> usize {
-        self.toll.map_or(usize::MAX, |toll| toll.bytes())
+        let paid = self.toll.map_or(usize::MAX, |toll| toll.bytes());
+        paid.min(CATCH_UP_PUSH_BYTES_MAX)
     }
 
     /// The push is on its way.
@@ -291,7 +294,7 @@ mod tests {
         let free: Vec<Turn> = (0..3)
             .map(|_| catch_up.turn(FOLLOWER, None, &leader).unwrap())
             .collect();
-        assert_eq!(free[0].bytes_max(), usize::MAX);
+        assert_eq!(free[0].bytes_max(), CATCH_UP_PUSH_BYTES_MAX);
         // It isn't used, and nothing was sent.
         drop(first);
         let mut next = timeout(WAIT_MAX, turns.recv()).await.unwrap().unwrap();

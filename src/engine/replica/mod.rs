@@ -48,7 +48,7 @@ pub use leader::{
 pub use nearest::{nearest, ReadableReplica, ReplicaSelector};
 pub use readers::{Patience, Readers};
 pub use throttle::{Throttle, ThrottleRates, Throttled, Toll};
-pub use turns::{rest_after, CatchUpTurns, CATCH_UP_PUSHES_MAX};
+pub use turns::{rest_after, CatchUpTurns, CATCH_UP_PUSHES_MAX, CATCH_UP_PUSH_BYTES_MAX};
 
 /// What the metadata say of who replicates a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,9 +8,10 @@
 //! [`CATCH_UP_PUSHES_MAX`] of them for each node, in the order in which they are asked for: whoever has much
 //! to send asks again, behind the others.
 //!
-//! A large push also keeps busy what nobody can look into: the disks at both ends, and whatever is between
-//! them. Who writes at the same time waits behind it there. So after such a push its turn rests
-//! ([`rest_after`]), for as long as the push has taken: the more the nodes have to do, the longer.
+//! A push also keeps busy what nobody can look into: the disks and cores at both ends, and whatever is between
+//! them. Who writes at the same time waits behind it there. So such a push is small
+//! ([`CATCH_UP_PUSH_BYTES_MAX`]), and after it its turn rests ([`rest_after`]), the longer the more the nodes have
+//! to do.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,8 +19,12 @@ use std::time::Duration;
 /// Pushes that are on their way to one node for all its followers that catch up.
 pub const CATCH_UP_PUSHES_MAX: usize = 4;
 
+/// What a push to a follower that catches up carries at most, unless a single batch is larger.
+pub const CATCH_UP_PUSH_BYTES_MAX: usize = 256 << 10;
 /// A push of less is no burden.
 const LARGE_PUSH_BYTES: usize = 64 << 10;
+/// How often longer than its push a turn rests: a third of the time is for who catches up.
+const REST_FACTOR: u32 = 2;
 /// A node that has hung is no reason to wait for longer.
 const REST_MAX: Duration = Duration::from_secs(1);
 
@@ -27,7 +32,7 @@ const REST_MAX: Duration = Duration::from_secs(1);
 pub fn rest_after(carried: usize, took: Duration) -> Duration {
     match carried < LARGE_PUSH_BYTES {
         true => Duration::ZERO,
-        false => took.min(REST_MAX),
+        false => took.saturating_mul(REST_FACTOR).min(REST_MAX),
     }
 }
 
@@ -300,9 +305,9 @@ mod tests {
     }
 
     #[test]
-    fn half_of_the_time_is_left_to_others_after_a_large_push() {
+    fn two_thirds_of_the_time_are_left_to_others_after_a_large_push() {
         let ms = Duration::from_millis;
-        assert_eq!(rest_after(1 << 20, ms(7)), ms(7));
+        assert_eq!(rest_after(1 << 20, ms(7)), ms(14));
         assert_eq!(rest_after(1 << 20, ms(30_000)), REST_MAX);
         assert_eq!(rest_after(LARGE_PUSH_BYTES - 1, ms(7)), ms(0));
     }
