@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use klamm::client::{
     Client, ClientConfig, Commits, Consumer, ConsumerConfig, GroupConfig, GroupOffsets, OffsetReset,
 };
-use klamm::model::{BrokerId, Offset};
+use klamm::model::Offset;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -195,7 +195,7 @@ pub async fn measure_fail_over(rounds: usize) {
         }
         committers.await_more(COMMITS_BETWEEN).await;
         let victim = cluster.leader(&client, OFFSETS_TOPIC).await;
-        let controller = controller(&client).await;
+        let controller = cluster.controller(&client).await;
         let begun = Instant::now();
         cluster.node(victim).kill();
         committers.await_more(COMMITS_BETWEEN).await;
@@ -217,13 +217,4 @@ pub async fn measure_fail_over(rounds: usize) {
         "| the same where it is the active controller too | {} |",
         summary(of_controllers)
     );
-}
-
-async fn controller(client: &Client) -> BrokerId {
-    client
-        .admin()
-        .describe_cluster()
-        .await
-        .unwrap()
-        .controller_id
 }

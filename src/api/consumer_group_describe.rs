@@ -1,6 +1,7 @@
 //! ConsumerGroupDescribe.
 
 use super::authorized_operations::GROUP_OPERATIONS;
+use super::describe_groups::explained;
 use super::ApiContext;
 use crate::engine::group::{self, Answer, DescribedConsumer, DescribedConsumerGroup, Partitions};
 use crate::engine::metadata::MetadataImage;
@@ -36,8 +37,7 @@ async fn describe(context: &ApiContext, group_id: String) -> DescribedGroup {
         Ok(described) => group(group_id, described, &context.image()),
         Err(error_code) => DescribedGroup {
             error_code,
-            error_message: (error_code == ErrorCode::GroupIdNotFound)
-                .then(|| format!("Group {group_id} not found.")),
+            error_message: explained(error_code, &group_id),
             group_id,
             ..Default::default()
         },

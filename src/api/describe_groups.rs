@@ -40,8 +40,7 @@ async fn describe(context: &ApiContext, group_id: String) -> DescribedGroup {
         },
         Err(error_code) => DescribedGroup {
             error_code,
-            error_message: (error_code == ErrorCode::GroupIdNotFound)
-                .then(|| format!("Group {group_id} not found.")),
+            error_message: explained(error_code, &group_id),
             group_state: match error_code {
                 ErrorCode::GroupIdNotFound => GroupState::Dead.name().to_owned(),
                 _ => String::new(),
@@ -50,6 +49,11 @@ async fn describe(context: &ApiContext, group_id: String) -> DescribedGroup {
             ..Default::default()
         },
     }
+}
+
+/// The words in which Kafka says it.
+pub(super) fn explained(error_code: ErrorCode, group_id: &str) -> Option<String> {
+    (error_code == ErrorCode::GroupIdNotFound).then(|| format!("Group {group_id} not found."))
 }
 
 fn member(described: group::DescribedMember) -> DescribedGroupMember {

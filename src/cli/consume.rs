@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use crate::client::{Client, ClientError, Consumer, ConsumerConfig, StartAt};
+use crate::client::{Batches, Client, ClientError, Consumer, ConsumerConfig, StartAt};
 use crate::model::{ErrorCode, Offset};
 use crate::protocol::list_offsets::LATEST_TIMESTAMP;
 use crate::record::RecordView;
@@ -122,12 +122,8 @@ async fn consume(args: &Args, out: &mut impl Write) -> Result<(), CliError> {
     }
     let mut left = args.max.unwrap_or(u64::MAX);
     while left > 0 && (args.follow || !is_at(&consumer, topic, &ends)) {
-        let batches = match consumer.poll(POLL_TIMEOUT).await {
-            Ok(batches) => batches,
-            Err(error) => {
-                eprintln!("klamm: {}, and is tried again", args.bear(error)?);
-                continue;
-            }
+        let Some(batches) = args.poll(&mut consumer).await? else {
+            continue;
         };
         for batch in &batches {
             let partition = batch.partition();
@@ -150,6 +146,17 @@ async fn consume(args: &Args, out: &mut impl Write) -> Result<(), CliError> {
 }
 
 impl Args {
+    /// `None` after an error with which it goes on.
+    async fn poll(&self, consumer: &mut Consumer) -> Result<Option<Batches>, CliError> {
+        match consumer.poll(POLL_TIMEOUT).await {
+            Ok(batches) => Ok(Some(batches)),
+            Err(error) => {
+                eprintln!("klamm: {}, and is tried again", self.bear(error)?);
+                Ok(None)
+            }
+        }
+    }
+
     /// Whether to go on after an error: only who follows waits for a broker to come back, and
     /// nobody for a topic to do so.
     fn bear(&self, error: ClientError) -> Result<ClientError, CliError> {

@@ -177,7 +177,7 @@ impl PartitionLeader {
     fn push_bytes_max(&self, to: BrokerId, pace: Pace) -> usize {
         let turns = self.pushing.turns.get(&to);
         match (pace, turns.and_then(|turns| turns.next.as_ref())) {
-            (Pace::CatchUp, Some(turn)) => turn.bytes_max().min(PUSH_BYTES_MAX),
+            (Pace::CatchUp, Some(turn)) => turn.bytes_max(),
             _ => PUSH_BYTES_MAX,
         }
     }

@@ -40,8 +40,8 @@ impl Turn {
 
     /// How much the push may carry, unless a single batch is larger.
     pub fn bytes_max(&self) -> usize {
-        let paid = self.toll.map_or(usize::MAX, |toll| toll.bytes());
-        paid.min(CATCH_UP_PUSH_BYTES_MAX)
+        let paid = self.toll.map(|toll| toll.bytes());
+        paid.unwrap_or(CATCH_UP_PUSH_BYTES_MAX)
     }
 
     /// The push is on its way.

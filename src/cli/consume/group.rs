@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{signal, SignalKind};
 
-use super::{write, Args, POLL_TIMEOUT};
+use super::{write, Args};
 use crate::cli::error::CliError;
 use crate::client::{
     Commits, Consumer, ConsumerConfig, GroupConfig, OffsetReset, StartAt, TopicPartition,
@@ -83,12 +83,8 @@ async fn read(args: &Args, consumer: &mut Consumer, out: &mut impl Write) -> Res
     let mut left = args.max.unwrap_or(u64::MAX);
     let mut handed_back: BTreeMap<TopicPartition, Offset> = BTreeMap::new();
     while left > 0 {
-        let batches = match consumer.poll(POLL_TIMEOUT).await {
-            Ok(batches) => batches,
-            Err(error) => {
-                eprintln!("klamm: {}, and is tried again", args.bear(error)?);
-                continue;
-            }
+        let Some(batches) = args.poll(consumer).await? else {
+            continue;
         };
         for batch in &batches {
             let (topic, partition) = (batch.topic(), batch.partition());

@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::turns::CATCH_UP_PUSH_BYTES_MAX;
 use crate::model::{BrokerId, Timestamp};
 
 /// What was saved up while nothing was sent is worth so much time at most.
@@ -19,7 +20,7 @@ const SAVED_MS_MAX: i64 = 1_000;
 /// stream, and large enough to be worth its while.
 const PUSHES_A_SECOND: u64 = 10;
 const PUSH_BYTES_MIN: u64 = 16 << 10;
-const PUSH_BYTES_MAX: u64 = 1 << 20;
+const PUSH_BYTES_MAX: u64 = CATCH_UP_PUSH_BYTES_MAX as u64;
 
 /// Bytes that may be spent; a rate adds to them. Spending goes on until nothing is left, so the last of it may
 /// be more than there was, and the next waits for so much longer.

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::engine::metadata::change::{Change, ChangeSettings};
-use crate::engine::metadata::create_topics::NewTopicDefaults;
+use crate::engine::metadata::change::Change;
 use crate::engine::metadata::register_broker::{BrokerRegistration, Past};
 
 const PARTITIONS: usize = 2 * CHANGES_PER_PROPOSAL_MAX + 5;
@@ -19,14 +18,7 @@ fn large() -> MetadataImage {
 
 /// Decides until nothing is left, and says in how many steps.
 fn carry_out(image: &mut MetadataImage, change: &Change) -> usize {
-    let settings = ChangeSettings {
-        new_topics: NewTopicDefaults {
-            partitions: 1,
-            replication_factor: 1,
-        },
-        defaults: BrokerDefaults::default(),
-        limits: MetadataLimits::default(),
-    };
+    let settings = decisions::settings();
     for step in 1.. {
         let decided = change.decide(image, &settings);
         let mut changed = 0;
