@@ -54,7 +54,7 @@ fn sigterm_leaves_the_clean_mark_and_a_start_takes_it_away() {
 #[test]
 fn a_broker_that_is_stopped_right_after_its_start_stops_cleanly() {
     let home = Home::new();
-    for _ in 0..3 {
+    for _ in 0..10 {
         home.start().stop();
         assert!(clean_mark(&home).exists());
     }

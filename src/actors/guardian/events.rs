@@ -6,6 +6,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::sync::{oneshot, watch};
 
+use super::inheritance::Knows;
 use super::{age, Guardian, Ward};
 use crate::engine::guardian::Unopened;
 use crate::engine::metadata::MetadataImage;
@@ -183,6 +184,11 @@ impl Handler<Close> for Guardian {
         let (closing, closed) = oneshot::channel();
         self.closing = Some(closing);
         self.unclosed = None;
+        if self.knows == Knows::Nothing {
+            // It is asked before the first image has come to it.
+            let image = self.wards.raft.image().borrow().clone();
+            self.reconcile(&image, context);
+        }
         let effects = self.core.close();
         self.carry_out(effects, None, context);
         let controller = self.wards.controller.clone();
