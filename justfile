@@ -45,6 +45,10 @@ recovery *ARGS:
 groups *ARGS:
     cargo bench --bench groups -- {{ARGS}}
 
+# Compaction: a log alone, and a broker to which somebody writes meanwhile
+compaction *ARGS:
+    cargo bench --bench compaction -- {{ARGS}}
+
 # All tests again, in a build that can break actors by name
 chaos-actors:
     cargo test --features chaos

@@ -8,21 +8,17 @@
 
 #[path = "../tests/broker_process/mod.rs"]
 mod broker_process;
+mod live_writer;
 #[path = "../tests/cluster/nodes.rs"]
 mod nodes;
 
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-use klamm::client::{
-    Admin, Client, DeliveryFuture, NewTopic, Producer, ProducerConfig, ProducerRecord,
-};
+use klamm::client::{Admin, Client, NewTopic, Producer, ProducerConfig, ProducerRecord};
 use klamm::model::BrokerId;
-use tokio::task::JoinHandle;
-use tokio::time::{interval, sleep};
+use tokio::time::sleep;
 
+use live_writer::{incompressible, LiveWriter};
 use nodes::{said_copy, Cluster};
 
 const NODES: usize = 3;
@@ -30,8 +26,6 @@ const REFILL_BYTES: usize = 1 << 30;
 const RECORD_BYTES: usize = 1024;
 /// So many partitions share what is refilled.
 const REFILL_PARTITIONS: i32 = 3;
-/// Between two records of the writer that goes on.
-const WRITE_INTERVAL: Duration = Duration::from_millis(2);
 /// For how long its latency is measured before the node is lost, and after it is back.
 const CALM: Duration = Duration::from_secs(10);
 const PARTITIONS: i32 = 3_000;
@@ -61,16 +55,16 @@ async fn refill() {
     fill(&client).await;
     await_in_sync(&client.admin(), "filled").await;
 
-    let calm = LiveWriter::start(&client);
+    let calm = LiveWriter::start(&client, "live");
     sleep(CALM).await;
-    report("the live writer before", calm.stop().await);
+    calm.stop("before").await;
     let leader = cluster.leader(&client, "live").await;
     let victim = (1..).map(BrokerId).find(|id| *id != leader).unwrap();
     cluster.node(victim).kill();
     cluster.node(victim).wipe();
     let log = cluster.node(victim).restart_logging();
     let copy = said_copy(&log, victim).await;
-    let busy = LiveWriter::start(&client);
+    let busy = LiveWriter::start(&client, "live");
     let begun = Instant::now();
     readmit(&client.admin(), victim, &copy).await;
     await_in_sync(&client.admin(), "filled").await;
@@ -80,7 +74,7 @@ async fn refill() {
         begun.elapsed().as_secs_f64(),
         REFILL_BYTES >> 20
     );
-    report("the live writer meanwhile", busy.stop().await);
+    busy.stop("meanwhile").await;
 }
 
 /// The one that was wiped may have been the active controller, and there may be none yet.
@@ -104,73 +98,6 @@ async fn fill(client: &Client) {
     producer.close().await;
     assert_eq!(producer.first_error(), None);
     println!("filled in {:.1} s", begun.elapsed().as_secs_f64());
-}
-
-fn incompressible(bytes: usize) -> Vec<u8> {
-    let mut state = 1_u64;
-    let mut next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 56) as u8
-    };
-    (0..bytes).map(|_| next()).collect()
-}
-
-/// One record after the other, at a fixed rate; microseconds from when each was due.
-struct LiveWriter {
-    stop: Arc<AtomicBool>,
-    task: JoinHandle<Histogram<u64>>,
-}
-
-impl LiveWriter {
-    fn start(client: &Client) -> LiveWriter {
-        let stop = Arc::new(AtomicBool::new(false));
-        let producer = client.producer(ProducerConfig {
-            linger: Duration::ZERO,
-            ..ProducerConfig::default()
-        });
-        let task = tokio::spawn(write_on(producer, stop.clone()));
-        LiveWriter { stop, task }
-    }
-
-    async fn stop(self) -> Histogram<u64> {
-        self.stop.store(true, SeqCst);
-        self.task.await.unwrap()
-    }
-}
-
-async fn write_on(producer: Producer, stop: Arc<AtomicBool>) -> Histogram<u64> {
-    let (told, mut deliveries) = tokio::sync::mpsc::channel::<(Instant, DeliveryFuture)>(100_000);
-    let measuring = tokio::spawn(async move {
-        let mut latencies = Histogram::new_with_bounds(1, 60_000_000, 3).unwrap();
-        while let Some((due, delivery)) = deliveries.recv().await {
-            delivery.await.unwrap();
-            latencies.saturating_record(due.elapsed().as_micros() as u64);
-        }
-        latencies
-    });
-    let value = incompressible(RECORD_BYTES);
-    let mut ticks = interval(WRITE_INTERVAL);
-    while !stop.load(SeqCst) {
-        let due = ticks.tick().await.into_std();
-        let record = ProducerRecord::to("live").value(&value);
-        let delivery = producer.send(record).await.unwrap();
-        told.send((due, delivery)).await.unwrap();
-    }
-    drop(told);
-    measuring.await.unwrap()
-}
-
-fn report(what: &str, latencies: Histogram<u64>) {
-    let ms = |quantile| latencies.value_at_quantile(quantile) as f64 / 1_000.0;
-    println!(
-        "{what}: {} records, p50 {:.2}, p99 {:.2}, max {:.2} ms",
-        latencies.len(),
-        ms(0.5),
-        ms(0.99),
-        ms(1.0)
-    );
 }
 
 async fn partitions() {

@@ -1,6 +1,5 @@
 //! A coordinator that begins with what a compaction has left of many commits.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use klamm::client::{Admin, Client, ClientConfig, GroupOffsets, NewTopic, Resource};
@@ -46,17 +45,13 @@ pub async fn measure() {
     let begun = Instant::now();
     commit(&admin, 0..GROUPS, COMMITS).await;
     let filled = begun.elapsed().as_secs_f64();
-    let logs = broker.data_dir().join("logs");
     let begun = Instant::now();
-    while bytes_in(&logs) > COMPACTED_BYTES {
-        assert!(
-            begun.elapsed() < WAIT_MAX,
-            "{} bytes are left",
-            bytes_in(&logs)
-        );
+    while broker.logs_bytes() > COMPACTED_BYTES {
+        let left = broker.logs_bytes();
+        assert!(begun.elapsed() < WAIT_MAX, "{left} bytes are left");
         sleep(Duration::from_millis(100)).await;
     }
-    let left = bytes_in(&logs);
+    let left = broker.logs_bytes();
 
     broker.terminate();
     let begun = Instant::now();
@@ -104,18 +99,4 @@ async fn commit(admin: &Admin, groups: std::ops::Range<usize>, times: i64) {
         });
     }
     under_way.join_all().await;
-}
-
-/// What the files below a directory hold.
-fn bytes_in(dir: &Path) -> u64 {
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        let path = entry.path();
-        bytes += match path.is_dir() {
-            true => bytes_in(&path),
-            // It may have been removed meanwhile.
-            false => entry.metadata().map_or(0, |metadata| metadata.len()),
-        };
-    }
-    bytes
 }

@@ -74,6 +74,10 @@ pub struct State {
     pub metadata_held: bool,
     /// While set, Produce requests wait.
     pub held: bool,
+    /// How many have begun to wait.
+    pub held_requests: usize,
+    /// While set, Metadata says that broker 2 leads everything, which listens at this port.
+    pub led_at: Option<u16>,
     pub produce_requests: usize,
     pub cluster_id: &'static str,
     next_producer_id: i64,
@@ -109,6 +113,8 @@ impl FakeBroker {
             deleted: false,
             metadata_held: false,
             held: false,
+            held_requests: 0,
+            led_at: None,
             produce_requests: 0,
             cluster_id: "fake",
             next_producer_id: 1000,
@@ -185,11 +191,17 @@ async fn serve(stream: TcpStream, state: Arc<Mutex<State>>, released: Arc<Notify
             let (header, request) = decode_request(&frame).unwrap();
             let response = match request {
                 Request::Produce(request) => {
+                    let mut is_first_look = true;
                     loop {
                         let released = released.notified();
-                        if !state.lock().unwrap().held {
-                            break;
+                        {
+                            let mut state = state.lock().unwrap();
+                            if !state.held {
+                                break;
+                            }
+                            state.held_requests += usize::from(is_first_look);
                         }
+                        is_first_look = false;
                         released.await;
                     }
                     let produced = produce(&mut state.lock().unwrap(), request);
@@ -487,9 +499,10 @@ fn metadata(state: &State, request: metadata::Request) -> metadata::Response {
         let partitions = logs.map(|(index, log)| metadata::MetadataResponsePartition {
             error_code: ErrorCode::None,
             partition_index: index as i32,
-            leader_id: match log.leaderless {
-                true => BrokerId::NONE,
-                false => BrokerId(1),
+            leader_id: match (log.leaderless, state.led_at) {
+                (true, _) => BrokerId::NONE,
+                (false, None) => BrokerId(1),
+                (false, Some(_)) => BrokerId(2),
             },
             leader_epoch: LeaderEpoch(0),
             replica_nodes: vec![BrokerId(1)],
@@ -508,13 +521,18 @@ fn metadata(state: &State, request: metadata::Request) -> metadata::Response {
             ..Default::default()
         }
     });
-    metadata::Response {
-        brokers: vec![metadata::MetadataResponseBroker {
-            node_id: BrokerId(1),
+    let ports = [Some(state.port), state.led_at];
+    let ports = ports.into_iter().flatten();
+    let brokers = (1..)
+        .zip(ports)
+        .map(|(id, port)| metadata::MetadataResponseBroker {
+            node_id: BrokerId(id),
             host: "127.0.0.1".into(),
-            port: state.port as i32,
+            port: port.into(),
             rack: None,
-        }],
+        });
+    metadata::Response {
+        brokers: brokers.collect(),
         cluster_id: "fake".into(),
         controller_id: BrokerId(1),
         topics: topics.collect(),

@@ -554,6 +554,55 @@ async fn a_delivery_timeout_holds_also_while_the_answer_to_a_later_batch_is_miss
     assert_eq!(producer.stats().failed, 3);
 }
 
+/// Nobody waits for a broker that hangs while another one leads.
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn a_leader_that_hangs_before_it_greets_is_left_when_another_one_leads() {
+    let broker = FakeBroker::start(1).await;
+    let config = ClientConfig {
+        connect_timeout: 10 * SOON,
+        ..ClientConfig::from(broker.address.as_str())
+    };
+    let client = Client::connect(config).await.unwrap();
+    let hung = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    broker.state().led_at = Some(hung.local_addr().unwrap().port());
+    let producer = client.producer(one_record_a_batch());
+    let delivery = send_numbers(&producer, 0..1).await.remove(0);
+    let _connection = hung.accept().await.unwrap();
+    broker.state().led_at = None;
+    let delivered = tokio::time::timeout(SOON, delivery).await;
+    delivered.expect("it goes to the new leader").unwrap();
+    assert_eq!(broker.values(0), ["0"]);
+}
+
+#[tokio::test]
+async fn what_a_hung_leader_was_asked_behind_a_failure_is_asked_of_the_new_one() {
+    let (old, new) = (FakeBroker::start(1).await, FakeBroker::start(1).await);
+    let mut requests = 0;
+    old.script(move |_| {
+        requests += 1;
+        match requests {
+            1 => Fault::Error(ErrorCode::NotEnoughReplicas),
+            _ => Fault::Silence,
+        }
+    });
+    old.state().held = true;
+    let producer = client(&old).await.producer(one_record_a_batch());
+    let deliveries = send_numbers(&producer, 0..3).await;
+    while old.state().held_requests == 0 {
+        tokio::task::yield_now().await;
+    }
+    let port = new.address.rsplit(':').next().unwrap().parse().unwrap();
+    old.state().led_at = Some(port);
+    old.release();
+    for delivery in deliveries {
+        let delivered = tokio::time::timeout(SOON, delivery).await;
+        delivered.expect("it goes to the new leader").unwrap();
+    }
+    assert_eq!(new.values(0), ["0", "1", "2"]);
+}
+
 #[tokio::test]
 async fn closing_and_dropping_deliver_what_was_sent() {
     let broker = FakeBroker::start(1).await;

@@ -109,9 +109,13 @@ impl Broker {
         self.process.wait().expect("it is a child");
     }
 
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Sends a signal by its name, as `STOP` or `CONT`.
     pub fn signal(&self, name: &str) {
-        let pid = self.process.id().to_string();
+        let pid = self.process_id().to_string();
         let told = Command::new("kill").args(["-s", name, &pid]).status();
         assert!(told.expect("there is a command kill").success());
     }
@@ -135,6 +139,11 @@ impl Broker {
     /// Where it keeps its data.
     pub fn data_dir(&self) -> PathBuf {
         self.directory.path().join("data")
+    }
+
+    /// How long all files of all logs are together.
+    pub fn logs_bytes(&self) -> u64 {
+        bytes_in(&self.data_dir().join("logs"))
     }
 
     /// Where it keeps the log of a partition.
@@ -241,4 +250,17 @@ fn command(directory: &tempfile::TempDir, settings: &[(String, String)]) -> Comm
         .envs(settings.iter().map(|(key, value)| (key, value)))
         .stdin(Stdio::null());
     command
+}
+
+fn bytes_in(dir: &Path) -> u64 {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        bytes += match path.is_dir() {
+            true => bytes_in(&path),
+            // It may have been removed meanwhile.
+            false => entry.metadata().map_or(0, |metadata| metadata.len()),
+        };
+    }
+    bytes
 }

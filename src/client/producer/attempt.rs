@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{sleep_until, Instant};
 
 use super::buffer::{Batch, Partition};
 use super::record::{Appended, Receipt};
 use super::{Acks, Shared};
-use crate::client::cluster::is_stale_metadata;
+use crate::client::cluster::{is_stale_metadata, leader_in, LATE, LOOK_INTERVAL};
 use crate::client::connection::{Call, Purpose};
 use crate::client::ClientError;
 use crate::model::{BrokerId, ErrorCode};
@@ -86,6 +86,14 @@ impl Failure {
         error: String::new(),
         metadata: Metadata::Fresh,
     };
+
+    /// Whoever was asked doesn't answer, and somebody else leads.
+    pub(super) fn overtaken() -> Failure {
+        Failure::Retry {
+            error: "the leader doesn't answer, and leads no more".into(),
+            metadata: Metadata::Fresh,
+        }
+    }
 }
 
 impl From<ClientError> for Failure {
@@ -112,17 +120,35 @@ pub(super) enum Metadata {
     Stale,
 }
 
-/// Sends a batch to the partition's leader, which it returns; no call if no answer comes.
+/// Sends a batch to the partition's leader, which it returns; no call if no answer comes. Gives up if that can't
+/// be done soon, and another broker leads by then.
 pub(super) async fn transmit(
     shared: &Shared,
     partition: &Partition,
     batch: &Bytes,
 ) -> Result<(BrokerId, Option<Call<produce::Api>>), ClientError> {
-    let config = &shared.config;
     let leader = shared
         .client
         .leader(&partition.topic, partition.index)
         .await?;
+    tokio::select! {
+        call = transmit_to(leader, shared, partition, batch) => call.map(|call| (leader, call)),
+        () = superseded(shared, partition, leader, Instant::now()) => Err(ClientError::Partition {
+            topic: partition.topic.to_string(),
+            partition: partition.index,
+            code: ErrorCode::NotLeaderOrFollower,
+            message: format!("broker {leader} can't be reached, and leads no more"),
+        }),
+    }
+}
+
+async fn transmit_to(
+    leader: BrokerId,
+    shared: &Shared,
+    partition: &Partition,
+    batch: &Bytes,
+) -> Result<Option<Call<produce::Api>>, ClientError> {
+    let config = &shared.config;
     let connection = shared.client.broker(leader, Purpose::Produce).await?;
     let request = produce::Request {
         acks: config.acks.code(),
@@ -139,13 +165,31 @@ pub(super) async fn transmit(
     };
     if config.acks == Acks::None {
         connection.tell::<produce::Api>(&request).await?;
-        return Ok((leader, None));
+        return Ok(None);
     }
     let timeout = config.replication_timeout;
-    connection
-        .begin::<produce::Api>(&request, timeout)
-        .await
-        .map(|call| (leader, Some(call)))
+    let call = connection.begin::<produce::Api>(&request, timeout).await?;
+    Ok(Some(call))
+}
+
+/// Returns when what was asked of a broker then is late, and another one leads the partition.
+pub(super) async fn superseded(
+    shared: &Shared,
+    partition: &Partition,
+    asked: BrokerId,
+    since: Instant,
+) {
+    let mut look_at = since + LATE;
+    loop {
+        sleep_until(look_at).await;
+        // If nobody can say it, the answer may still come.
+        let known = shared.client.topic_since(&partition.topic, look_at).await;
+        let leader = known.and_then(|topic| leader_in(&topic, partition.index));
+        if leader.is_ok_and(|leader| leader != asked) {
+            return;
+        }
+        look_at = Instant::now() + LOOK_INTERVAL;
+    }
 }
 
 /// Reads the answer for the one partition of a request.

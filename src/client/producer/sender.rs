@@ -24,11 +24,10 @@ use std::time::Duration;
 use tokio::time::error::Elapsed;
 use tokio::time::{sleep, sleep_until, timeout_at, Instant};
 
-use super::attempt::{outcome, transmit, Failure, Metadata, Sent};
+use super::attempt::{outcome, superseded, transmit, Failure, Metadata, Sent};
 use super::buffer::{Batch, Partition, Take};
 use super::record::{Appended, BatchOutcome};
 use super::{Acks, Identity, Shared};
-use crate::client::cluster::{leader_in, LATE, LOOK_INTERVAL};
 use crate::client::{ClientError, ProduceError};
 use crate::model::{BrokerId, ErrorCode};
 use crate::protocol::produce;
@@ -292,10 +291,7 @@ impl Sender {
     /// Whoever was asked doesn't lead any more and doesn't answer: asks the one who does.
     async fn abandon(&mut self) {
         for sent in self.sent.iter_mut().filter(|sent| sent.call.is_some()) {
-            sent.note(Err(Failure::Retry {
-                error: "the leader doesn't answer, and leads no more".into(),
-                metadata: Metadata::Fresh,
-            }));
+            sent.note(Err(Failure::overtaken()));
         }
         self.recover().await;
     }
@@ -360,7 +356,7 @@ impl Sender {
     }
 
     /// Takes note of what became of all that were sent, unless the time of the first that isn't
-    /// appended is over before.
+    /// appended is over before. Who doesn't lead any more isn't waited for.
     async fn collect_answers(&mut self) -> Result<(), Elapsed> {
         for at in 0..self.sent.len() {
             let Some(mut call) = self.sent[at].call.take() else {
@@ -369,8 +365,14 @@ impl Sender {
             let mut sent = self.sent.iter();
             let first = sent.find(|sent| sent.appended.is_none());
             let opened_at = first.map_or_else(Instant::now, |first| first.opened_at);
-            let answer = timeout_at(self.deadline(opened_at), call.answer()).await?;
-            self.sent[at].note(outcome(answer));
+            let asked = self.sent[at].asked;
+            let outcome = tokio::select! {
+                answer = timeout_at(self.deadline(opened_at), call.answer()) => outcome(answer?),
+                () = overtaken(self.shared.clone(), self.partition.clone(), asked) => {
+                    Err(Failure::overtaken())
+                }
+            };
+            self.sent[at].note(outcome);
         }
         Ok(())
     }
@@ -517,19 +519,9 @@ async fn overtaken(
     partition: Arc<Partition>,
     asked: Option<(BrokerId, Instant)>,
 ) {
-    let Some((asked, since)) = asked.filter(|_| shared.config.is_idempotent()) else {
-        return std::future::pending().await;
-    };
-    let mut look_at = since + LATE;
-    loop {
-        sleep_until(look_at).await;
-        // If nobody can say it, the answer may still come.
-        let known = shared.client.topic_since(&partition.topic, look_at).await;
-        let leader = known.and_then(|topic| leader_in(&topic, partition.index));
-        if leader.is_ok_and(|leader| leader != asked) {
-            return;
-        }
-        look_at = Instant::now() + LOOK_INTERVAL;
+    match asked.filter(|_| shared.config.is_idempotent()) {
+        Some((asked, since)) => superseded(&shared, &partition, asked, since).await,
+        None => std::future::pending().await,
     }
 }
 

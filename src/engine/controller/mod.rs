@@ -5,8 +5,9 @@
 //! silent, and is fenced when its session is over, which the link counts: it is down once nothing was heard
 //! for that long. A broker that is there and registered is unfenced.
 //!
-//! A controller that has just become active gives each broker a whole session before it fences it for
-//! its silence: it may not have dialed it yet.
+//! A controller that has just become active gives a broker whose link isn't up a whole session before it fences
+//! it: it may not have dialed it yet. One that was heard before and is silent by now gets a quarter of it:
+//! perhaps it was this node that hung, and their links are about to come up again.
 
 mod balance;
 #[cfg(test)]
@@ -19,6 +20,9 @@ use super::metadata::{Broker, BrokerState, MetadataImage};
 use crate::model::{BrokerId, Incarnation, Timestamp};
 
 pub use balance::Balance;
+
+/// Which part of a session a new controller waits for somebody who was silent for a whole one.
+const GRACE_OF_A_SESSION: i64 = 4;
 
 /// What is known of a broker now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,22 +99,19 @@ impl Sessions {
             .collect()
     }
 
-    /// When somebody's silence has lasted for a session, if nothing else happens.
+    /// When somebody's silence has lasted for long enough, if nothing else happens.
     pub fn next_deadline(&self, image: &MetadataImage) -> Option<Timestamp> {
         let waits = |broker: &&std::sync::Arc<Broker>| {
             broker.id != self.node && broker.state != BrokerState::Fenced
         };
-        let deadlines = image.brokers().filter(waits).filter_map(|broker| {
-            let silent_since = match self.brokers.get(&broker.id) {
-                Some(session) if session.presence == Presence::Silent => self.silent_from(session),
-                Some(session) if session.presence == Presence::Unlinked => session.since,
-                Some(_) => return None,
-                None => self.active_since,
-            };
-            Some(Timestamp(
-                silent_since.max(self.active_since).0 + self.session_ms,
-            ))
-        });
+        let deadlines =
+            image
+                .brokers()
+                .filter(waits)
+                .filter_map(|broker| match self.brokers.get(&broker.id) {
+                    Some(session) => self.silent_until(session),
+                    None => Some(self.unheard_until(self.active_since)),
+                });
         deadlines.min()
     }
 
@@ -118,30 +119,34 @@ impl Sessions {
         if broker.id == self.node {
             return Some(Verdict::There);
         }
-        let silent_since = match self.brokers.get(&broker.id).copied() {
-            Some(Session {
-                presence: Presence::Here(incarnation),
-                ..
-            }) => match incarnation == broker.incarnation {
-                true => return Some(Verdict::There),
+        let gone_at = match self.brokers.get(&broker.id) {
+            Some(session) => match session.presence {
+                Presence::Here(incarnation) if incarnation == broker.incarnation => {
+                    return Some(Verdict::There)
+                }
                 // Another life is there, and will register; this one is over.
-                false => return Some(Verdict::Gone),
+                Presence::Here(_) | Presence::Gone => return Some(Verdict::Gone),
+                Presence::Silent | Presence::Unlinked => self.silent_until(session)?,
             },
-            Some(Session {
-                presence: Presence::Gone,
-                ..
-            }) => return Some(Verdict::Gone),
-            Some(session) if session.presence == Presence::Silent => self.silent_from(&session),
-            Some(session) => session.since,
-            None => self.active_since,
+            None => self.unheard_until(self.active_since),
         };
-        let silent_since = silent_since.max(self.active_since);
-        (now - silent_since >= self.session_ms).then_some(Verdict::Gone)
+        (now >= gone_at).then_some(Verdict::Gone)
     }
 
-    /// It was heard last a session before it was noted to be silent.
-    fn silent_from(&self, session: &Session) -> Timestamp {
-        Timestamp(session.since.0 - self.session_ms)
+    /// When somebody is gone who isn't heard.
+    fn silent_until(&self, session: &Session) -> Option<Timestamp> {
+        match session.presence {
+            Presence::Silent => {
+                let grace_ms = self.session_ms / GRACE_OF_A_SESSION;
+                Some(session.since.max(Timestamp(self.active_since.0 + grace_ms)))
+            }
+            Presence::Unlinked => Some(self.unheard_until(session.since)),
+            Presence::Here(_) | Presence::Gone => None,
+        }
+    }
+
+    fn unheard_until(&self, since: Timestamp) -> Timestamp {
+        Timestamp(since.max(self.active_since).0 + self.session_ms)
     }
 }
 

@@ -57,14 +57,16 @@ fn who_is_heard_is_unfenced_and_who_is_gone_is_fenced_at_once() {
 }
 
 #[test]
-fn silence_fences_after_a_session_and_a_new_controller_gives_everyone_one() {
+fn a_new_controller_gives_everyone_a_session_and_the_silent_a_part_of_one() {
     use BrokerState::Unfenced;
     let image = image([Unfenced; 3]);
     let mut sessions = Sessions::new(BrokerId(1), SESSION_MS, Timestamp(5_000));
     sessions.note(BrokerId(2), Presence::Silent, Timestamp(4_000));
-    assert!(sessions.due(&image, Timestamp(5_999)).is_empty());
-    assert_eq!(sessions.next_deadline(&image), Some(Timestamp(6_000)));
-    // Nobody has told anything of 3 either.
+    assert!(sessions.due(&image, Timestamp(5_249)).is_empty());
+    assert_eq!(sessions.next_deadline(&image), Some(Timestamp(5_250)));
+    // Nobody has told anything of 3.
+    assert_eq!(told(&sessions.due(&image, Timestamp(5_250))), ["fence 2"]);
+    assert_eq!(told(&sessions.due(&image, Timestamp(5_999))), ["fence 2"]);
     assert_eq!(
         told(&sessions.due(&image, Timestamp(6_000))),
         ["fence 2", "fence 3"]

@@ -3,6 +3,7 @@
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::super::index::{Entry, OffsetEntry, TimeEntry};
 use super::super::indexer::Indexer;
@@ -12,10 +13,12 @@ use crate::model::Offset;
 use crate::record::{BatchHeader, EmptyBatch, ProducerStamp};
 use crate::storage::fs::{File, FileSystem, TEMPORARY_SUFFIX};
 
-/// So much is written at once.
-const WRITE_BYTES: usize = 1 << 20;
-/// So much is put on disk at once: a sync of more would hold up those of the logs that are written to.
-const SYNC_EVERY_BYTES: u64 = 8 << 20;
+/// So much is written and put on disk at once: a sync of more would hold up those of the logs that are written to.
+const WRITE_BYTES: usize = 64 << 10;
+/// How often longer than its sync the cleaner leaves the disk to others.
+const REST_FACTOR: u32 = 3;
+/// A disk that has hung is no reason to wait for longer.
+const REST_MAX: Duration = Duration::from_secs(1);
 
 /// The three files of a segment.
 pub(super) const SUFFIXES: [&str; 3] = [LOG_SUFFIX, OffsetEntry::SUFFIX, TimeEntry::SUFFIX];
@@ -35,7 +38,6 @@ pub(super) struct Output {
     indexer: Indexer,
     index_interval_bytes: u64,
     written: u64,
-    synced: u64,
     buffer: Vec<u8>,
     /// What goes since the last batch that stays.
     gone: Option<EmptyBatch>,
@@ -70,7 +72,6 @@ impl Output {
             indexer: Indexer::in_files(fs, base, index, times),
             index_interval_bytes,
             written: 0,
-            synced: 0,
             buffer: Vec::with_capacity(WRITE_BYTES),
             gone: None,
         })
@@ -126,11 +127,21 @@ impl Output {
             .note(position, &header, self.index_interval_bytes);
         self.buffer.extend_from_slice(batch);
         match self.buffer.len() >= WRITE_BYTES {
-            true => self.write(),
+            true => self.write_and_rest(),
             false => Ok(()),
         }
     }
 
+    /// Leaves the disk to others for a while after it was busy.
+    fn write_and_rest(&mut self) -> Result<(), LogError> {
+        let began = Instant::now();
+        self.write()?;
+        let rest = began.elapsed().saturating_mul(REST_FACTOR).min(REST_MAX);
+        std::thread::sleep(rest);
+        Ok(())
+    }
+
+    /// Puts on disk what is in the buffer.
     fn write(&mut self) -> Result<(), LogError> {
         let written = self
             .file
@@ -138,25 +149,15 @@ impl Output {
         written.map_err(LogError::storage("write", &self.path))?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
-        if self.written - self.synced >= SYNC_EVERY_BYTES {
-            self.sync()?;
-        }
-        Ok(())
-    }
-
-    fn sync(&mut self) -> Result<(), LogError> {
         // It has no part in the log yet: what fails here is written anew.
         let synced = self.file.sync_data();
-        synced.map_err(LogError::storage("sync", &self.path))?;
-        self.synced = self.written;
-        Ok(())
+        synced.map_err(LogError::storage("sync", &self.path))
     }
 
     /// Puts everything on disk.
     pub fn finish(mut self) -> Result<Cleaned, LogError> {
         self.fill_gap()?;
         self.write()?;
-        self.sync()?;
         let largest = self.indexer.largest;
         let indexer = std::mem::replace(
             &mut self.indexer,

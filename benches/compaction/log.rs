@@ -1,10 +1,6 @@
-//! Measures compaction: `cargo bench --bench compaction [-- DIR]`.
-//!
-//! A log of 1 GiB, 1,024-byte values of 100,000 keys, is compacted round after round: MB of old log a second,
-//! and what the process takes of memory. Beside it another log is appended to and synced, one record at a
-//! time, once alone and once while compaction runs.
-//!
-//! DIR (a temporary directory without it) says on which file system; a memory file system measures nothing.
+//! A log of 1 GiB is compacted round after round: MB of old log a second, and what the process takes of memory.
+//! Beside it another log is appended to and synced, one record at a time, once alone and once while compaction
+//! runs.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -19,37 +15,31 @@ use klamm::storage::lease::Lease;
 use klamm::storage::log::{Cleanup, CompactionConfig, Log, LogConfig, Shutdown};
 use klamm::storage::witness::LogHome;
 
+use crate::{memory_kib, next_record, random, BYTES, SEGMENT_BYTES, VALUE_BYTES};
+
 const ROUNDS: usize = 3;
-const BYTES: u64 = 1 << 30;
-const KEYS: u64 = 100_000;
-const VALUE_BYTES: usize = 1_024;
 const RECORDS_A_BATCH: usize = 16;
-const SEGMENT_BYTES: u64 = 128 << 20;
 const MAP_BYTES: usize = 128 << 20;
 /// How long the other log is written to alone.
 const ALONE: Duration = Duration::from_secs(3);
 
-fn main() -> Result<(), Box<dyn Error>> {
-    // Cargo passes `--bench`.
-    let dir = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+pub fn measure() -> Result<(), Box<dyn Error>> {
     let temporary = tempfile::tempdir()?;
-    let dir = dir.map_or(temporary.path().to_owned(), PathBuf::from);
-    println!("in {}\n", dir.display());
     println!("| codec | MiB before | after | s | MB/s | memory MiB before | highest | append and sync µs p50 / p99 alone | beside it |");
     println!("|---|---|---|---|---|---|---|---|---|");
     for codec in [Codec::None, Codec::Lz4] {
         for round in 0..ROUNDS {
-            measure(&dir.join(format!("{codec:?}-{round}")), codec)?;
+            compact(&temporary.path().join(format!("{codec:?}-{round}")), codec)?;
         }
     }
     Ok(())
 }
 
-fn measure(dir: &Path, codec: Codec) -> Result<(), Box<dyn Error>> {
+fn compact(dir: &Path, codec: Codec) -> Result<(), Box<dyn Error>> {
     let mut log = open(&dir.join("compacted"))?;
     fill(&mut log, codec)?;
     let before = log.size_bytes();
-    let memory = status_kib("VmRSS")?;
+    let memory = memory_kib("self", "VmRSS")?;
     let over = Arc::new(AtomicBool::new(false));
     let alone = {
         let ends = over.clone();
@@ -78,7 +68,7 @@ fn measure(dir: &Path, codec: Codec) -> Result<(), Box<dyn Error>> {
         log.size_bytes() >> 20,
         compacted.bytes_before as f64 / 1e6 / seconds,
         memory >> 10,
-        status_kib("VmHWM")? >> 10,
+        memory_kib("self", "VmHWM")? >> 10,
         percentiles(alone),
         percentiles(beside)
     );
@@ -88,23 +78,13 @@ fn measure(dir: &Path, codec: Codec) -> Result<(), Box<dyn Error>> {
 }
 
 fn fill(log: &mut Log, codec: Codec) -> Result<(), Box<dyn Error>> {
-    let mut state = 1_u64;
-    let mut random = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
+    let mut random = random();
     let mut value = vec![0; VALUE_BYTES];
     let mut written = 0;
     while written < BYTES {
         let mut builder = BatchBuilder::with_capacity(RECORDS_A_BATCH * (VALUE_BYTES + 40));
         for _ in 0..RECORDS_A_BATCH {
-            // Half of it can be compressed.
-            for word in value[..VALUE_BYTES / 2].chunks_mut(8) {
-                word.copy_from_slice(&random().to_le_bytes());
-            }
-            let key = (random() % KEYS).to_be_bytes();
+            let key = next_record(&mut random, &mut value);
             builder.append(Timestamp::now(), Some(&key), Some(&value), &[]);
             written += VALUE_BYTES as u64;
         }
@@ -162,14 +142,6 @@ fn percentiles(took: Result<Vec<f64>, String>) -> String {
     took.sort_by(f64::total_cmp);
     let at = |percent: usize| took[(took.len() * percent / 100).min(took.len() - 1)];
     format!("{:.0} / {:.0}", at(50), at(99))
-}
-
-/// A line of the process's own status, in KiB.
-fn status_kib(name: &str) -> Result<u64, Box<dyn Error>> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find(|line| line.starts_with(name));
-    let value = line.and_then(|line| line.split_whitespace().nth(1));
-    Ok(value.ok_or("the kernel doesn't say")?.parse()?)
 }
 
 fn open(dir: &Path) -> Result<Log, Box<dyn Error>> {
