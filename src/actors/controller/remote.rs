@@ -77,12 +77,13 @@ fn failed(error: &PeerError) -> Failed {
         PeerError::Refused(refused) => match refused.code {
             CallErrorCode::NotServed => Failed::NotActive,
             // It can't read what it doesn't know.
-            CallErrorCode::Malformed => Failed::Refused(Refusal::new(
-                ErrorCode::UnsupportedVersion,
-                format!(
-                    "the active controller is of a build that doesn't know this change: {error}"
-                ),
-            )),
+            CallErrorCode::Malformed => {
+                log::warn!("the active controller can't read a change: {error}");
+                Failed::Refused(Refusal::new(
+                    ErrorCode::UnsupportedVersion,
+                    "the active controller is of a build that doesn't know this change",
+                ))
+            }
             CallErrorCode::Overloaded => Failed::Refused(Refusal::new(
                 ErrorCode::ThrottlingQuotaExceeded,
                 "the controller is overloaded",
