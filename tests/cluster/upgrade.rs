@@ -11,7 +11,9 @@
 use std::time::{Duration, Instant};
 
 use klamm::client::{Client, ClientError, Resource};
-use klamm::model::{BrokerId, ErrorCode};
+use klamm::model::BrokerId;
+#[cfg(feature = "chaos")]
+use klamm::model::ErrorCode;
 use klamm::protocol::incremental_alter_configs::AlterConfigOp;
 
 use crate::broker_process::BINARY;
