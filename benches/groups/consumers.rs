@@ -25,8 +25,10 @@ const LEAVE: i32 = -1;
 const REBALANCE_TIMEOUT_MS: i32 = 60_000;
 /// Until a coordinator that loads is asked again.
 const PAUSE: Duration = Duration::from_millis(20);
+/// What Linux counts CPU time in.
+const TICK: Duration = Duration::from_millis(10);
 /// How long members are left alone.
-const REST: Duration = Duration::from_secs(20);
+const REST: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct Standing {
@@ -207,33 +209,56 @@ impl Life {
     }
 }
 
-pub async fn measure(rounds: usize) {
-    let session = SESSION.as_millis().to_string();
-    let settings = [("KLAMM__GROUPS__CONSUMER_SESSION_TIMEOUT_MS", &*session)];
-    let cluster = Cluster::start_over(3, |_, _, address| address.into(), &settings);
+/// A cluster with the topic, and where Kafka's clients reach the group's coordinator.
+async fn start(settings: &[(&str, &str)]) -> (Cluster, String) {
+    let cluster = Cluster::start_over(NODES.len(), |_, _, address| address.into(), settings);
     let client = cluster.client().await;
     cluster.create_with(&client, TOPIC, PARTITIONS as i32).await;
     let coordinator = coordinator(&cluster).await;
-    let processes = processes(&cluster).await;
-    let idle = cpu_while_resting(&processes).await;
+    (cluster, coordinator)
+}
 
-    let (roll, begun) = (Roll::default(), Instant::now());
+/// Many members, and the epoch in which they share all partitions.
+async fn gather(coordinator: &str, roll: &Roll) -> (Vec<Member>, i32) {
     let mut members = Vec::new();
     for number in 0..MEMBERS {
-        members.push(Member::start(&coordinator, number, &roll).await);
+        members.push(Member::start(coordinator, number, roll).await);
     }
-    let mut epoch = roll.await_shared(MEMBERS, 0).await;
-    let took = begun.elapsed().as_millis();
-    println!("| {MEMBERS} members of the consumer protocol (KIP-848) share {PARTITIONS} partitions after they were started at once | {took} ms |");
+    let epoch = roll.await_shared(MEMBERS, 0).await;
+    (members, epoch)
+}
 
+/// What heartbeats cost while nothing happens, of which there are as many as of 10,000 members by default.
+pub async fn measure_rest() {
+    let settings = [("KLAMM__GROUPS__CONSUMER_HEARTBEAT_INTERVAL_MS", "10")];
+    let (cluster, coordinator) = start(&settings).await;
+    let processes = processes(&cluster).await;
+    let roll = Roll::default();
+    let (members, _) = gather(&coordinator, &roll).await;
     let before = roll.heartbeats();
     let busy = cpu_while_resting(&processes).await;
     let heartbeats = (roll.heartbeats() - before) as f64;
+    for member in members {
+        member.leave().await;
+    }
+    let idle = cpu_while_resting(&processes).await;
+    let used = busy.saturating_sub(idle).as_secs_f64();
     println!(
-        "| they rest: their heartbeats; CPU of all nodes for each | {:.0} a second; {:.0} µs |",
+        "| {MEMBERS} members rest that are heard each 10 ms: heartbeats; CPU of all nodes for them, and for each | {:.0} a second; {:.1} % of a core, {:.1} µs |",
         heartbeats / REST.as_secs_f64(),
-        busy.saturating_sub(idle).as_secs_f64() * 1e6 / heartbeats
+        100.0 * used / REST.as_secs_f64(),
+        1e6 * used / heartbeats
     );
+}
+
+pub async fn measure(rounds: usize) {
+    let session = SESSION.as_millis().to_string();
+    let settings = [("KLAMM__GROUPS__CONSUMER_SESSION_TIMEOUT_MS", &*session)];
+    let (_cluster, coordinator) = start(&settings).await;
+    let (roll, begun) = (Roll::default(), Instant::now());
+    let (mut members, mut epoch) = gather(&coordinator, &roll).await;
+    let took = begun.elapsed().as_millis();
+    println!("| {MEMBERS} members of the consumer protocol (KIP-848) share {PARTITIONS} partitions after they were started at once | {took} ms |");
 
     let (mut leaves, mut losses) = (Vec::new(), Vec::new());
     for round in 0..2 * rounds {
@@ -302,17 +327,15 @@ async fn processes(cluster: &Cluster) -> Vec<u32> {
     processes
 }
 
-/// Linux counts it for each thread, in nanoseconds.
+/// User's and system's time of `/proc/<pid>/stat`, of threads that have ended too.
 fn cpu(processes: &[u32]) -> Duration {
-    let mut nanos = 0;
-    for process in processes {
-        let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
-        for thread in threads {
-            let path = thread.unwrap().path().join("schedstat");
-            let stat = std::fs::read_to_string(path).unwrap_or_default();
-            let first = stat.split_ascii_whitespace().next();
-            nanos += first.map_or(0, |nanos| nanos.parse().unwrap());
-        }
-    }
-    Duration::from_nanos(nanos)
+    let ticks = processes.iter().map(|process| {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+        let (_, after_name) = stat.rsplit_once(')').unwrap();
+        let fields = after_name.split_ascii_whitespace().skip(11).take(2);
+        fields
+            .map(|ticks| ticks.parse::<u32>().unwrap())
+            .sum::<u32>()
+    });
+    ticks.sum::<u32>() * TICK
 }

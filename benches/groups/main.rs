@@ -61,6 +61,7 @@ async fn main() {
     }
     if is_asked("consumers") {
         consumers::measure(rounds).await;
+        consumers::measure_rest().await;
     }
     if is_asked("coordinator") {
         commits::measure_fail_over(rounds).await;
