@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::committed::Place;
 use super::consumer::{ConsumerGroup, ConsumerRecord, ConsumerState};
 use super::context::{write_error, Context, Timer};
-use super::offsets::Place;
 use super::rebalance::Group;
 use super::{Answer, GroupId, GroupRecord, GroupSettings, JoinAnswer, MemberId, Request};
 use crate::engine::coordinator::{Core, Effect};

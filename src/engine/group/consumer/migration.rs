@@ -120,6 +120,7 @@ fn convert<T>(
         epoch: group.generation,
         previous_epoch: group.generation,
         state: MemberState::Stable,
+        since: owned.iter().map(|it| (it, group.generation)).collect(),
         assigned: owned,
         revoking: Partitions::default(),
     };

@@ -8,7 +8,7 @@
 //! | UnrevokedPartitions | it is to give up partitions, still in its former epoch | it says that it has |
 //! | UnreleasedPartitions | it is in the new epoch, and others own partitions of its target | they have given some up |
 
-use super::stored::{CurrentAssignment, MemberState};
+use super::stored::{AssignmentEpochs, CurrentAssignment, MemberState};
 use super::Partitions;
 use crate::model::TopicId;
 
@@ -37,21 +37,29 @@ pub(super) fn reconcile(
     }
     let mut assigned = current.assigned.intersection(target.partitions);
     let revoking = current.assigned.difference(target.partitions);
+    let since = |partitions: &Partitions| -> AssignmentEpochs {
+        let all = partitions.iter();
+        all.filter_map(|place| Some((place, *current.since.get(&place)?)))
+            .collect()
+    };
     if !revoking.is_empty() && !has_given_up(&revoking) {
         return CurrentAssignment {
             epoch: current.epoch,
             previous_epoch: current.epoch,
             state: MemberState::UnrevokedPartitions,
+            since: since(&current.assigned),
             assigned,
             revoking,
         };
     }
+    let mut since = since(&assigned);
     let missing = target.partitions.difference(&assigned);
     let free: Vec<_> = missing.iter().filter(|(t, p)| is_free(*t, *p)).collect();
     let state = match free.len() == missing.len() {
         true => MemberState::Stable,
         false => MemberState::UnreleasedPartitions,
     };
+    since.extend(free.iter().map(|place| (*place, target.epoch)));
     assigned.extend(free);
     let previous_epoch = current.epoch;
     let next = CurrentAssignment {
@@ -60,6 +68,7 @@ pub(super) fn reconcile(
         state,
         assigned,
         revoking: Partitions::default(),
+        since,
     };
     // Who still waits for the same as before hasn't gone a step.
     let is_the_same = (next.epoch, next.state) == (current.epoch, current.state)
