@@ -48,6 +48,7 @@ scripts! { consumer:
     subscriptions
     time_outs
     upgrade
+    upgrade_meanwhile
     writes
 }
 
