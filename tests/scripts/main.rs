@@ -40,6 +40,7 @@ scripts! { consumer:
     assignors
     classic_members
     fencing
+    giving_up
     group_size
     joins_and_leaves
     migration_policies

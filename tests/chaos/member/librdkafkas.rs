@@ -109,13 +109,12 @@ fn join(task: &Task) -> BaseConsumer<Context> {
 
 /// One after the other: of two on their way at once, the earlier one may be written last.
 fn commit(consumer: &BaseConsumer<Context>) {
-    // In the consumer protocol its epoch may rise and nothing come or go.
-    let generation = generation(consumer);
-    let uncommitted = {
-        let mut state = consumer.context().state();
-        state.life.comes_into(generation);
-        std::mem::take(&mut state.uncommitted)
-    };
+    // Its epoch may rise and nothing come or go. A generation is one only when it is assigned, which is told.
+    if consumer.context().protocol == Protocol::Consumer {
+        let epoch = generation(consumer);
+        consumer.context().state().life.comes_into(epoch);
+    }
+    let uncommitted = std::mem::take(&mut consumer.context().state().uncommitted);
     let mut offsets = TopicPartitionList::new();
     for (partition, next) in &uncommitted {
         let next = Offset::Offset(*next);
@@ -141,6 +140,7 @@ fn commit(consumer: &BaseConsumer<Context>) {
 /// What the library's callbacks see.
 struct Context {
     name: String,
+    protocol: Protocol,
     is_cooperative: bool,
     state: Mutex<State>,
 }
@@ -155,6 +155,7 @@ impl Context {
     fn of(task: &Task) -> Context {
         Context {
             name: task.name.clone(),
+            protocol: task.protocol(),
             is_cooperative: task.is_cooperative(),
             state: Mutex::new(State {
                 life: Life::begin(task),
