@@ -19,18 +19,37 @@ pub(super) struct Target<'a> {
     pub partitions: &'a Partitions,
 }
 
-/// The next step of a member. `owned` is what it says that it owns; `None` if it doesn't say.
+/// What a member says that it owns.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Owned<'a> {
+    Unsaid,
+    /// It may have said so before it took what it was given last: librdkafka does, when it looks for its coordinator
+    /// anew meanwhile. So it counts only for what the member had been told to give up before. Kafka's coordinator
+    /// believes it for all.
+    Says(&'a Partitions),
+    /// It joins, and owns nothing else.
+    Begins(&'a Partitions),
+}
+
+impl Owned<'_> {
+    fn lacks(self, partitions: &Partitions) -> bool {
+        match self {
+            Owned::Unsaid => false,
+            Owned::Says(owned) | Owned::Begins(owned) => owned.is_disjoint(partitions),
+        }
+    }
+}
+
+/// The next step of a member.
 pub(super) fn reconcile(
     current: &CurrentAssignment,
     target: Target<'_>,
-    owned: Option<&Partitions>,
+    owned: Owned<'_>,
     is_free: impl Fn(TopicId, i32) -> bool,
 ) -> CurrentAssignment {
-    let has_given_up =
-        |partitions: &Partitions| owned.is_some_and(|owned| owned.is_disjoint(partitions));
     match current.state {
         MemberState::Stable if current.epoch == target.epoch => return current.clone(),
-        MemberState::UnrevokedPartitions if !has_given_up(&current.revoking) => {
+        MemberState::UnrevokedPartitions if !owned.lacks(&current.revoking) => {
             return current.clone();
         }
         _ => {}
@@ -42,7 +61,8 @@ pub(super) fn reconcile(
         all.filter_map(|place| Some((place, *current.since.get(&place)?)))
             .collect()
     };
-    if !revoking.is_empty() && !has_given_up(&revoking) {
+    let never_took_them = matches!(owned, Owned::Begins(_)) && owned.lacks(&revoking);
+    if !revoking.is_empty() && !never_took_them {
         return CurrentAssignment {
             epoch: current.epoch,
             previous_epoch: current.epoch,
