@@ -10,7 +10,9 @@
 mod groups;
 mod listeners;
 mod membership;
+mod registration;
 mod strays;
+mod versions;
 
 use std::io;
 use std::net::SocketAddr;
@@ -51,8 +53,11 @@ use crate::storage::syncer::{AbortProcess, SyncPool};
 
 use groups::{offsets_topic, start_groups};
 use listeners::{Bound, WayIn};
-use membership::{await_unfenced, join_cluster, leave, past, register, start_raft, Links};
+use membership::{await_unfenced, join_cluster, leave, past, start_raft, unless_faulty, Links};
+use registration::{registration, Registrar};
 use strays::settle_strays;
+
+pub use versions::Versions;
 
 /// Threads of each runtime for what waits for the disk.
 const BLOCKING_THREADS_MAX: usize = 8;
@@ -109,13 +114,13 @@ pub enum NodeError {
 
 /// Runs a broker until it is told to stop by SIGTERM or SIGINT; a second SIGINT ends the process at
 /// once.
-pub fn run(config: Config) -> Result<(), NodeError> {
+pub fn run(config: Config, versions: Versions) -> Result<(), NodeError> {
     raise_descriptor_limit();
     let system = actix::System::with_tokio_rt(runtime);
     system.block_on(async {
         let mut signals = Signals::new()?;
         let node = tokio::select! {
-            node = Node::start(config) => node?,
+            node = Node::start(config, versions) => node?,
             name = signals.stop() => {
                 log::info!("{name}: stopping before the start was done");
                 return Ok(());
@@ -194,7 +199,7 @@ pub struct Node {
 
 impl Node {
     /// Returns when every partition is led, or known to be offline with the reason in the log.
-    pub async fn start(config: Config) -> Result<Node, NodeError> {
+    pub async fn start(config: Config, versions: Versions) -> Result<Node, NodeError> {
         let file_system = Arc::new(RealFs);
         let mut data_dir = DataDir::open(file_system.clone(), &config.node.data_dir)?;
         data_dir.check_node(config.node.id)?;
@@ -202,10 +207,18 @@ impl Node {
         let registry = Registry::default();
         let arbiters = start_arbiters(config.actors.arbiters);
         let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
-        let links = Links::start(&config, &data_dir, incarnation, &registry, &handles)?;
+        let links = Links::start(
+            &config,
+            &versions,
+            &data_dir,
+            incarnation,
+            &registry,
+            &handles,
+        )?;
         let past = past(&data_dir, &config)?;
-        let raft = start_raft(&config, &data_dir, links.as_ref()).await?;
-        let cluster_id = join_cluster(&raft, &mut data_dir, config.node.id).await?;
+        let raft = start_raft(&config, &versions, &data_dir, links.as_ref()).await?;
+        let joined = join_cluster(&raft, &versions, &mut data_dir, config.node.id);
+        let cluster_id = unless_faulty(&raft, joined).await?;
         let budget = Budget::new(config.listeners.queued_max_request_bytes);
         let bound = Bound::all(&config.listeners, &budget).await?;
 
@@ -232,7 +245,13 @@ impl Node {
             controller.clone(),
             links.as_ref().map(|links| links.peers.clone()),
         ));
-        register(&controller, &config, &bound, &cluster_id, incarnation, past).await?;
+        let registrar = Registrar {
+            controller: controller.clone(),
+            raft: raft.clone(),
+            registration: registration(&config, &bound, &cluster_id, incarnation, past, &versions)?,
+        };
+        unless_faulty(&raft, registrar.register()).await?;
+        actix_rt::spawn(registrar.repeat());
         await_unfenced(&raft, &data_dir, config.node.id).await?;
         // Before anybody opens a log.
         settle_strays(&current(&raft), &data_dir, config.node.id, incarnation)?;
@@ -475,5 +494,6 @@ fn change_settings(config: &Config, defaults: BrokerDefaults) -> ChangeSettings 
             partitions_per_cluster_max: config.topics.partitions_max,
             ..MetadataLimits::default()
         },
+        voters: config.cluster.voters(),
     }
 }

@@ -1,6 +1,7 @@
 //! ApiVersions: what this broker speaks, and which cluster it belongs to.
 
 use super::ApiContext;
+use crate::engine::metadata::METADATA_VERSION;
 use crate::model::ErrorCode;
 use crate::protocol::api_versions::{Request, Response};
 use crate::protocol::Encoding;
@@ -17,12 +18,21 @@ pub fn answer(context: &ApiContext, request: Request) -> Response {
     if error_code.is_ok() {
         log::debug!("a client greets: {name} {version}");
     }
-    match context.listener.encoding {
+    let response = match context.listener.encoding {
         Encoding::MessagePack => {
             Response::of_message_pack(context.cluster_id.0.clone(), error_code)
         }
         Encoding::Kafka => Response::of_kafka(error_code),
-    }
+    };
+    let image = context.image();
+    let itself = image.broker(context.node);
+    let known = itself.and_then(|broker| broker.metadata_version_max);
+    let level = |version: u16| i16::try_from(version).unwrap_or(i16::MAX);
+    response.with_metadata_version(
+        level(image.metadata_version()),
+        i64::try_from(image.version()).unwrap_or(i64::MAX),
+        level(known.unwrap_or(METADATA_VERSION)),
+    )
 }
 
 /// Whether a client's name or version is one as KIP-511 wants it: letters, digits, and between them

@@ -94,6 +94,7 @@ mod tests {
             endpoints: vec![endpoint("native", 7070), endpoint("kafka", 9092)],
             rack: Some("r".into()),
             state: Default::default(),
+            metadata_version_max: None,
         });
         let id = TopicId::random();
         image.replay(&MetadataCommand::CreateTopic {

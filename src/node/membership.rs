@@ -4,7 +4,7 @@
 //! A node whose config names no others is a cluster by itself, and has no links.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,16 +13,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::{sleep, timeout_at, Instant};
 
-use super::listeners::Bound;
+use super::versions::Versions;
 use super::NodeError;
 use crate::actors::controller::ControllerHandle;
 use crate::actors::peer::{PeerIdentity, PeerService, PeerSettings, Peers, RaftLinks, Services};
 use crate::actors::vitals::Registry;
 use crate::config::{self, Config};
 use crate::engine::metadata::change::Change;
-use crate::engine::metadata::register_broker::{
-    bootstrap_cluster, BrokerRegistration, Past, LOST_LOGS_MAX,
-};
+use crate::engine::metadata::register_broker::{bootstrap_cluster, Past, LOST_LOGS_MAX};
 use crate::engine::metadata::{BrokerEpoch, BrokerState, MetadataImage};
 use crate::model::{BrokerId, ClusterId, Incarnation, PartitionId};
 use crate::protocol::peer::{CallError, CallErrorCode, Kind};
@@ -32,10 +30,7 @@ use crate::storage::data_dir::{DataDir, Identity};
 use crate::storage::meta::MetaStore;
 
 /// How long the metadata may take to get a leader, and this node to know the cluster, at the start.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Between two attempts of a broker to register.
-const REGISTER_RETRY_DELAY: Duration = Duration::from_millis(100);
+pub const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a broker waits at its start until it is unfenced.
 const UNFENCE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,6 +50,7 @@ impl Links {
     /// Accepts and dials from now on; `None` for a node that is alone.
     pub fn start(
         config: &Config,
+        versions: &Versions,
         data_dir: &DataDir,
         incarnation: Incarnation,
         registry: &Registry,
@@ -63,6 +59,7 @@ impl Links {
         let Some(mut settings) = PeerSettings::of(config, incarnation) else {
             return Ok(None);
         };
+        settings.versions = versions.links.clone();
         settings.cluster_id = data_dir.identity().map(|mine| mine.cluster_id.clone());
         let address = config.listeners.peer.bind;
         let socket = Peers::bind(address).map_err(|source| NodeError::Bind {
@@ -94,6 +91,7 @@ impl Links {
 /// Starts this node's copy of the metadata, and returns when somebody leads them.
 pub async fn start_raft(
     config: &Config,
+    versions: &Versions,
     data_dir: &DataDir,
     links: Option<&Links>,
 ) -> Result<Raft, NodeError> {
@@ -107,6 +105,7 @@ pub async fn start_raft(
         election_timeout_min: Duration::from_millis(config.metadata.election_timeout_min_ms),
         election_timeout_max: Duration::from_millis(config.metadata.election_timeout_max_ms),
         snapshot_every_bytes: config.metadata.snapshot_every_bytes,
+        metadata_version_max: versions.metadata_max,
         ..RaftSettings::new(config.node.id, voters)
     };
     let transport: Arc<dyn RaftTransport> = match links {
@@ -123,12 +122,27 @@ pub async fn start_raft(
         links.services.serve(Kind::RAFT, service);
     }
     let mut leadership = raft.leadership();
-    let known = leadership.wait_for(|now| *now != Leadership::Follower { leader: None });
-    match timeout_at(Instant::now() + JOIN_TIMEOUT, known).await {
-        Ok(Ok(_)) => {}
-        _ => return Err(NodeError::NoLeader),
-    }
+    let led = async {
+        let known = leadership.wait_for(|now| *now != Leadership::Follower { leader: None });
+        match timeout_at(Instant::now() + JOIN_TIMEOUT, known).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(NodeError::NoLeader),
+        }
+    };
+    unless_faulty(&raft, led).await?;
     Ok(raft)
+}
+
+/// What a wait of the start comes to, or why this node can't keep its metadata, if it can't.
+pub async fn unless_faulty<T>(
+    raft: &Raft,
+    waiting: impl Future<Output = Result<T, NodeError>>,
+) -> Result<T, NodeError> {
+    tokio::select! {
+        biased;
+        fault = raft.fault() => Err(NodeError::MetadataFault(fault)),
+        done = waiting => done,
+    }
 }
 
 /// Serves what other voters ask.
@@ -147,6 +161,7 @@ impl PeerService for RaftService {
 /// checked at each later one: data never changes its cluster.
 pub async fn join_cluster(
     raft: &Raft,
+    versions: &Versions,
     data_dir: &mut DataDir,
     node_id: BrokerId,
 ) -> Result<ClusterId, NodeError> {
@@ -159,7 +174,7 @@ pub async fn join_cluster(
             break known.clone();
         }
         if leads {
-            bootstrap(raft, data_dir, &image).await?;
+            bootstrap(raft, versions, data_dir, &image).await?;
             continue;
         }
         let news = async {
@@ -183,6 +198,7 @@ pub async fn join_cluster(
 /// directory may join, and not a directory whose metadata is lost.
 async fn bootstrap(
     raft: &Raft,
+    versions: &Versions,
     data_dir: &DataDir,
     image: &MetadataImage,
 ) -> Result<(), NodeError> {
@@ -192,46 +208,11 @@ async fn bootstrap(
         });
     }
     let drawn = ClusterId(uuid::Uuid::new_v4().simple().to_string());
-    match raft.propose(bootstrap_cluster(image, drawn)).await {
+    let commands = bootstrap_cluster(image, drawn, versions.metadata_max);
+    match raft.propose(commands).await {
         // Another one leads by now, and has drawn one or will.
         Ok(_) | Err(ProposeError::NotLeader { .. } | ProposeError::Unknown) => Ok(()),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Tells the cluster of this life of the node, and returns when this node knows that it is known.
-pub async fn register(
-    controller: &ControllerHandle,
-    config: &Config,
-    bound: &[Bound],
-    cluster_id: &ClusterId,
-    incarnation: Incarnation,
-    (past, lost): (Past, BTreeSet<PartitionId>),
-) -> Result<(), NodeError> {
-    let registration = BrokerRegistration {
-        cluster_id: Some(cluster_id.clone()),
-        id: config.node.id,
-        incarnation,
-        endpoints: bound
-            .iter()
-            .map(Bound::endpoint)
-            .collect::<io::Result<_>>()?,
-        rack: config.node.rack.clone(),
-        past,
-        lost,
-    };
-    let deadline = Instant::now() + JOIN_TIMEOUT;
-    loop {
-        let change = Change::RegisterBroker(registration.clone());
-        match controller.change_one(change).await {
-            Ok(_) => return Ok(()),
-            // The controller may have moved, or what became of it may be unknown: one life may register twice.
-            Err(refusal) if refusal.code.is_retriable() && Instant::now() < deadline => {
-                log::info!("registering again: {refusal}");
-                sleep(REGISTER_RETRY_DELAY).await;
-            }
-            Err(refusal) => return Err(NodeError::Registration(refusal)),
-        }
     }
 }
 

@@ -14,6 +14,9 @@ pub struct Api;
 /// (KIP-848). It can't be turned off here, so this is the only level there is.
 const GROUP_VERSION: (&str, i16) = ("group.version", 1);
 
+/// The feature that says which metadata version the cluster speaks. Kafka's own `metadata.version` counts Kafka's.
+const METADATA_VERSION: &str = "klamm.metadata.version";
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
 pub struct Request {
     #[kafka("3+")]
@@ -77,6 +80,23 @@ impl Response {
             }],
             ..Response::default()
         }
+    }
+
+    /// Tells also which metadata version the cluster speaks, since which of its changes at the latest, and the latest
+    /// one that the broker knows.
+    pub fn with_metadata_version(mut self, spoken: i16, epoch: i64, known: i16) -> Response {
+        self.supported_features.push(SupportedFeatureKey {
+            name: METADATA_VERSION.to_owned(),
+            min_version: 1,
+            max_version: known,
+        });
+        self.finalized_features_epoch = epoch;
+        self.finalized_features.push(FinalizedFeatureKey {
+            name: METADATA_VERSION.to_owned(),
+            max_version_level: spoken,
+            min_version_level: spoken,
+        });
+        self
     }
 }
 

@@ -91,7 +91,12 @@ impl Raft {
         let others: HashSet<NodeId> = others.collect();
         let config = Arc::new(core_config(&settings)?);
         let directory = Arc::new(Directory::open(store.tree(TREE)?, &voters, role)?);
-        let storage = Storage::open(&store, voters, settings.snapshot_every_bytes)?;
+        let storage = Storage::open(
+            &store,
+            voters,
+            settings.snapshot_every_bytes,
+            settings.metadata_version_max,
+        )?;
         drop(store);
         let storage = Arc::new(storage);
         let followers = Arc::new(Followers::new(others.iter().copied()));

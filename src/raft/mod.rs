@@ -39,6 +39,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::engine::metadata::METADATA_VERSION;
 use crate::model::BrokerId;
 use crate::storage::meta::MetaError;
 
@@ -88,6 +89,8 @@ pub struct RaftSettings {
     /// A snapshot is written, and the log cut, when the log has grown by this many bytes, or by
     /// the size of the last snapshot if that is more.
     pub snapshot_every_bytes: u64,
+    /// The latest metadata version that this node knows. It stops where the cluster speaks a later one.
+    pub metadata_version_max: u16,
 }
 
 impl RaftSettings {
@@ -100,6 +103,7 @@ impl RaftSettings {
             election_timeout_min: Duration::from_millis(500),
             election_timeout_max: Duration::from_millis(1_000),
             snapshot_every_bytes: 1 << 20,
+            metadata_version_max: METADATA_VERSION,
         }
     }
 }
@@ -131,6 +135,12 @@ pub enum RaftError {
     /// This voter's copy of the metadata is new, and hasn't joined yet.
     #[error("this voter hasn't joined yet")]
     Forming,
+    /// Whatever it brought is as it was, for a later build to read.
+    #[error(
+        "the cluster speaks metadata version {spoken}, and this node knows none above {known}: start it with a \
+         later build"
+    )]
+    LaterVersion { spoken: u16, known: u16 },
     #[error("the settings of Raft: {0}")]
     BadSettings(String),
     #[error("a message that isn't one of a node's: {0}")]

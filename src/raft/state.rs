@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_raft::raft::EntryPayload;
 use tokio::sync::watch;
 
-use super::codec::{decode, LogBatch};
+use super::codec::{check_version, decode_commands, LogBatch};
 use super::log::{Log, LogPosition};
 use super::RaftError;
 use crate::engine::metadata::{MetadataImage, Proposal};
@@ -39,6 +39,8 @@ impl Inner {
 #[derive(Debug)]
 pub(super) struct StateMachine {
     inner: Mutex<Inner>,
+    /// The latest metadata version that this node knows.
+    metadata_version_max: u16,
     published: watch::Sender<Arc<MetadataImage>>,
     /// The entry at which replay panics, in tests.
     #[cfg(test)]
@@ -46,19 +48,25 @@ pub(super) struct StateMachine {
 }
 
 impl StateMachine {
-    /// From a snapshot's image and position.
-    pub fn new(image: MetadataImage, applied: LogPosition) -> StateMachine {
+    /// From a snapshot's image and position. Errs if the image is of a later metadata version than this node knows.
+    pub fn new(
+        image: MetadataImage,
+        applied: LogPosition,
+        metadata_version_max: u16,
+    ) -> Result<StateMachine, RaftError> {
+        check_image(&image, metadata_version_max)?;
         let (published, _) = watch::channel(Arc::new(image.clone()));
-        StateMachine {
+        Ok(StateMachine {
             inner: Mutex::new(Inner {
                 image,
                 applied,
                 is_broken: false,
             }),
+            metadata_version_max,
             published,
             #[cfg(test)]
             panics_at: Default::default(),
-        }
+        })
     }
 
     /// The latest image, whenever there is a new one.
@@ -87,6 +95,11 @@ impl StateMachine {
         Ok(())
     }
 
+    /// Errs if another node's image is of a later metadata version than this node knows.
+    pub fn check(&self, image: &MetadataImage) -> Result<(), RaftError> {
+        check_image(image, self.metadata_version_max)
+    }
+
     /// The image and the position that it stands for.
     pub fn image_and_position(&self) -> Result<(MetadataImage, LogPosition), RaftError> {
         let inner = self.inner();
@@ -110,7 +123,7 @@ impl StateMachine {
                 let replayed = caught(applied, || {
                     #[cfg(test)]
                     self.panic_if_told(applied);
-                    replay(&mut inner.image, &normal.data)
+                    replay(&mut inner.image, &normal.data, self.metadata_version_max)
                 });
                 inner.is_broken = replayed.is_err();
                 replayed?;
@@ -134,13 +147,24 @@ impl StateMachine {
     }
 }
 
+/// An image that isn't bootstrapped is of no version yet.
+fn check_image(image: &MetadataImage, metadata_version_max: u16) -> Result<(), RaftError> {
+    match image.cluster_id() {
+        Some(_) => check_version(image.metadata_version(), metadata_version_max),
+        None => Ok(()),
+    }
+}
+
 /// Changes the image by an entry. After an error it is rubbish.
-fn replay(image: &mut MetadataImage, batch: &LogBatch) -> Result<(), RaftError> {
+fn replay(
+    image: &mut MetadataImage,
+    batch: &LogBatch,
+    metadata_version_max: u16,
+) -> Result<(), RaftError> {
     for logged in &batch.proposals {
-        let commands = decode("a metadata command", &logged.commands)?;
         let proposal = Proposal {
             id: logged.id,
-            commands,
+            commands: decode_commands(&logged.commands, metadata_version_max)?,
         };
         image.replay_proposal(&proposal);
     }

@@ -78,12 +78,13 @@ impl Storage {
         store: &MetaStore,
         voters: HashSet<NodeId>,
         snapshot_every_bytes: u64,
+        metadata_version_max: u16,
     ) -> Result<Storage, RaftError> {
         let tree = store.tree(TREE)?;
         let snapshots = Snapshots::new(tree.clone());
         let snapshot = snapshots.load()?;
         let (log, applied) = Log::open(tree, snapshot.position)?;
-        let state = StateMachine::new(snapshot.image, snapshot.position);
+        let state = StateMachine::new(snapshot.image, snapshot.position, metadata_version_max)?;
         state.apply_up_to(applied, &log)?;
         let covered_bytes = log.bytes_up_to(snapshot.position.index);
         let parts = Parts {
@@ -250,6 +251,7 @@ impl Storage {
                 beginning,
                 entries,
             } = copy;
+            parts.state.check(&image)?;
             let last = entries.last().map_or(beginning.index, |entry| entry.index);
             if last != position.index {
                 return Err(RaftError::Damaged("a copy without its last entry".into()));

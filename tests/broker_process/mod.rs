@@ -1,6 +1,6 @@
 //! A broker as a process of its own, for tests that need one: started on free ports with an empty
-//! data directory, killed when the test ends, and in between as often as the test likes. `KLAMM_BINARY` names
-//! another binary than the one that was built with the test.
+//! data directory, killed when the test ends, and in between as often as the test likes. `KLAMM_BINARY`, in the
+//! environment or among a broker's settings, names another binary than the one that was built with the test.
 
 // Each target of tests compiles this module for itself, and uses a part of it.
 #![allow(dead_code)]
@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use klamm::model::PartitionId;
+
+/// Names another binary.
+pub const BINARY: &str = "KLAMM_BINARY";
 
 /// How long a start may take on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -58,6 +61,15 @@ impl Broker {
             settings,
             process,
         }
+    }
+
+    /// From its next start on these settings have these values.
+    pub fn configure(&mut self, settings: &[(&str, &str)]) {
+        let names = |key: &str| settings.iter().any(|(name, _)| *name == key);
+        self.settings.retain(|(key, _)| !names(key));
+        let added = settings.iter();
+        let added = added.map(|(key, value)| (key.to_string(), value.to_string()));
+        self.settings.extend(added);
     }
 
     /// `kill -9`, and a new start on the same data and addresses.
@@ -227,8 +239,11 @@ fn spawn(directory: &tempfile::TempDir, settings: &[(String, String)]) -> Child 
 }
 
 fn command(directory: &tempfile::TempDir, settings: &[(String, String)]) -> Command {
+    let mut own = settings.iter().filter(|(key, _)| key == BINARY);
+    let own = own.next().map(|(_, path)| path.into());
     let built = || env!("CARGO_BIN_EXE_klamm").into();
-    let mut command = Command::new(std::env::var_os("KLAMM_BINARY").unwrap_or_else(built));
+    let binary = own.or_else(|| std::env::var_os(BINARY));
+    let mut command = Command::new(binary.unwrap_or_else(built));
     command
         .arg("server")
         .current_dir(directory.path())

@@ -19,7 +19,11 @@ mod quarantine;
 mod readers;
 mod stops;
 mod throttles;
+mod upgrade;
 mod writers;
+#[path = "../chaos/writers.rs"]
+#[allow(dead_code)]
+mod writers_of_both;
 
 use std::time::{Duration, Instant};
 

@@ -35,6 +35,7 @@ impl Default for Topics {
                 endpoints: Vec::new(),
                 rack: Some(rack.into()),
                 state: BrokerState::Unfenced,
+                metadata_version_max: None,
             });
         }
         Topics {

@@ -56,6 +56,7 @@ impl Metadata {
                 },
                 defaults,
                 limits: MetadataLimits::default(),
+                voters: (0..NODES).map(id).collect(),
             },
             broken,
         };
@@ -151,6 +152,7 @@ impl Metadata {
             rack: None,
             past,
             lost,
+            metadata_version_max: None,
         };
         let registered = self.decide(&Change::RegisterBroker(registration));
         registered.expect("it may register");

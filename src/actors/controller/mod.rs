@@ -203,7 +203,15 @@ impl Deciding {
             return Ok(decided);
         }
         match self.raft.propose(commands).await {
-            Ok(_) => Ok(decided),
+            Ok(now) => {
+                if now.metadata_version() > image.metadata_version() {
+                    log::info!(
+                        "the cluster speaks metadata version {} from now on: nodes of builds that don't know it stop",
+                        now.metadata_version()
+                    );
+                }
+                Ok(decided)
+            }
             Err(error) => {
                 // It may still be committed, and then the next decision has to know it.
                 self.caught_up.set(error != ProposeError::Unknown);

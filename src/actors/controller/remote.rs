@@ -76,6 +76,14 @@ fn failed(error: &PeerError) -> Failed {
         PeerError::NotSent(_) => Failed::NotActive,
         PeerError::Refused(refused) => match refused.code {
             CallErrorCode::NotServed => Failed::NotActive,
+            // It can't read what it doesn't know.
+            CallErrorCode::Malformed => {
+                log::warn!("the active controller can't read a change: {error}");
+                Failed::Refused(Refusal::new(
+                    ErrorCode::UnsupportedVersion,
+                    "the active controller is of a build that doesn't know this change",
+                ))
+            }
             CallErrorCode::Overloaded => Failed::Refused(Refusal::new(
                 ErrorCode::ThrottlingQuotaExceeded,
                 "the controller is overloaded",
@@ -109,8 +117,9 @@ impl ChangeService {
 #[async_trait]
 impl PeerService for ChangeService {
     async fn call(&self, _: PeerIdentity, body: Bytes) -> Result<Segments, CallError> {
-        let malformed = |reason: String| CallError::new(CallErrorCode::Malformed, reason);
-        let Asked { change, intent } = decode(&body).map_err(malformed)?;
+        let error = |code| move |reason: String| CallError::new(code, reason);
+        let asked = decode(&body).map_err(error(CallErrorCode::Malformed))?;
+        let Asked { change, intent } = asked;
         let answered = match self.controller.change_here(change, intent).await {
             Ok(decided) => Answered::Decided {
                 decided,
@@ -119,6 +128,39 @@ impl PeerService for ChangeService {
             Err(Failed::Refused(refusal)) => Answered::Refused(refusal),
             Err(Failed::NotActive) => Answered::NotActive,
         };
-        encode(&answered).map_err(malformed)
+        encode(&answered).map_err(error(CallErrorCode::Failed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::BrokerId;
+
+    #[test]
+    fn a_field_of_a_later_build_is_passed_over_and_a_change_of_one_is_not_read() {
+        #[derive(Serialize)]
+        enum LaterChange {
+            UnregisterBroker { broker: BrokerId, why: &'static str },
+            PaintTheTown,
+        }
+        #[derive(Serialize)]
+        struct LaterAsked {
+            change: LaterChange,
+            intent: Intent,
+            colour: u8,
+        }
+        let asked = |change| {
+            let asked = LaterAsked {
+                change,
+                intent: Intent::Apply,
+                colour: 3,
+            };
+            decode::<Asked>(&Bytes::from(rmp_serde::to_vec_named(&asked).unwrap()))
+        };
+        let broker = BrokerId(7);
+        let read = asked(LaterChange::UnregisterBroker { broker, why: "old" }).unwrap();
+        assert_eq!(read.change, Change::UnregisterBroker { broker });
+        assert!(asked(LaterChange::PaintTheTown).is_err());
     }
 }

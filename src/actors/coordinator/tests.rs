@@ -80,6 +80,7 @@ impl World {
             endpoints: Vec::new(),
             rack: None,
             state: Default::default(),
+            metadata_version_max: None,
         });
         let id = leader.id().topic_id;
         image.replay(&MetadataCommand::CreateTopic {

@@ -182,6 +182,7 @@ mod tests {
             endpoints: Vec::new(),
             rack: None,
             state: BrokerState::Unfenced,
+            metadata_version_max: None,
         });
         image
     }

@@ -29,6 +29,7 @@ fn image(states: [BrokerState; 3]) -> MetadataImage {
             }],
             rack: None,
             state,
+            metadata_version_max: None,
         });
     }
     image
@@ -142,6 +143,7 @@ fn decide(image: &mut MetadataImage, change: &Change) -> Vec<Decided> {
         },
         defaults: BrokerDefaults::default(),
         limits: MetadataLimits::default(),
+        voters: Vec::new(),
     };
     let decided = change.decide(image, &settings);
     for command in decided.iter().flatten().flatten() {

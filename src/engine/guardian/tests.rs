@@ -113,6 +113,7 @@ impl Script {
                 endpoints: Vec::new(),
                 rack: None,
                 state: BrokerState::Unfenced,
+                metadata_version_max: None,
             }),
             ["isr", partition, members] => self.members(partition, Some(members), None),
             ["eligible", partition, members] => self.members(partition, None, Some(members)),

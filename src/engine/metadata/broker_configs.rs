@@ -7,7 +7,7 @@ use super::alter_configs::{altered, difference, replaced, ConfigChange, Configs}
 use super::topic_config::check_each;
 use super::{
     ConfigEntry, ConfigKey, ConfigOrigin, ConfigSynonym, MetadataCommand, MetadataImage,
-    MetadataLimits, Refusal, BROKER_CONFIG_KEYS, METADATA_VERSION,
+    MetadataLimits, Refusal, BROKER_CONFIG_KEYS,
 };
 use crate::model::{BrokerId, ErrorCode};
 
@@ -38,7 +38,7 @@ pub fn alter_broker_configs(
     let configs = altered(&now, changes, ConfigKey::find_of_broker, |_, _| {
         String::new()
     })?;
-    set_configs(image, *broker, &now, &configs, limits)
+    set_configs(*broker, &now, &configs, limits)
 }
 
 /// Sets just these configs of a broker: every other goes back to its default.
@@ -48,7 +48,7 @@ pub fn replace_broker_configs(
     limits: &MetadataLimits,
 ) -> Result<Vec<MetadataCommand>, Refusal> {
     let now = find(image, *broker)?;
-    set_configs(image, *broker, &now, &replaced(configs)?, limits)
+    set_configs(*broker, &now, &replaced(configs)?, limits)
 }
 
 /// What is set for a broker that is known, or was when it was set; or for all.
@@ -64,7 +64,6 @@ fn find(image: &MetadataImage, broker: Option<BrokerId>) -> Result<Configs, Refu
 }
 
 fn set_configs(
-    image: &MetadataImage,
     broker: Option<BrokerId>,
     now: &Configs,
     configs: &Configs,
@@ -74,18 +73,11 @@ fn set_configs(
     let Some((set, removed)) = difference(now, configs) else {
         return Ok(Vec::new());
     };
-    let mut commands = Vec::new();
-    if image.metadata_version() < METADATA_VERSION {
-        commands.push(MetadataCommand::SetMetadataVersion {
-            version: METADATA_VERSION,
-        });
-    }
-    commands.push(MetadataCommand::SetBrokerConfigs {
+    Ok(vec![MetadataCommand::SetBrokerConfigs {
         broker,
         set,
         removed,
-    });
-    Ok(commands)
+    }])
 }
 
 impl MetadataImage {

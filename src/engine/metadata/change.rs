@@ -20,6 +20,7 @@ use super::delete_topics::{delete_topics, TopicRef};
 use super::elect_leaders::{elect_leader, ElectionType};
 use super::fence_broker::{begin_controlled_shutdown, fence_broker, unfence_broker};
 use super::give_up_log::give_up_log;
+use super::metadata_version::raised_for;
 use super::producer_ids::allocate_producer_ids;
 use super::readmit_voter::readmit_voter;
 use super::reassign::{reassign_partition, Reassignment, ReplicationFactor};
@@ -128,6 +129,8 @@ pub struct ChangeSettings {
     pub new_topics: NewTopicDefaults,
     pub defaults: BrokerDefaults,
     pub limits: MetadataLimits,
+    /// Those that agree on the metadata.
+    pub voters: Vec<BrokerId>,
 }
 
 impl Change {
@@ -171,12 +174,30 @@ impl Change {
         sweeps && is_full(commands)
     }
 
-    /// Decides each part, in their order.
+    /// Decides each part, in their order. What needs a later metadata version than the cluster speaks raises it
+    /// too, or is refused; see [`super::metadata_version`].
     pub fn decide(&self, image: &MetadataImage, settings: &ChangeSettings) -> Vec<Decided> {
+        let voters = &settings.voters[..];
+        let raised = |part: Decided| raised_for(image, part?, voters, self.gone());
+        let parts = self.decide_parts(image, settings);
+        parts.into_iter().map(raised).collect()
+    }
+
+    /// Of whom it says that it is gone, or that what it had is lost: what it knows counts for nothing.
+    fn gone(&self) -> Option<BrokerId> {
+        match self {
+            Change::UnregisterBroker { broker } => Some(*broker),
+            Change::ReadmitVoter { voter, .. } => Some(*voter),
+            _ => None,
+        }
+    }
+
+    fn decide_parts(&self, image: &MetadataImage, settings: &ChangeSettings) -> Vec<Decided> {
         let ChangeSettings {
             new_topics,
             defaults,
             limits,
+            ..
         } = settings;
         match self {
             Change::RegisterBroker(broker) => vec![register_broker(image, broker, defaults)],

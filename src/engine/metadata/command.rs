@@ -4,9 +4,14 @@
 //! Rolling upgrades rest on two rules:
 //!
 //! - An image carries the metadata version that the whole cluster has agreed on. A command or a
-//!   field that came with a later version is proposed only once that version is agreed on.
+//!   field that came with a later version is proposed only once that version is agreed on
+//!   (`metadata_version` in this directory).
 //! - A node that reads a command which it doesn't know stops. It never skips one: its image would
 //!   differ from the others' without anyone noticing.
+//!
+//! One field comes before any agreement, since agreements rest on it: `metadata_version_max` of a registration. Builds
+//! of before pass it over. Nothing else that replay does depends on it, and a broker that has said it says it again
+//! to each new active controller.
 //!
 //! A field that is added later has `#[serde(default)]`, so that older logs still read, and isn't
 //! written while it has its default, so that an older version's commands keep their bytes. A test
@@ -34,6 +39,9 @@ use crate::model::{
 pub const METADATA_VERSION: u16 = 5;
 /// From which version on brokers are fenced and partitions have epochs.
 pub(super) const VERSION_OF_FENCING: u16 = 2;
+const VERSION_OF_READMISSION: u16 = 3;
+const VERSION_OF_UNREGISTRATION: u16 = 4;
+const VERSION_OF_BROKER_CONFIGS: u16 = 5;
 
 /// One change of the metadata, as it was decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +62,9 @@ pub enum MetadataCommand {
         /// Of a new incarnation; one that only tells its endpoints anew keeps the state that it has.
         #[serde(default, skip_serializing_if = "BrokerState::is_unfenced")]
         state: BrokerState,
+        /// The latest metadata version that its build knows; `None` of builds that didn't say so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        metadata_version_max: Option<u16>,
     },
     /// A new topic, with the replicas of each of its partitions. Those that are fenced or shut down
     /// aren't in sync, and the first of the others leads.
@@ -121,6 +132,30 @@ pub enum MetadataCommand {
     SetMetadataVersion {
         version: u16,
     },
+}
+
+impl MetadataCommand {
+    /// The metadata version that a node must know to replay it.
+    pub fn needs(&self) -> u16 {
+        match self {
+            MetadataCommand::BootstrapCluster {
+                metadata_version, ..
+            } => *metadata_version,
+            MetadataCommand::RegisterBroker { .. }
+            | MetadataCommand::CreateTopic { .. }
+            | MetadataCommand::DeleteTopic { .. }
+            | MetadataCommand::AddPartitions { .. }
+            | MetadataCommand::SetTopicConfigs { .. }
+            | MetadataCommand::ChangePartitionLeader { .. }
+            | MetadataCommand::AllocateProducerIds { .. } => 1,
+            MetadataCommand::ChangeBrokerState { .. }
+            | MetadataCommand::ChangePartitions { .. } => VERSION_OF_FENCING,
+            MetadataCommand::ReadmitVoter { .. } => VERSION_OF_READMISSION,
+            MetadataCommand::UnregisterBroker { .. } => VERSION_OF_UNREGISTRATION,
+            MetadataCommand::SetBrokerConfigs { .. } => VERSION_OF_BROKER_CONFIGS,
+            MetadataCommand::SetMetadataVersion { version } => *version,
+        }
+    }
 }
 
 /// What becomes of one partition; what is `None` stays. The partition epoch rises by one.

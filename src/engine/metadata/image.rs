@@ -67,6 +67,10 @@ pub struct Broker {
     pub rack: Option<String>,
     #[serde(default)]
     pub state: BrokerState,
+    /// The latest metadata version that its build knows, and with it all before; `None` of builds that didn't say
+    /// so, which know what the cluster speaks. See [`super::metadata_version`].
+    #[serde(default)]
+    pub metadata_version_max: Option<u16>,
 }
 
 impl Broker {

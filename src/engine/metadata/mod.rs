@@ -32,6 +32,7 @@ pub mod fence_broker;
 pub mod give_up_log;
 mod image;
 mod limits;
+pub mod metadata_version;
 mod placement;
 pub mod producer_ids;
 mod proposal;

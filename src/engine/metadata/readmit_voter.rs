@@ -4,7 +4,7 @@
 //! itself isn't there; so nothing depends any more on what the lost copy had
 //! (`docs/adr/0012-a-voter-is-its-copy-of-the-metadata.md`).
 
-use super::{MetadataCommand, MetadataImage, Refusal, METADATA_VERSION};
+use super::{MetadataCommand, MetadataImage, Refusal};
 use crate::model::{BrokerId, DirectoryId, ErrorCode};
 
 /// Lets a voter in with this copy. Refused while the broker is there: then its known copy isn't lost.
@@ -24,14 +24,7 @@ pub fn readmit_voter(
     if image.readmitted(voter) == Some(directory) {
         return Ok(Vec::new());
     }
-    let mut commands = Vec::new();
-    if image.metadata_version() < METADATA_VERSION {
-        commands.push(MetadataCommand::SetMetadataVersion {
-            version: METADATA_VERSION,
-        });
-    }
-    commands.push(MetadataCommand::ReadmitVoter { voter, directory });
-    Ok(commands)
+    Ok(vec![MetadataCommand::ReadmitVoter { voter, directory }])
 }
 
 #[cfg(test)]
@@ -50,6 +43,7 @@ mod tests {
             endpoints: Vec::new(),
             rack: None,
             state,
+            metadata_version_max: None,
         });
         image
     }

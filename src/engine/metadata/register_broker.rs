@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::fence_broker::{take_away, HasKept, Loss};
+use super::metadata_version::check_knows;
 use super::sweep::is_full;
 use super::{
     Broker, BrokerDefaults, BrokerEpoch, BrokerState, Endpoint, MetadataCommand, MetadataImage,
@@ -26,6 +27,9 @@ pub struct BrokerRegistration {
     /// The partitions whose logs should be on its disk and aren't, at most [`LOST_LOGS_MAX`].
     #[serde(default)]
     pub lost: BTreeSet<PartitionId>,
+    /// The latest metadata version that its build knows; `None` of builds that didn't say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_version_max: Option<u16>,
 }
 
 /// A broker that has lost more logs than this says that it isn't certain of any.
@@ -88,10 +92,12 @@ pub fn register_broker(
         let message = format!("Broker {} has no endpoint.", broker.id);
         return Err(Refusal::new(ErrorCode::InvalidRequest, message));
     }
+    check_knows(image, broker)?;
     let unchanged = image.broker(broker.id).is_some_and(|known| {
         known.incarnation == broker.incarnation
             && known.endpoints == broker.endpoints
             && known.rack == broker.rack
+            && known.metadata_version_max == broker.metadata_version_max
     });
     if unchanged {
         return Ok(Vec::new());
@@ -123,6 +129,7 @@ pub fn register_broker(
             true => BrokerState::Fenced,
             false => BrokerState::Unfenced,
         },
+        metadata_version_max: broker.metadata_version_max,
     });
     Ok(commands)
 }
@@ -136,13 +143,17 @@ fn fenced(known: &Arc<Broker>) -> Option<MetadataCommand> {
     })
 }
 
-/// Gives a cluster its identity; nothing to do if it has one.
-pub fn bootstrap_cluster(image: &MetadataImage, cluster_id: ClusterId) -> Vec<MetadataCommand> {
+/// Gives a cluster its identity, and the metadata version that it speaks; nothing to do if it has one.
+pub fn bootstrap_cluster(
+    image: &MetadataImage,
+    cluster_id: ClusterId,
+    metadata_version: u16,
+) -> Vec<MetadataCommand> {
     if image.cluster_id().is_some() {
         return Vec::new();
     }
     vec![MetadataCommand::BootstrapCluster {
         cluster_id,
-        metadata_version: super::METADATA_VERSION,
+        metadata_version,
     }]
 }

@@ -9,12 +9,10 @@ use std::sync::Arc;
 
 use super::image::DELETED_TOPICS_KEPT_MAX;
 use super::{
-    Broker, BrokerEpoch, BrokerState, Endpoint, MetadataCommand, MetadataImage, Partition,
-    PartitionChange, Topic,
+    Broker, BrokerEpoch, BrokerState, MetadataCommand, MetadataImage, Partition, PartitionChange,
+    Topic,
 };
-use crate::model::{
-    BrokerId, Incarnation, LeaderEpoch, PartitionEpoch, PartitionId, TopicId, TopicName,
-};
+use crate::model::{BrokerId, LeaderEpoch, PartitionEpoch, PartitionId, TopicId, TopicName};
 
 impl MetadataImage {
     /// Changes the image by a committed command.
@@ -37,7 +35,16 @@ impl MetadataImage {
                 endpoints,
                 rack,
                 state,
-            } => self.register_broker(*id, *incarnation, endpoints, rack, *state),
+                metadata_version_max,
+            } => self.register_broker(Broker {
+                id: *id,
+                incarnation: *incarnation,
+                epoch: BrokerEpoch(i64::try_from(self.version).unwrap_or(i64::MAX)),
+                endpoints: endpoints.clone(),
+                rack: rack.clone(),
+                state: *state,
+                metadata_version_max: *metadata_version_max,
+            }),
             C::CreateTopic {
                 name,
                 id,
@@ -78,29 +85,16 @@ impl MetadataImage {
         }
     }
 
-    fn register_broker(
-        &mut self,
-        id: BrokerId,
-        incarnation: Incarnation,
-        endpoints: &[Endpoint],
-        rack: &Option<String>,
-        state: BrokerState,
-    ) {
+    /// One that only tells more of the same life keeps its epoch and its state.
+    fn register_broker(&mut self, mut broker: Broker) {
+        let id = broker.id;
         let known = self.brokers.get(&id);
-        let same_life = known.filter(|b| b.incarnation == incarnation);
-        let epoch = match same_life {
-            Some(broker) => broker.epoch,
-            None => BrokerEpoch(i64::try_from(self.version).unwrap_or(i64::MAX)),
-        };
+        let same_life = known.filter(|known| known.incarnation == broker.incarnation);
         let is_restart = known.is_some() && same_life.is_none();
-        let broker = Broker {
-            id,
-            incarnation,
-            epoch,
-            endpoints: endpoints.to_vec(),
-            rack: rack.clone(),
-            state: same_life.map_or(state, |broker| broker.state),
-        };
+        if let Some(known) = same_life {
+            broker.epoch = known.epoch;
+            broker.state = known.state;
+        }
         Arc::make_mut(&mut self.brokers).insert(id, Arc::new(broker));
         if is_restart {
             self.raise_leader_epochs_of(id);

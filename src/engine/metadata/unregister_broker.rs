@@ -1,6 +1,5 @@
 //! UnregisterBroker: the cluster forgets a broker that is gone for good (KIP-631).
 
-use super::command::METADATA_VERSION;
 use super::fence_broker::{take_away, HasKept, Loss};
 use super::sweep::is_full;
 use super::{BrokerDefaults, MetadataCommand, MetadataImage, Refusal};
@@ -27,17 +26,9 @@ pub fn unregister_broker(
         let message = format!("Broker {broker} is there. End it first.");
         return Err(Refusal::new(ErrorCode::InvalidRequest, message));
     }
-    let mut commands = Vec::new();
-    if image.metadata_version() < METADATA_VERSION {
-        commands.push(MetadataCommand::SetMetadataVersion {
-            version: METADATA_VERSION,
-        });
-    }
     let loss = Loss::of_broker(broker, HasKept::Something);
-    let taken = take_away(image, &loss, defaults);
-    let is_last = !is_full(&taken);
-    commands.extend(taken);
-    if is_last {
+    let mut commands = take_away(image, &loss, defaults);
+    if !is_full(&commands) {
         commands.push(MetadataCommand::UnregisterBroker {
             id: broker,
             epoch: known.epoch,

@@ -42,8 +42,18 @@ pub use refusal::{Refusal, RefusalCode};
 /// The versions of this protocol that this build speaks.
 ///
 /// A cluster is upgraded one node at a time, so a build must share one version with the build before
-/// it. A new kind of message or a new field of a body needs a new version, and is sent only where the
-/// version of the connection has it.
+/// it, and what is sent must be what the other end can read:
+///
+/// | what may come | how a build takes it that doesn't know it |
+/// |---|---|
+/// | another field at the end of a hello | passes it over |
+/// | another field of a body on the control lane, which is a map with names | passes it over; so its default, which isn't written, has to mean what its absence did |
+/// | another variant there: a change of the metadata, a question of Raft's | answers that it can't read it, and nothing has happened: whoever asks has to go on without |
+/// | another kind | answers a request that it isn't served, and drops a one-way message |
+/// | another field of a body on the data lane, which is an array | can't read it: so it comes at the end, in a new version, and is sent only where the connection has that version, which its session and the link's state tell |
+/// | a frame of another form, or another meaning of what there is | needs a new version too |
+///
+/// What is written to the metadata's log goes by the metadata version instead, on which all nodes agree.
 pub const VERSIONS: RangeInclusive<u16> = 1..=1;
 
 /// What a connection is for.

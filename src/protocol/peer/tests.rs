@@ -311,6 +311,9 @@ fn a_body_is_read_within_bounds() {
         let decoded = decode_body::<Body>(&bytes.clone().into());
         assert!(decoded.is_err(), "{bytes:?}");
     }
+    // A field of a later build: hence the version of the connection.
+    let more = decode_body::<Body>(&vec![0x94, 1, 0xc4, 0, 0xa1, b'x', 7].into());
+    assert!(more.is_err());
     let error = decode_body::<Body>(&vec![0x93, 1, 0xc4, 0, 2].into());
     assert!(error.unwrap_err().to_string().contains("name"));
 }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::cluster::{three_voters, Cluster};
 use super::create;
 use super::voters::{prepare, prepare_in, topic};
-use crate::engine::metadata::MetadataCommand;
+use crate::engine::metadata::{MetadataCommand, METADATA_VERSION};
 use crate::model::BrokerId;
 use crate::raft::codec::decode;
 use crate::raft::copying::{Copies, StateCopy, Wanted};
@@ -160,7 +160,7 @@ async fn a_voter_that_was_away_for_a_moment_gets_entries() {
 
 fn storage(dir: &TempDir) -> Storage {
     let store = MetaStore::open(dir.path()).unwrap();
-    Storage::open(&store, [1, 2, 3].into(), 1 << 20).unwrap()
+    Storage::open(&store, [1, 2, 3].into(), 1 << 20, METADATA_VERSION).unwrap()
 }
 
 #[tokio::test]

@@ -165,6 +165,7 @@ fn register(id: BrokerId, number: u128) -> MetadataCommand {
         endpoints: Vec::new(),
         rack: None,
         state: Default::default(),
+        metadata_version_max: None,
     }
 }
 

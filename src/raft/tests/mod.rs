@@ -13,7 +13,9 @@ use bytes::Bytes;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::engine::metadata::{Endpoint, MetadataCommand, MetadataImage, ProposalId, SessionId};
+use crate::engine::metadata::{
+    Endpoint, MetadataCommand, MetadataImage, ProposalId, SessionId, METADATA_VERSION,
+};
 use crate::model::{BrokerId, Incarnation, TopicId};
 use crate::raft::codec::{encode, LogBatch, LoggedProposal};
 use crate::raft::log::{Log, LogPosition};
@@ -28,6 +30,7 @@ mod cluster;
 mod faults;
 mod guard;
 mod observers;
+mod upgrade;
 mod voters;
 mod wiped;
 
@@ -69,6 +72,7 @@ fn register() -> MetadataCommand {
         }],
         rack: None,
         state: Default::default(),
+        metadata_version_max: None,
     }
 }
 
@@ -314,7 +318,7 @@ async fn the_log_stays_bounded_and_the_image_survives_its_cuts() {
     // Back to the snapshot before the last one, and the next is due.
     assert!(on_disk < 350_000, "{on_disk} bytes of log");
     drop(tree);
-    let storage = Storage::open(&store, [1].into(), 100_000).unwrap();
+    let storage = Storage::open(&store, [1].into(), 100_000, METADATA_VERSION).unwrap();
     assert_eq!(storage.log().bytes(), on_disk as u64);
     drop((store, storage));
 
@@ -418,7 +422,7 @@ async fn a_proposal_that_is_too_large_is_refused_and_a_large_one_is_kept() {
 
 fn open_storage(dir: &Path) -> Storage {
     let store = MetaStore::open(dir).unwrap();
-    Storage::open(&store, [1].into(), 1 << 20).unwrap()
+    Storage::open(&store, [1].into(), 1 << 20, METADATA_VERSION).unwrap()
 }
 
 fn entry(index: u64, term: u64, sequence: u64, commands: &[MetadataCommand]) -> Entry<LogBatch> {

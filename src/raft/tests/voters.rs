@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::chaos::number_of;
 use super::cluster::{three_voters, Cluster, PATIENCE};
 use super::{create, entry};
+use crate::engine::metadata::METADATA_VERSION;
 use crate::model::{BrokerId, TopicId};
 use crate::raft::rpc::{Part, Request};
 use crate::raft::storage::Storage;
@@ -95,7 +96,7 @@ pub(super) async fn prepare(cluster: &Cluster, id: BrokerId, terms: &[(u64, usiz
 pub(super) async fn prepare_in(dir: &Path, terms: &[(u64, usize)], own: u64) {
     let store = MetaStore::open(dir).unwrap();
     let voters = [1, 2, 3].into();
-    let storage = Storage::open(&store, voters, 1 << 20).unwrap();
+    let storage = Storage::open(&store, voters, 1 << 20, METADATA_VERSION).unwrap();
     let terms = terms
         .iter()
         .flat_map(|(term, count)| std::iter::repeat_n(*term, *count));

@@ -98,14 +98,6 @@ fn what_a_broker_does_not_know_is_refused() {
 }
 
 #[test]
-fn the_version_that_knows_configs_of_brokers_is_agreed_on_first() {
-    let mut image = cluster(1);
-    image.metadata_version = METADATA_VERSION - 1;
-    assert_eq!(alter(&mut image, None, &[(GIVEN, put("5"))]), Ok(2));
-    assert_eq!(image.metadata_version(), METADATA_VERSION);
-}
-
-#[test]
 fn replicas_are_listed_one_by_one_or_all_together() {
     let parse = ThrottledReplicas::parse;
     let these = |all: &[(i32, i32)]| {

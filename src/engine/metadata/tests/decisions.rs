@@ -24,6 +24,7 @@ pub fn settings() -> ChangeSettings {
         },
         defaults: BrokerDefaults::default(),
         limits: MetadataLimits::default(),
+        voters: Vec::new(),
     }
 }
 
@@ -161,6 +162,7 @@ impl Script {
             endpoints: vec![endpoint(7070)],
             rack: None,
             lost: Default::default(),
+            metadata_version_max: None,
             past: match past {
                 "kept" => Past::Kept(epoch),
                 "kept-of-before" => Past::Kept(BrokerEpoch(epoch.0 - 1)),

@@ -16,6 +16,17 @@ fn every_command() -> Vec<(&'static str, MetadataCommand)> {
             },
         ),
         ("RegisterBroker", register(1, 2, Some("r"))),
+        (
+            "RegisterBrokerThatSaysWhatItKnows",
+            C::RegisterBroker {
+                id: BrokerId(1),
+                incarnation: Incarnation(Uuid::from_u128(2)),
+                endpoints: Vec::new(),
+                rack: None,
+                state: BrokerState::Fenced,
+                metadata_version_max: Some(5),
+            },
+        ),
         ("CreateTopic", create("t", 3, &[&[1, 2]])),
         ("DeleteTopic", C::DeleteTopic { id: topic_id(3) }),
         (
@@ -91,6 +102,27 @@ fn the_bytes_of_every_command_are_as_they_were() {
         writeln!(written, "{name} {hex}").unwrap();
     }
     assert_eq!(written, include_str!("commands.golden"));
+}
+
+#[test]
+fn the_latest_version_is_the_one_that_brought_the_latest_command() {
+    let needed = every_command()
+        .into_iter()
+        .map(|(_, command)| command.needs());
+    assert_eq!(needed.max(), Some(METADATA_VERSION));
+}
+
+/// As builds of before registrations said what brokers know.
+#[test]
+fn a_registration_is_read_by_builds_that_do_not_know_all_its_fields() {
+    #[derive(serde::Deserialize)]
+    enum Earlier {
+        RegisterBroker { id: BrokerId, state: BrokerState },
+    }
+    let (_, command) = &every_command()[2];
+    let bytes = rmp_serde::to_vec_named(command).unwrap();
+    let Earlier::RegisterBroker { id, state } = rmp_serde::from_slice(&bytes).unwrap();
+    assert_eq!((id, state), (BrokerId(1), BrokerState::Fenced));
 }
 
 #[test]

@@ -204,6 +204,7 @@ impl World {
             rack: None,
             past,
             lost: Default::default(),
+            metadata_version_max: None,
         })
     }
 

@@ -13,6 +13,7 @@ mod decisions;
 mod encoding;
 mod give_up_log;
 mod histories;
+mod metadata_version;
 mod properties;
 mod replay;
 mod sweeps;
@@ -37,6 +38,7 @@ fn register(id: i32, incarnation: u128, rack: Option<&str>) -> MetadataCommand {
         endpoints: vec![endpoint(7070)],
         rack: rack.map(Into::into),
         state: BrokerState::Unfenced,
+        metadata_version_max: None,
     }
 }
 

@@ -35,6 +35,7 @@ fn registration(id: i32, incarnation: u128) -> BrokerRegistration {
         rack: None,
         past: Past::Unknown,
         lost: BTreeSet::new(),
+        metadata_version_max: None,
     }
 }
 
@@ -163,7 +164,7 @@ fn who_was_alone_in_sync_stays_known_without_its_log_and_not_with_another_disk()
 fn a_cluster_gets_its_identity_once() {
     let mut image = MetadataImage::default();
     for name in ["first", "second"] {
-        let commands = bootstrap_cluster(&image, ClusterId(name.into()));
+        let commands = bootstrap_cluster(&image, ClusterId(name.into()), METADATA_VERSION);
         commands.iter().for_each(|command| image.replay(command));
     }
     image.replay(&MetadataCommand::BootstrapCluster {

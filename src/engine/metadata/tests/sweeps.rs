@@ -59,6 +59,7 @@ fn a_broker_that_comes_back_leads_nothing_of_its_last_life_before_it_is_register
         rack: None,
         past: Past::Unknown,
         lost: BTreeSet::new(),
+        metadata_version_max: None,
     });
     assert_eq!(carry_out(&mut image, &change), 3);
     let broker = image.broker(BrokerId(1)).unwrap();

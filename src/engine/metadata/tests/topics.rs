@@ -461,6 +461,7 @@ fn changes_of_a_batch_are_each_decided_on_what_those_before_come_to() {
         new_topics: DEFAULTS,
         defaults: BrokerDefaults::default(),
         limits: MetadataLimits::default(),
+        voters: Vec::new(),
     };
     let create = |id: u128| {
         Change::CreateTopics(vec![NewTopic {
