@@ -13,6 +13,10 @@ use klamm::model::Offset;
 struct Says;
 
 impl RebalanceListener for Says {
+    fn on_joined(&mut self, member_id: &str, generation: i32) {
+        println!("{member_id} in generation {generation}");
+    }
+
     fn on_assigned(&mut self, partitions: &[TopicPartition]) -> BTreeMap<TopicPartition, Offset> {
         println!("+ {partitions:?}");
         BTreeMap::new()

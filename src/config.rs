@@ -183,7 +183,7 @@ section! {
         initial_rebalance_delay_ms: u32 = 3_000,
         /// Of members that speak the consumer protocol (KIP-848): they are told, and don't ask for it.
         consumer_session_timeout_ms: i32 = 45_000,
-        consumer_heartbeat_interval_ms: i32 = 5_000,
+        consumer_heartbeat_interval_ms: i32 = 1_000,
         /// The most members of a group that speaks it.
         consumer_max_size: usize = 1_000,
         /// Those that members may ask for; the first is for groups that don't.

@@ -134,7 +134,7 @@ fn an_impossible_value_is_refused_with_its_path_and_the_reason() {
             "twice",
         ),
         (
-            "[groups]\nconsumer_session_timeout_ms = 5000",
+            "[groups]\nconsumer_session_timeout_ms = 1000",
             "groups.consumer_session_timeout_ms",
             "above groups.consumer_heartbeat_interval_ms",
         ),

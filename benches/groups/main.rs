@@ -1,5 +1,5 @@
-//! What groups cost: `cargo bench --bench groups -- [leave] [kill] [coordinator] [commits] [load]`, all without a
-//! name; a number sets the rounds of those that have some.
+//! What groups cost: `cargo bench --bench groups -- [leave] [kill] [consumers] [coordinator] [commits] [load]`, all
+//! without a name; a number sets the rounds of those that have some.
 //!
 //! Real processes of this build, three nodes unless it says otherwise, everything synced; members of Klamm's client
 //! in this process, each with connections of its own.
@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `leave` | 100 members share 600 partitions cooperatively, one leaves: until others have what it had |
 //! | `kill` | the same with one in a process of its own that is killed with -9; its session is 6 s |
+//! | `consumers` | both in the consumer protocol (KIP-848), with members that do by its requests what it demands, all in this process; and what their heartbeats cost while nothing happens |
 //! | `coordinator` | the node of a group's coordinator is killed with -9: until a commit is acknowledged again |
 //! | `commits` | 50 members commit one offset after the other, each waiting for its answer |
 //! | `load` | one node whose partition of `__consumer_offsets` had 1,000,000 commits of 10,000 keys, compacted: from when it listens after a restart until it tells the offsets |
@@ -15,11 +16,13 @@
 #[path = "../../tests/broker_process/mod.rs"]
 mod broker_process;
 mod commits;
+mod consumers;
 mod load;
 mod members;
 #[path = "../../tests/cluster/nodes.rs"]
 mod nodes;
 mod rebalance;
+mod wire;
 
 use std::time::Duration;
 
@@ -36,7 +39,14 @@ async fn main() {
             return members::run_alone(bootstrap).await;
         }
     }
-    let names = ["leave", "kill", "coordinator", "commits", "load"];
+    let names = [
+        "leave",
+        "kill",
+        "consumers",
+        "coordinator",
+        "commits",
+        "load",
+    ];
     let is_asked = |name: &str| {
         !args.iter().any(|arg| names.contains(&&arg[..])) || args.iter().any(|arg| arg == name)
     };
@@ -48,6 +58,10 @@ async fn main() {
         let leaves = is_asked("leave").then_some(rounds);
         let kills = is_asked("kill").then_some(rounds);
         rebalance::measure(leaves.unwrap_or(0), kills.unwrap_or(0)).await;
+    }
+    if is_asked("consumers") {
+        consumers::measure(rounds).await;
+        consumers::measure_rest().await;
     }
     if is_asked("coordinator") {
         commits::measure_fail_over(rounds).await;

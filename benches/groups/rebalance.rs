@@ -10,8 +10,8 @@ use crate::members::{Board, Member, GROUP, ROLE, SESSION, TOPIC};
 use crate::nodes::Cluster;
 use crate::summary;
 
-const MEMBERS: usize = 100;
-const PARTITIONS: usize = 600;
+pub const MEMBERS: usize = 100;
+pub const PARTITIONS: usize = 600;
 
 pub async fn measure(leaves: usize, kills: usize) {
     let cluster = Cluster::start();
@@ -42,7 +42,6 @@ pub async fn measure(leaves: usize, kills: usize) {
             "| one of {MEMBERS} members leaves: until others have all of {PARTITIONS} partitions, classic and cooperative | {} |",
             summary(times)
         );
-        println!("| the same by KIP-848 | not yet: Klamm's client doesn't speak it |");
     }
 
     let mut times = Vec::new();

@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::coordinator::{Coordinators, Ticket};
-use crate::engine::group::{partition_of, Answer, GroupShard, Request};
+use crate::engine::group::{partition_of, Answer, GroupShard, NamedTopic, Request};
 use crate::engine::metadata::MetadataImage;
-use crate::model::ErrorCode;
+use crate::model::{ErrorCode, TopicId};
 
 /// Where groups and offsets are kept, as in Kafka.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -71,23 +71,28 @@ impl GroupCoordinators {
         futures_util::future::join_all(asked).await
     }
 
-    async fn forget(&self, topics: BTreeSet<Arc<str>>) {
+    async fn forget(&self, topics: BTreeSet<NamedTopic>) {
         if !topics.is_empty() {
             let topics = topics.into_iter().collect();
             self.ask_all(Request::ForgetTopics(topics)).await;
         }
     }
 
-    /// Topics that coordinators have offsets for, and that aren't there.
-    async fn missing_topics(&self) -> BTreeSet<Arc<str>> {
+    /// Topics that coordinators have offsets for, and that aren't there. A coordinator's node knows all topics
+    /// that those before it have taken offsets for: the metadata that made it one are younger.
+    async fn missing_topics(&self) -> BTreeSet<NamedTopic> {
         let answers = self.ask_all(Request::Topics).await;
         let image = self.images.borrow().clone();
+        let is_missing = |(name, id): &NamedTopic| match *id == TopicId::NONE {
+            true => image.topic_by_name(name).is_none(),
+            false => image.topic(*id).is_none(),
+        };
         let known = answers.into_iter().filter_map(|answer| match answer {
             Ok(Answer::Topics(topics)) => Some(topics),
             _ => None,
         });
         let known = known.flatten();
-        known.filter(|t| image.topic_by_name(t).is_none()).collect()
+        known.filter(is_missing).collect()
     }
 }
 
@@ -105,7 +110,7 @@ pub async fn forget_deleted_topics(groups: GroupCoordinators, stopping: Cancella
                 }
                 let image = images.borrow_and_update().clone();
                 let gone = known.topics().filter(|topic| image.topic(topic.id).is_none());
-                let gone: BTreeSet<Arc<str>> = gone.map(|topic| topic.name.clone().into()).collect();
+                let gone = gone.map(|topic| (topic.name.clone().into(), topic.id)).collect();
                 known = image;
                 groups.forget(gone).await;
             }

@@ -21,6 +21,7 @@ pub async fn answer(context: &ApiContext, request: Request) -> Response {
             generation: request.generation_id_or_member_epoch,
             member: request.member_id.into(),
             instance: request.group_instance_id.map(Into::into),
+            predates_member_epochs: request.predates_member_epochs,
             offsets,
         };
         let commit = group::Request::Commit(commit);
@@ -54,6 +55,7 @@ fn sort(
         if let Some(topic) = known {
             offsets.push(NewOffset {
                 topic: topic.name.clone().into(),
+                topic_id: topic.id,
                 partition: index,
                 offset: partition.committed_offset,
                 leader_epoch: partition.committed_leader_epoch,

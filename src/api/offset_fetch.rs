@@ -74,6 +74,7 @@ async fn ask(
         member: request.member_id.as_deref().map(Into::into),
         epoch: request.member_epoch,
         partitions: known,
+        image: context.image(),
     });
     match context.groups.ask(&request.group_id, fetch).await? {
         Answer::Fetch(answer) => Ok(answer),

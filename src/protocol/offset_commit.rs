@@ -3,11 +3,16 @@
 use klamm_kafka_derive::Kafka;
 use serde::{Deserialize, Serialize};
 
+use super::kafka::Adapt;
 use crate::model::{ErrorCode, LeaderEpoch, Offset, TopicId};
 
 pub struct Api;
 
+/// The first version whose clients know the consumer protocol (KIP-848).
+const VERSION_OF_MEMBER_EPOCHS: i16 = 9;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]
+#[kafka(adapt)]
 pub struct Request {
     pub group_id: String,
     /// The member's generation; -1 for a consumer that assigns partitions to itself.
@@ -21,6 +26,18 @@ pub struct Request {
     #[kafka("2-4", default = -1)]
     pub retention_time_ms: i64,
     pub topics: Vec<OffsetCommitRequestTopic>,
+    /// An old client, which knows generations only.
+    #[serde(skip)]
+    #[kafka(none)]
+    pub predates_member_epochs: bool,
+}
+
+impl Adapt for Request {
+    fn upgrade(&mut self, version: i16) {
+        self.predates_member_epochs = version < VERSION_OF_MEMBER_EPOCHS;
+    }
+
+    fn downgrade(&mut self, _: i16) {}
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Kafka)]

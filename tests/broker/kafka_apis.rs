@@ -19,7 +19,7 @@ use crate::harness::Home;
 use crate::wire::{kafka_frame, kafka_response, Heard, Wire};
 
 /// Asks in a version of its own.
-fn ask<A: klamm::protocol::Api>(
+pub fn ask<A: klamm::protocol::Api>(
     wire: &mut Wire,
     version: i16,
     request: &A::Request,

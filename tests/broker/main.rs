@@ -20,6 +20,7 @@ mod config_and_start;
 mod crash;
 mod disk_full;
 mod fetch;
+mod groups;
 mod hostile_frames;
 mod hostile_load;
 mod hostile_requests;

@@ -22,8 +22,14 @@ impl Moment {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// From now on it owns just these partitions, in this generation of the group; -1 is none.
+    /// From now on it owns just these partitions, in this generation of the group, or at this epoch of the member;
+    /// 0 or less is none.
     Owns {
+        generation: i32,
+        partitions: BTreeSet<i32>,
+    },
+    /// It was told to give these up, has owned them up to this generation, and is given nothing more of them.
+    GaveUp {
         generation: i32,
         partitions: BTreeSet<i32>,
     },
@@ -39,16 +45,20 @@ pub enum Entry {
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words =
+            |f: &mut fmt::Formatter<'_>, what, generation: &i32, partitions: &BTreeSet<_>| {
+                write!(f, "{what} {generation}")?;
+                (partitions.iter()).try_for_each(|number: &i32| write!(f, " {number}"))
+            };
         match self {
             Entry::Owns {
                 generation,
                 partitions,
-            } => {
-                write!(f, "owns {generation}")?;
-                partitions
-                    .iter()
-                    .try_for_each(|number| write!(f, " {number}"))
-            }
+            } => words(f, "owns", generation, partitions),
+            Entry::GaveUp {
+                generation,
+                partitions,
+            } => words(f, "gave-up", generation, partitions),
             Entry::Given {
                 partition,
                 offset,
@@ -73,11 +83,19 @@ fn parse(line: &str) -> Option<Entry> {
     let (what, rest) = line.split_once(' ')?;
     let mut words = rest.splitn(3, ' ');
     Some(match what {
-        "owns" => {
+        "owns" | "gave-up" => {
             let mut numbers = rest.split(' ').map(str::parse);
-            Entry::Owns {
-                generation: numbers.next()?.ok()?,
-                partitions: numbers.collect::<Result<_, _>>().ok()?,
+            let generation = numbers.next()?.ok()?;
+            let partitions = numbers.collect::<Result<_, _>>().ok()?;
+            match what {
+                "owns" => Entry::Owns {
+                    generation,
+                    partitions,
+                },
+                _ => Entry::GaveUp {
+                    generation,
+                    partitions,
+                },
             }
         }
         "given" => Entry::Given {
@@ -142,6 +160,10 @@ fn a_diary_says_what_was_noted_up_to_the_last_finished_line() {
         Entry::Committed {
             partition: 2,
             offset: 18,
+        },
+        Entry::GaveUp {
+            generation: 4,
+            partitions: BTreeSet::from([0, 2]),
         },
         Entry::Owns {
             generation: -1,

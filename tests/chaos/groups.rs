@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::diary::{entries, Moment};
-use crate::group_history::{GroupHistory, Look};
+use crate::group_history::{GroupHistory, Life, Look, Violation};
 use crate::member::{Library, Manner, Task};
 use crate::nodes::{Cluster, WAIT_MAX};
 use crate::writers::{PARTITIONS, TOPIC};
@@ -36,6 +36,10 @@ struct Member {
     /// How often it has begun.
     lives: usize,
     process: Option<Child>,
+    /// Since when it stands still.
+    still_since: Option<Moment>,
+    /// From when to when it stood still.
+    still: Vec<(Moment, Moment)>,
 }
 
 /// A group for each [`Manner`].
@@ -63,6 +67,8 @@ impl Groups {
                     diaries: diaries.path().into(),
                     lives: 0,
                     process: None,
+                    still_since: None,
+                    still: Vec::new(),
                 };
                 member.begin();
                 members.push(member);
@@ -98,9 +104,13 @@ impl Groups {
         self.members[member].leave();
     }
 
-    /// It hangs, or no longer.
-    pub fn signal(&self, member: usize, name: &str) {
-        self.members[member].signal(name);
+    /// It hangs, as by SIGSTOP.
+    pub fn stop(&mut self, member: usize) {
+        self.members[member].stop();
+    }
+
+    pub fn go_on(&mut self, member: usize) {
+        self.members[member].go_on();
     }
 
     /// No member has failed.
@@ -134,11 +144,15 @@ impl Groups {
                 .await
                 .into_iter()
                 .for_each(|look| history.seen(look));
-            let mut members = self.members.iter().filter(|m| m.manner.group() == group);
-            let checked = members
-                .try_for_each(|member| member.tell(&mut history))
-                .and_then(|()| history.check());
-            if let Err(violation) = checked {
+            let members = self.members.iter().filter(|m| m.manner.group() == group);
+            let lives: usize = members.clone().map(|member| member.lives).sum();
+            let mut told = members.map(|member| member.tell(&mut history));
+            let told = told.find(Result::is_err).unwrap_or(Ok(()));
+            println!(
+                "group {group}: {} generations in {lives} lives",
+                history.generations()
+            );
+            if let Err(violation) = told.and_then(|()| history.check()) {
                 let kept = self.keep_diaries();
                 panic!(
                     "group {group}: {violation}; the diaries are in {}",
@@ -174,9 +188,8 @@ impl Member {
             return;
         };
         if let Some(status) = process.try_wait().unwrap() {
-            let is_fenced = self.manner == Manner::Static && status.success();
+            let is_fenced = self.manner.is_static() && status.success();
             assert!(is_fenced, "{} has failed: {status}", self.name);
-            println!("          {} was fenced, and begins anew", self.name);
             self.begin();
         }
     }
@@ -200,6 +213,18 @@ impl Member {
         }
     }
 
+    fn stop(&mut self) {
+        self.still_since = Some(Moment::now());
+        self.signal("STOP");
+    }
+
+    fn go_on(&mut self) {
+        self.signal("CONT");
+        if let Some(since) = self.still_since.take() {
+            self.still.push((since, Moment::now()));
+        }
+    }
+
     fn signal(&self, name: &str) {
         if let Some(process) = &self.process {
             let pid = process.id().to_string();
@@ -209,13 +234,17 @@ impl Member {
     }
 
     /// What it has noted in all its lives.
-    fn tell(&self, history: &mut GroupHistory) -> Result<(), crate::group_history::Violation> {
+    fn tell(&self, history: &mut GroupHistory) -> Result<(), Violation> {
         for life in 1..=self.lives {
-            let owner = match self.manner {
-                Manner::Static => self.name.clone(),
-                _ => format!("{}.{life}", self.name),
+            let owner = match self.manner.is_static() {
+                true => self.name.clone(),
+                false => format!("{}.{life}", self.name),
             };
-            history.lived(&owner, entries(&self.diary(life)).unwrap())?;
+            history.lived(Life {
+                owner: &owner,
+                still: &self.still,
+                entries: entries(&self.diary(life)).unwrap(),
+            })?;
         }
         Ok(())
     }

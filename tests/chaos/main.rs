@@ -15,7 +15,7 @@
 //! | `member` | a member of one, of librdkafka or of Klamm's client, in a process of its own |
 //! | `mishap` | what can befall a member |
 //! | `diary` | what a member notes |
-//! | `group_history` | what must fit together of these, tested with planted violations |
+//! | `group_history` | what must fit together of these, of either group protocol, tested with planted violations |
 //!
 //! After each fault all must heal by itself: writes to every partition are acknowledged again, and every group
 //! commits all that was written. At the end every acknowledged record is where it was acknowledged, once and in
@@ -152,6 +152,14 @@ async fn set_scene() -> Scene {
             ("KLAMM__LOG__SEGMENT_BYTES", "1048576"),
             ("KLAMM__LOG__MESSAGE_MAX_BYTES", "524288"),
             ("KLAMM__GROUPS__MIN_SESSION_TIMEOUT_MS", "1000"),
+            (
+                "KLAMM__GROUPS__CONSUMER_SESSION_TIMEOUT_MS",
+                &member::SESSION.as_millis().to_string(),
+            ),
+            (
+                "KLAMM__GROUPS__CONSUMER_HEARTBEAT_INTERVAL_MS",
+                &member::HEARTBEAT_INTERVAL.as_millis().to_string(),
+            ),
             (
                 "KLAMM__GROUPS__OFFSETS_TOPIC_NUM_PARTITIONS",
                 &groups::COORDINATORS.to_string(),

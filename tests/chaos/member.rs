@@ -19,7 +19,7 @@ use crate::diary::{Diary, Entry};
 
 /// How long a member may be silent before the others get what it owned.
 pub const SESSION: Duration = Duration::from_secs(3);
-const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(300);
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(300);
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(10);
 /// How often it commits what it was given.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
@@ -42,14 +42,30 @@ pub enum Manner {
     Static,
     /// As `CooperativeSticky`, by members of both libraries.
     Mixed,
+    /// Their coordinator says who has what (KIP-848).
+    Consumer,
+    /// As `Consumer`, by members that stay the same when they come back in time.
+    ConsumerStatic,
+    /// A member of each protocol, so that the group changes its own whenever one of them is gone for long.
+    Migrating,
+}
+
+/// By which protocol a member shares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Classic,
+    Consumer,
 }
 
 impl Manner {
-    pub const ALL: [Manner; 4] = [
+    pub const ALL: [Manner; 7] = [
         Manner::Range,
         Manner::CooperativeSticky,
         Manner::Static,
         Manner::Mixed,
+        Manner::Consumer,
+        Manner::ConsumerStatic,
+        Manner::Migrating,
     ];
 
     /// The group of those who do so.
@@ -59,6 +75,9 @@ impl Manner {
             Manner::CooperativeSticky => "cooperative-sticky",
             Manner::Static => "static",
             Manner::Mixed => "mixed",
+            Manner::Consumer => "consumer",
+            Manner::ConsumerStatic => "consumer-static",
+            Manner::Migrating => "migrating",
         }
     }
 
@@ -71,13 +90,13 @@ impl Manner {
     /// Of the member with this number.
     pub fn library(self, number: usize) -> Library {
         match self {
-            Manner::Mixed if number % 2 == 1 => Library::Klamm,
+            Manner::Mixed | Manner::Migrating if number % 2 == 1 => Library::Klamm,
             _ => Library::Librdkafka,
         }
     }
 
-    fn is_cooperative(self) -> bool {
-        matches!(self, Manner::CooperativeSticky | Manner::Mixed)
+    pub fn is_static(self) -> bool {
+        matches!(self, Manner::Static | Manner::ConsumerStatic)
     }
 }
 
@@ -99,6 +118,20 @@ const BOOTSTRAP: &str = "KLAMM_MEMBER_BOOTSTRAP";
 const DIARY: &str = "KLAMM_MEMBER_DIARY";
 
 impl Task {
+    fn protocol(&self) -> Protocol {
+        match (self.manner, self.library) {
+            (Manner::Consumer | Manner::ConsumerStatic, _) => Protocol::Consumer,
+            (Manner::Migrating, Library::Librdkafka) => Protocol::Consumer,
+            _ => Protocol::Classic,
+        }
+    }
+
+    /// It gives up only what others are to have.
+    fn is_cooperative(&self) -> bool {
+        self.protocol() == Protocol::Consumer
+            || matches!(self.manner, Manner::CooperativeSticky | Manner::Mixed)
+    }
+
     pub fn start(&self) -> Child {
         let binary = env::current_exe().expect("this is a program");
         Command::new(binary)
@@ -158,6 +191,10 @@ fn a_member_works_until_it_is_told_to_leave() {
 struct Life {
     diary: Diary,
     owns: BTreeSet<i32>,
+    /// Or its epoch; 0 or less outside of the group.
+    generation: i32,
+    /// It gives up what it owns by itself.
+    leaves: bool,
 }
 
 impl Life {
@@ -165,6 +202,8 @@ impl Life {
         Life {
             diary: Diary::begin(&task.diary),
             owns: BTreeSet::new(),
+            generation: -1,
+            leaves: false,
         }
     }
 
@@ -177,12 +216,41 @@ impl Life {
         });
     }
 
+    /// It is in this generation, if it wasn't.
+    fn comes_into(&mut self, generation: i32) {
+        if generation != self.generation {
+            self.generation = generation;
+            self.owns(self.owns.clone());
+        }
+    }
+
     /// It owns just these from now on.
-    fn owns(&mut self, generation: i32, partitions: BTreeSet<i32>) {
+    fn owns(&mut self, partitions: BTreeSet<i32>) {
         self.owns = partitions.clone();
         self.diary.note(&Entry::Owns {
-            generation,
+            generation: self.generation,
             partitions,
         });
+    }
+
+    fn takes(&mut self, partitions: &BTreeSet<i32>) {
+        self.owns(self.owns.union(partitions).copied().collect());
+    }
+
+    /// As it was told to.
+    fn gives_up(&mut self, partitions: BTreeSet<i32>) {
+        if self.leaves {
+            return self.loses(&partitions);
+        }
+        self.owns.retain(|owned| !partitions.contains(owned));
+        self.diary.note(&Entry::GaveUp {
+            generation: self.generation,
+            partitions,
+        });
+    }
+
+    /// Others may have had it already.
+    fn loses(&mut self, partitions: &BTreeSet<i32>) {
+        self.owns(self.owns.difference(partitions).copied().collect());
     }
 }

@@ -53,7 +53,7 @@ impl Mishap {
     pub fn begin(&self, groups: &mut Groups) {
         match self.kind {
             Kind::Killed => groups.kill(self.member),
-            Kind::Hangs => groups.signal(self.member, "STOP"),
+            Kind::Hangs => groups.stop(self.member),
             Kind::Leaves => groups.leave(self.member),
         }
     }
@@ -62,7 +62,7 @@ impl Mishap {
         sleep(self.lasts_on).await;
         match self.kind {
             Kind::Killed | Kind::Leaves => groups.begin(self.member),
-            Kind::Hangs => groups.signal(self.member, "CONT"),
+            Kind::Hangs => groups.go_on(self.member),
         }
     }
 }

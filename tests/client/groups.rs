@@ -53,6 +53,8 @@ fn from_the_beginning() -> ConsumerConfig {
 /// What happened to a member, as it was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Told {
+    /// In this generation, under this id.
+    Joined(i32, String),
     Assigned(BTreeSet<i32>),
     Revoked(BTreeSet<i32>),
     Lost(BTreeSet<i32>),
@@ -61,11 +63,44 @@ enum Told {
 #[derive(Clone, Default)]
 struct Events(Arc<Mutex<Vec<Told>>>);
 
+impl Events {
+    fn came_and_went(&self) -> Vec<Told> {
+        let mut told = self.0.lock().unwrap().clone();
+        told.retain(|told| !matches!(told, Told::Joined(..)));
+        told
+    }
+
+    /// In each generation that it was told, what it had in the end.
+    fn generations(&self) -> Vec<(i32, BTreeSet<i32>)> {
+        let mut generations: Vec<(i32, BTreeSet<i32>)> = Vec::new();
+        for told in &*self.0.lock().unwrap() {
+            let owned = generations.last().map(|(_, owned)| owned.clone());
+            let mut owned = owned.unwrap_or_default();
+            match told {
+                Told::Joined(generation, _) => {
+                    generations.push((*generation, owned));
+                    continue;
+                }
+                Told::Assigned(new) => owned.extend(new),
+                Told::Revoked(gone) | Told::Lost(gone) => owned.retain(|it| !gone.contains(it)),
+            }
+            let now = generations.last_mut();
+            now.expect("it is told first that it has joined").1 = owned;
+        }
+        generations
+    }
+}
+
 fn numbers(partitions: &[TopicPartition]) -> BTreeSet<i32> {
     partitions.iter().map(|(_, partition)| *partition).collect()
 }
 
 impl RebalanceListener for Events {
+    fn on_joined(&mut self, member_id: &str, generation: i32) {
+        let told = Told::Joined(generation, member_id.into());
+        self.0.lock().unwrap().push(told);
+    }
+
     fn on_assigned(&mut self, partitions: &[TopicPartition]) -> BTreeMap<TopicPartition, Offset> {
         let told = Told::Assigned(numbers(partitions));
         self.0.lock().unwrap().push(told);
@@ -116,8 +151,9 @@ impl Worker {
         self.has.lock().unwrap().clone()
     }
 
+    /// What came and went.
     fn told(&self) -> Vec<Told> {
-        self.events.0.lock().unwrap().clone()
+        self.events.came_and_went()
     }
 
     /// Commits and leaves.
@@ -247,6 +283,42 @@ async fn members_share_a_topic_and_hand_over_without_a_record_twice() {
         let described = client.admin().describe_group(GROUP).await.unwrap();
         assert_eq!(described.group_state, "Empty");
     }
+}
+
+#[tokio::test]
+async fn a_listener_is_told_each_generation_and_in_each_a_partition_has_one_owner() {
+    let broker = broker();
+    let client = client(&broker).await;
+    create(&client, TOPIC, PARTITIONS).await;
+    let (to, _done) = unbounded_channel();
+    let first = Worker::start(&client, group(), &to);
+    await_shared(&[&first]).await;
+    let second = Worker::start(&client, group(), &to);
+    await_shared(&[&first, &second]).await;
+    let events = [first.events.clone(), second.events.clone()];
+    first.stop().await;
+    await_shared(&[&second]).await;
+
+    let mut owners = BTreeMap::new();
+    for (member, events) in events.iter().enumerate() {
+        let generations = events.generations();
+        let numbers: Vec<i32> = generations.iter().map(|it| it.0).collect();
+        assert!(numbers[0] > 0 && numbers.is_sorted(), "{numbers:?}");
+        for (generation, owned) in generations {
+            for partition in owned {
+                let owner = owners.entry((generation, partition)).or_insert(member);
+                assert_eq!(*owner, member, "{partition} in {generation}");
+            }
+        }
+    }
+    let described = client.admin().describe_group(GROUP).await.unwrap();
+    let ids = events[1].0.lock().unwrap().clone();
+    let id = ids.iter().find_map(|told| match told {
+        Told::Joined(_, id) => Some(id),
+        _ => None,
+    });
+    assert_eq!(id, Some(&described.members[0].member_id));
+    second.stop().await;
 }
 
 #[tokio::test]
@@ -454,7 +526,7 @@ async fn a_member_that_does_not_poll_leaves_and_comes_back_with_the_next_poll() 
         assert!(begun.elapsed() < PATIENCE, "{:?}", still.assignment());
         still.poll(POLL).await.unwrap();
     }
-    let told = events.0.lock().unwrap().clone();
+    let told = events.came_and_went();
     assert_eq!(told[..2], [Told::Assigned(all.clone()), Told::Lost(all)]);
     patient.stop().await;
 }

@@ -88,6 +88,18 @@ impl Topics {
         topic.map_or(unknown, |topic| topic.id)
     }
 
+    /// Those that had this name and are gone. Of a name that no topic has had: one without an id.
+    pub fn former(&self, name: &str) -> Vec<NamedTopic> {
+        let had_it = self.names.iter().filter(|(_, known)| *known == name);
+        let ids: Vec<TopicId> = had_it.map(|(id, _)| *id).collect();
+        let ids = match ids.is_empty() {
+            true => vec![TopicId::NONE],
+            false => ids,
+        };
+        let gone = ids.into_iter().filter(|id| self.image.topic(*id).is_none());
+        gone.map(|id| (name.into(), id)).collect()
+    }
+
     pub fn partitions(&self, text: &str) -> Partitions {
         let named = named(text);
         let all = named.iter().flat_map(|(name, numbers)| {

@@ -25,7 +25,10 @@ pub fn show(answer: &Answer, topics: &Topics) -> String {
         },
         Answer::ConsumersDescribed(Err(code)) => code.to_string(),
         Answer::ConsumersDescribed(Ok(group)) => topics.show_described(group),
-        Answer::Topics(topics) => topics.join(" "),
+        Answer::Topics(topics) => {
+            let names: Vec<&str> = topics.iter().map(|(name, _)| &**name).collect();
+            names.join(" ")
+        }
         Answer::Listed(groups) => {
             let shown = groups.iter().map(|g| {
                 let protocol = match g.protocol {

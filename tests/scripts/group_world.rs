@@ -9,9 +9,10 @@
 //! | `sync NAME member= instance= generation= protocol= assign=a-1:x,b-2:y` | |
 //! | `heartbeat member= instance= generation=` | |
 //! | `leave member,member instance=` | |
-//! | `commit member= instance= generation= t:0=5 t:1=7/metadata` | |
+//! | `commit member= instance= generation= t:0=5 t:1=7/metadata old-client` | of the topics that are there now |
 //! | `fetch member= epoch= t:0,1 …`, or without any | |
-//! | `describe`, `consumers`, `list`, `delete`, `delete-offsets t:0 …`, `forget t …`, `topics` | |
+//! | `describe`, `consumers`, `list`, `delete`, `delete-offsets t:0 …`, `topics` | |
+//! | `forget t …` | what was committed for former topics of these names |
 //! | `advance MS` | time goes on, and each timer fires when it is due |
 //! | `hold`; `release`; `fail CODE` | writes wait; are committed; fail |
 //! | `restart` | the next coordinator, which knows the records |
@@ -27,7 +28,7 @@ use crate::consumer_words::{assignment, subscription, Topics};
 use crate::group_words::{show, show_record};
 use klamm::engine::coordinator::{Core, Effect, EffectOf, Record};
 use klamm::engine::group::*;
-use klamm::model::{ErrorCode, LeaderEpoch, Offset, Timestamp};
+use klamm::model::{ErrorCode, LeaderEpoch, Offset, Timestamp, TopicId};
 
 type Shard = GroupShard<String>;
 type Held = (Vec<GroupRecord>, Purpose<String>);
@@ -199,8 +200,8 @@ impl World {
                 instance: words.instance(),
             })),
             "leave" => plain(Request::Leave(leave(words))),
-            "commit" => plain(Request::Commit(commit(words))),
-            "fetch" => plain(Request::Fetch(fetch(words))),
+            "commit" => plain(Request::Commit(self.commit(words))),
+            "fetch" => plain(Request::Fetch(self.fetch(words))),
             "describe" => plain(Request::Describe(group)),
             "list" => plain(Request::List),
             "delete" => plain(Request::Delete(group)),
@@ -209,8 +210,8 @@ impl World {
                 partitions: words.places(),
             })),
             "forget" => {
-                let topics = words.0.iter().map(|topic| (*topic).into());
-                plain(Request::ForgetTopics(topics.collect()))
+                let former = words.0.iter().flat_map(|name| self.topics.former(name));
+                plain(Request::ForgetTopics(former.collect()))
             }
             "topics" => plain(Request::Topics),
             other => panic!("no such command: {other}"),
@@ -288,6 +289,47 @@ impl World {
             owned: (words.named("owns").or(owns)).map(|owns| self.topics.partitions(owns)),
             client_id: words.name().into(),
             client_host: "/127.0.0.1".into(),
+            image: self.topics.image.clone(),
+        }
+    }
+
+    fn commit(&self, words: &Words<'_>) -> CommitRequest {
+        let offsets = words.0.iter().filter_map(|word| {
+            let (topic, rest) = word.split_once(':')?;
+            let (partition, offset) = rest.split_once('=')?;
+            let (offset, metadata) = offset.split_once('/').unwrap_or((offset, ""));
+            let known = self.topics.image.topic_by_name(topic);
+            Some(NewOffset {
+                topic: topic.into(),
+                topic_id: known.map_or(TopicId::NONE, |topic| topic.id),
+                partition: partition.parse().unwrap(),
+                offset: Offset(offset.parse().unwrap()),
+                leader_epoch: LeaderEpoch(1),
+                metadata: metadata.into(),
+            })
+        });
+        CommitRequest {
+            group: words.group(),
+            generation: words.number("generation", -1),
+            member: words.member(),
+            instance: words.instance(),
+            predates_member_epochs: words.has("old-client"),
+            offsets: offsets.collect(),
+        }
+    }
+
+    fn fetch(&self, words: &Words<'_>) -> FetchRequest {
+        let asked = words.0.iter().filter_map(|word| word.split_once(':'));
+        let asked = asked.map(|(topic, partitions)| {
+            let partitions = partitions.split(',').map(|p| p.parse().unwrap());
+            (topic.into(), partitions.collect())
+        });
+        let asked: TopicPartitions = asked.collect();
+        FetchRequest {
+            group: words.group(),
+            member: words.named("member").map(Into::into),
+            epoch: words.number("epoch", -1),
+            partitions: (!asked.is_empty()).then_some(asked),
             image: self.topics.image.clone(),
         }
     }
@@ -374,42 +416,5 @@ fn leave(words: &Words<'_>) -> LeaveRequest {
     LeaveRequest {
         group: words.group(),
         members: members.collect(),
-    }
-}
-
-fn commit(words: &Words<'_>) -> CommitRequest {
-    let offsets = words.0.iter().filter_map(|word| {
-        let (topic, rest) = word.split_once(':')?;
-        let (partition, offset) = rest.split_once('=')?;
-        let (offset, metadata) = offset.split_once('/').unwrap_or((offset, ""));
-        Some(NewOffset {
-            topic: topic.into(),
-            partition: partition.parse().unwrap(),
-            offset: Offset(offset.parse().unwrap()),
-            leader_epoch: LeaderEpoch(1),
-            metadata: metadata.into(),
-        })
-    });
-    CommitRequest {
-        group: words.group(),
-        generation: words.number("generation", -1),
-        member: words.member(),
-        instance: words.instance(),
-        offsets: offsets.collect(),
-    }
-}
-
-fn fetch(words: &Words<'_>) -> FetchRequest {
-    let asked = words.0.iter().filter_map(|word| word.split_once(':'));
-    let asked = asked.map(|(topic, partitions)| {
-        let partitions = partitions.split(',').map(|p| p.parse().unwrap());
-        (topic.into(), partitions.collect())
-    });
-    let asked: TopicPartitions = asked.collect();
-    FetchRequest {
-        group: words.group(),
-        member: words.named("member").map(Into::into),
-        epoch: words.number("epoch", -1),
-        partitions: (!asked.is_empty()).then_some(asked),
     }
 }

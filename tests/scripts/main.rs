@@ -40,6 +40,7 @@ scripts! { consumer:
     assignors
     classic_members
     fencing
+    giving_up
     group_size
     joins_and_leaves
     migration_policies
@@ -48,6 +49,7 @@ scripts! { consumer:
     subscriptions
     time_outs
     upgrade
+    upgrade_meanwhile
     writes
 }
 

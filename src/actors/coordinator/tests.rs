@@ -11,7 +11,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{keep, Hosting};
-use crate::actors::group_coordinator::{GroupCoordinators, GroupCore, OFFSETS_TOPIC};
+use crate::actors::group_coordinator::{
+    forget_deleted_topics, GroupCoordinators, GroupCore, OFFSETS_TOPIC,
+};
 use crate::actors::partition_handle::{PartitionHandle, Update};
 use crate::actors::partition_leader::tests::{dirty_log, empty_log, lead_by, Asked, NODE};
 use crate::actors::partitions::{Directory, LocalTopic, Partitions};
@@ -23,7 +25,7 @@ use crate::engine::group::{
 use crate::engine::guardian::Assignment;
 use crate::engine::metadata::{BrokerDefaults, MetadataCommand, MetadataImage, TopicConfig};
 use crate::engine::replica::CommitRule;
-use crate::model::{ErrorCode, Incarnation, LeaderEpoch, Offset};
+use crate::model::{ErrorCode, Incarnation, LeaderEpoch, Offset, TopicId};
 use crate::storage::fs::{create_dir_durably, FaultyFs};
 use crate::storage::log::{Log, LogConfig};
 use crate::storage::syncer::{AbortProcess, SyncPool, Syncer};
@@ -140,6 +142,7 @@ impl World {
             member: None,
             epoch: -1,
             partitions: Some(vec![("t".into(), vec![0])]),
+            image: Default::default(),
         };
         match self.ask(Request::Fetch(fetch)).await {
             Answer::Fetch(answer) => answer.0[0].1[0].offset.0,
@@ -169,11 +172,16 @@ impl World {
 }
 
 fn commit(offset: i64) -> Request {
+    commit_to(TopicId::NONE, offset)
+}
+
+fn commit_to(topic_id: TopicId, offset: i64) -> Request {
     Request::Commit(CommitRequest {
         group: "g".into(),
         generation: -1,
         offsets: vec![NewOffset {
             topic: "t".into(),
+            topic_id,
             partition: 0,
             offset: Offset(offset),
             leader_epoch: LeaderEpoch::NONE,
@@ -219,6 +227,48 @@ fn a_coordinator_does_not_begin_before_all_that_is_in_its_log_is_committed() {
         let log = dirty_log(&file_system(), 0);
         let world = World::start(log, pool());
         assert_eq!(world.ask(Request::List).await, Answer::Listed(Vec::new()));
+    });
+}
+
+/// The topic was deleted, and another one of its name created, while nobody coordinated.
+#[test]
+fn a_coordinator_that_begins_forgets_what_was_committed_for_a_topic_that_is_gone() {
+    System::new().block_on(async {
+        let mut world = World::start(empty_log(&file_system(), 0), pool());
+        let topic = |id| MetadataCommand::CreateTopic {
+            name: "t".parse().unwrap(),
+            id,
+            partitions: vec![vec![NODE]],
+            configs: BTreeMap::new(),
+        };
+        let (former, later) = (TopicId::random(), TopicId::random());
+        world.image.replay(&topic(later));
+        world.publish();
+        assert_eq!(world.ask(commit_to(former, 5)).await, accepted());
+        assert_eq!(world.committed().await, 5);
+
+        let stopping = CancellationToken::new();
+        let forgetting = forget_deleted_topics(world.groups.clone(), stopping.clone());
+        let forgetting = actix_rt::spawn(forgetting);
+        world.lead_in(1).await;
+        world.publish();
+        let forgotten = async {
+            while world.committed().await != -1 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(WAIT_MAX, forgotten).await.unwrap();
+
+        // What is committed for the later one stays.
+        assert_eq!(world.ask(commit_to(later, 3)).await, accepted());
+        let mut loads = world.groups.coordinators().loads();
+        loads.borrow_and_update();
+        world.lead_in(2).await;
+        world.publish();
+        loads.changed().await.unwrap();
+        assert_eq!(world.committed().await, 3);
+        stopping.cancel();
+        forgetting.await.unwrap();
     });
 }
 

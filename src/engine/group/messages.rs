@@ -7,10 +7,12 @@ use bytes::Bytes;
 use super::consumer::{ConsumerHeartbeatAnswer, ConsumerHeartbeatRequest, DescribedConsumerGroup};
 use super::{GroupId, MemberId};
 use crate::engine::metadata::MetadataImage;
-use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal};
+use crate::model::{ErrorCode, LeaderEpoch, Offset, Refusal, TopicId};
 
 /// Partitions, by their topics.
 pub type TopicPartitions = Vec<(Arc<str>, Vec<i32>)>;
+/// A topic, and not a later one of the same name. [`TopicId::NONE`]: it isn't known which one.
+pub type NamedTopic = (Arc<str>, TopicId);
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
@@ -27,7 +29,7 @@ pub enum Request {
     List,
     Delete(GroupId),
     /// These topics are gone, and with them what was committed for them.
-    ForgetTopics(Vec<Arc<str>>),
+    ForgetTopics(Vec<NamedTopic>),
     /// Whose offsets are known? So that it can be seen which topics are gone.
     Topics,
 }
@@ -54,6 +56,7 @@ impl Request {
             Request::Join(join) => Some(&join.image),
             Request::Sync(sync) => Some(&sync.image),
             Request::ConsumerHeartbeat(heartbeat) => Some(&heartbeat.image),
+            Request::Fetch(fetch) => Some(&fetch.image),
             _ => None,
         }
     }
@@ -73,7 +76,7 @@ pub enum Answer {
     Described(Result<DescribedGroup, ErrorCode>),
     ConsumersDescribed(Result<DescribedConsumerGroup, ErrorCode>),
     Listed(Vec<ListedGroup>),
-    Topics(Vec<Arc<str>>),
+    Topics(Vec<NamedTopic>),
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -210,12 +213,16 @@ pub struct CommitRequest {
     pub generation: i32,
     pub member: MemberId,
     pub instance: Option<Arc<str>>,
+    /// Its client knows generations only, and not the consumer protocol.
+    pub predates_member_epochs: bool,
     pub offsets: Vec<NewOffset>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewOffset {
     pub topic: Arc<str>,
+    /// [`TopicId::NONE`]: any topic of this name.
+    pub topic_id: TopicId,
     pub partition: i32,
     pub offset: Offset,
     pub leader_epoch: LeaderEpoch,
@@ -234,6 +241,8 @@ pub struct FetchRequest {
     pub epoch: i32,
     /// `None`: all that there is.
     pub partitions: Option<TopicPartitions>,
+    /// The metadata as they are now: what was committed for a former topic of the same name isn't told.
+    pub image: Arc<MetadataImage>,
 }
 
 /// All partitions that were asked for, in their order.

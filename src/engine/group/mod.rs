@@ -26,11 +26,13 @@
 
 mod admin;
 mod assignor;
+mod committed;
 mod consumer;
 mod consumer_protocol;
 mod context;
 mod dispatch;
 mod expiry;
+mod flexible;
 mod heartbeat;
 mod ids;
 mod join;
@@ -62,8 +64,8 @@ pub use ids::{GroupId, MemberId};
 pub use messages::{
     Answer, CommitAnswer, CommitRequest, DescribedGroup, DescribedMember, FetchAnswer,
     FetchRequest, FetchedOffset, HeartbeatRequest, JoinAnswer, JoinRequest, JoinedMember, Leaders,
-    LeaveAnswer, LeaveRequest, LeavingMember, ListedGroup, NewMembers, NewOffset, OffsetDeletion,
-    Request, SyncAnswer, SyncRequest, TopicPartitions,
+    LeaveAnswer, LeaveRequest, LeavingMember, ListedGroup, NamedTopic, NewMembers, NewOffset,
+    OffsetDeletion, Request, SyncAnswer, SyncRequest, TopicPartitions,
 };
 pub use records::{partition_of, GroupRecord};
 pub use settings::GroupSettings;

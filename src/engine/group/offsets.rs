@@ -1,93 +1,20 @@
 //! How far groups have come: committed, told, deleted and expired.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::committed::{told, Place};
 use super::consumer_protocol::{subscribed_topics, CONSUMER};
 use super::context::{write_error, Context};
 use super::rebalance::Group;
-use super::settings::{
-    GROUPS_MAX, NAME_BYTES_MAX, OFFSETS_MAX, OFFSETS_OF_A_GROUP_MAX, TOMBSTONES_IN_A_BATCH_MAX,
-};
+use super::settings::{GROUPS_MAX, NAME_BYTES_MAX, TOMBSTONES_IN_A_BATCH_MAX};
 use super::shard::{GroupShard, Purpose};
 use super::stored::CommittedOffset;
 use super::{
-    Answer, CommitAnswer, CommitRequest, FetchAnswer, FetchRequest, FetchedOffset, GroupId,
-    GroupRecord, GroupState, NewOffset, OffsetDeletion,
+    Answer, CommitAnswer, CommitRequest, FetchAnswer, FetchRequest, GroupId, GroupRecord,
+    GroupState, NamedTopic, NewOffset, OffsetDeletion,
 };
-use crate::model::{ErrorCode, LeaderEpoch, Offset, Timestamp};
-
-/// A partition that an offset is for.
-pub(super) type Place = (Arc<str>, i32);
-
-/// What one group has committed, and where it is about to.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Offsets {
-    committed: BTreeMap<Place, CommittedOffset>,
-    /// How many commits of each place are being written.
-    in_flight: BTreeMap<Place, usize>,
-}
-
-impl Offsets {
-    pub fn is_empty(&self) -> bool {
-        self.committed.is_empty() && self.in_flight.is_empty()
-    }
-
-    pub fn len(&self) -> usize {
-        self.committed.len()
-    }
-
-    pub fn get(&self, place: &Place) -> Option<&CommittedOffset> {
-        self.committed.get(place)
-    }
-
-    pub fn replay(&mut self, place: Place, offset: Option<CommittedOffset>) {
-        match offset {
-            Some(offset) => self.committed.insert(place, offset),
-            None => self.committed.remove(&place),
-        };
-    }
-
-    fn begin(&mut self, place: &Place) {
-        *self.in_flight.entry(place.clone()).or_default() += 1;
-    }
-
-    fn end(&mut self, place: &Place) {
-        if let Some(count) = self.in_flight.get_mut(place) {
-            *count -= 1;
-            if *count == 0 {
-                self.in_flight.remove(place);
-            }
-        }
-    }
-
-    fn has_room_for(&self, place: &Place, in_all_groups: usize) -> bool {
-        self.committed.contains_key(place)
-            || (self.committed.len() + self.in_flight.len() < OFFSETS_OF_A_GROUP_MAX
-                && in_all_groups < OFFSETS_MAX)
-    }
-
-    /// Those that nobody has committed for so long, counted from `since` at the earliest.
-    pub fn expired(&self, now: Timestamp, since: Timestamp, retention_ms: i64) -> Vec<Place> {
-        let is_old = |(place, offset): &(&Place, &CommittedOffset)| {
-            let since = offset.commit_timestamp.max(since);
-            now - since >= retention_ms && !self.in_flight.contains_key(*place)
-        };
-        let old = self.committed.iter().filter(is_old);
-        old.map(|(place, _)| place.clone()).collect()
-    }
-
-    /// Whether nothing is left without so many of them.
-    pub fn are_all(&self, places: &[Place]) -> bool {
-        places.len() == self.committed.len() && self.in_flight.is_empty()
-    }
-
-    /// All that are committed or about to be: what is written now comes after them.
-    pub fn places(&self) -> BTreeSet<Place> {
-        let all = self.committed.keys().chain(self.in_flight.keys());
-        all.cloned().collect()
-    }
-}
+use crate::model::{ErrorCode, Timestamp, TopicId};
 
 impl<T> GroupShard<T> {
     pub(super) fn commit(&mut self, now: Timestamp, request: CommitRequest, to: T) {
@@ -109,7 +36,8 @@ impl<T> GroupShard<T> {
         }
         if !self.groups.contains_key(&id) {
             let error = match request.generation {
-                0.. => ErrorCode::IllegalGeneration,
+                0.. if request.predates_member_epochs => ErrorCode::IllegalGeneration,
+                0.. => ErrorCode::GroupIdNotFound,
                 _ if id.as_str().len() > NAME_BYTES_MAX => ErrorCode::InvalidGroupId,
                 _ if self.groups.len() >= GROUPS_MAX => ErrorCode::PolicyViolation,
                 _ => ErrorCode::None,
@@ -166,13 +94,17 @@ impl<T> GroupShard<T> {
 
     fn committed_offsets(&self, request: &FetchRequest) -> FetchAnswer {
         let offsets = self.groups.get(&request.group).map(|group| &group.offsets);
+        let image = &request.image;
         let Some(asked) = &request.partitions else {
-            return FetchAnswer(offsets.map(Offsets::all).unwrap_or_default());
+            let all = offsets.map(|offsets| offsets.all(image));
+            return FetchAnswer(all.unwrap_or_default());
         };
         let told = asked.iter().map(|(topic, partitions)| {
+            let id = image.topic_by_name(topic).map(|topic| topic.id);
             let told = partitions.iter().map(|partition| {
                 let place = (topic.clone(), *partition);
-                told(*partition, offsets.and_then(|offsets| offsets.get(&place)))
+                let committed = offsets.and_then(|offsets| offsets.get(&place));
+                told(*partition, committed.filter(|it| it.may_be_of(id)))
             });
             (topic.clone(), told.collect())
         });
@@ -244,46 +176,29 @@ impl<T> GroupShard<T> {
     }
 
     /// What was committed for these topics isn't theirs any more if they are created again.
-    pub(super) fn forget_topics(&mut self, topics: &[Arc<str>]) {
-        let gone: BTreeSet<&Arc<str>> = topics.iter().collect();
+    pub(super) fn forget_topics(&mut self, topics: &[NamedTopic]) {
+        let names: BTreeSet<&Arc<str>> = topics.iter().map(|(name, _)| name).collect();
+        let ids: BTreeSet<TopicId> = topics.iter().map(|(_, id)| *id).collect();
         for group in self.groups.values() {
+            let is_gone = |place: &Place| {
+                let id = group.offsets.topic_id(place);
+                names.contains(&place.0) && (id == TopicId::NONE || ids.contains(&id))
+            };
             let places = group.offsets.places().into_iter();
-            let places = places.filter(|(topic, _)| gone.contains(topic)).collect();
+            let places = places.filter(is_gone).collect();
             forget(&mut self.context, &group.id, places);
         }
     }
 
     /// The topics of all offsets.
-    pub(super) fn topics(&self) -> Vec<Arc<str>> {
-        let places = self
+    pub(super) fn topics(&self) -> Vec<NamedTopic> {
+        let topics = self
             .groups
             .values()
-            .flat_map(|g| g.offsets.committed.keys());
-        let topics: BTreeSet<&Arc<str>> = places.map(|(topic, _)| topic).collect();
-        topics.into_iter().cloned().collect()
-    }
-}
-
-impl Offsets {
-    fn all(&self) -> Vec<(Arc<str>, Vec<FetchedOffset>)> {
-        let mut all: Vec<(Arc<str>, Vec<FetchedOffset>)> = Vec::new();
-        for ((topic, partition), offset) in &self.committed {
-            let offset = told(*partition, Some(offset));
-            match all.last_mut().filter(|(last, _)| last == topic) {
-                Some((_, offsets)) => offsets.push(offset),
-                None => all.push((topic.clone(), vec![offset])),
-            }
-        }
-        all
-    }
-}
-
-fn told(partition: i32, committed: Option<&CommittedOffset>) -> FetchedOffset {
-    FetchedOffset {
-        partition,
-        offset: committed.map_or(Offset::NONE, |committed| committed.offset),
-        leader_epoch: committed.map_or(LeaderEpoch::NONE, |committed| committed.leader_epoch),
-        metadata: committed.map_or("".into(), |committed| committed.metadata.clone()),
+            .flat_map(|group| group.offsets.topics());
+        let topics: BTreeSet<(&Arc<str>, TopicId)> = topics.collect();
+        let topics = topics.into_iter().map(|(topic, id)| (topic.clone(), id));
+        topics.collect()
     }
 }
 
@@ -344,7 +259,7 @@ impl<T> Group<T> {
             } else if !self.offsets.has_room_for(&place, context.offsets) {
                 ErrorCode::InvalidCommitOffsetSize
             } else {
-                self.offsets.begin(&place);
+                self.offsets.begin(&place, new.topic_id);
                 records.push(self.offset_record(now, new));
                 ErrorCode::None
             };
@@ -369,6 +284,7 @@ impl<T> Group<T> {
             topic: new.topic,
             partition: new.partition,
             offset: Some(CommittedOffset {
+                topic_id: new.topic_id,
                 offset: new.offset,
                 leader_epoch: new.leader_epoch,
                 metadata: new.metadata,

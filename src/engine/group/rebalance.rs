@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::committed::Offsets;
 use super::context::{after, Context, Timer};
 use super::member::Member;
-use super::offsets::Offsets;
 use super::shard::Purpose;
 use super::stored::StoredGroup;
 use super::{GroupId, GroupRecord, GroupState, JoinAnswer, JoinedMember, MemberId};

@@ -1,5 +1,5 @@
 //! The records of `__consumer_offsets`, in Kafka's formats, so that tools which read the topic know
-//! them: `OffsetCommitKey` 1 and `OffsetCommitValue` 3, `GroupMetadataKey` 2 and `GroupMetadataValue` 3, and
+//! them: `OffsetCommitKey` 1 and `OffsetCommitValue` 4, `GroupMetadataKey` 2 and `GroupMetadataValue` 3, and
 //! those of the consumer protocol (see `consumer/records.rs`). Key and value begin with their version, an i16.
 
 use std::sync::Arc;
@@ -7,18 +7,21 @@ use std::sync::Arc;
 use bytes::BufMut;
 
 use super::consumer::ConsumerRecord;
+use super::flexible::{put_compact, put_tagged};
 use super::record_bytes::{put_bytes, put_nullable, put_string, Reader};
 use super::stored::{CommittedOffset, StoredGroup, StoredMember};
 use super::{GroupId, MemberId};
 use crate::engine::coordinator::Record;
-use crate::model::{LeaderEpoch, Offset, Timestamp};
+use crate::model::{LeaderEpoch, Offset, Timestamp, TopicId};
 
 /// Which kind a key is; Kafka reads 0 and 1 alike.
 const OFFSET_KEY: i16 = 1;
 const OFFSET_KEY_OLD: i16 = 0;
 const GROUP_KEY: i16 = 2;
-const OFFSET_VALUE: i16 = 3;
+const OFFSET_VALUE: i16 = 4;
 const GROUP_VALUE: i16 = 3;
+/// Of the tagged field with the topic's id, in an offset's value.
+const TOPIC_ID_TAG: u32 = 0;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum GroupRecord {
@@ -111,8 +114,15 @@ fn encode_offset(offset: &CommittedOffset) -> Vec<u8> {
     out.put_i16(OFFSET_VALUE);
     out.put_i64(offset.offset.0);
     out.put_i32(offset.leader_epoch.0);
-    put_string(&mut out, &offset.metadata);
+    put_compact(&mut out, &offset.metadata);
     out.put_i64(offset.commit_timestamp.0);
+    match offset.topic_id == TopicId::NONE {
+        true => put_tagged(&mut out, &[]),
+        false => put_tagged(
+            &mut out,
+            &[(TOPIC_ID_TAG, offset.topic_id.0.into_bytes().into())],
+        ),
+    }
     out
 }
 
@@ -122,15 +132,28 @@ fn decode_offset(value: &[u8]) -> Result<CommittedOffset, String> {
     if !(0..=OFFSET_VALUE).contains(&version) {
         return Err(format!("OffsetCommitValue {version} isn't known"));
     }
-    Ok(CommittedOffset {
+    let mut committed = CommittedOffset {
+        topic_id: TopicId::NONE,
         offset: Offset(value.i64("offset")?),
         leader_epoch: match version {
             3.. => LeaderEpoch(value.i32("leader_epoch")?),
             _ => LeaderEpoch::NONE,
         },
-        metadata: value.string("metadata")?,
+        metadata: match version {
+            4.. => value.compact("metadata")?,
+            _ => value.string("metadata")?,
+        },
         commit_timestamp: Timestamp(value.i64("commit_timestamp")?),
-    })
+    };
+    if version >= 4 {
+        value.tagged(|tag, value| {
+            if tag == TOPIC_ID_TAG {
+                committed.topic_id = value.topic_id("topic_id")?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(committed)
 }
 
 fn encode_group(group: &StoredGroup) -> Vec<u8> {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::committed::Place;
 use super::consumer::{ConsumerGroup, ConsumerRecord, ConsumerState};
 use super::context::{write_error, Context, Timer};
-use super::offsets::Place;
 use super::rebalance::Group;
 use super::{Answer, GroupId, GroupRecord, GroupSettings, JoinAnswer, MemberId, Request};
 use crate::engine::coordinator::{Core, Effect};
@@ -235,7 +235,12 @@ impl<T: Send + Unpin + 'static> Core for GroupShard<T> {
                 codes,
             } => self.committed(&group, &places, to, codes, written),
             Purpose::Assigned { group, generation } => {
-                if let Some(group) = self.groups.get_mut(&group) {
+                // One that is about to have consumers has begun without it: it is told when that is written, or not.
+                let classic = match self.consumers.contains_key(&group) {
+                    true => None,
+                    false => self.groups.get_mut(&group),
+                };
+                if let Some(group) = classic {
                     group.assigned(&mut self.context, now, generation, written);
                 }
             }

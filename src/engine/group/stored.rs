@@ -5,15 +5,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::MemberId;
-use crate::model::{LeaderEpoch, Offset, Timestamp};
+use crate::model::{LeaderEpoch, Offset, Timestamp, TopicId};
 
 /// How far a group has come in a partition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CommittedOffset {
+    /// [`TopicId::NONE`]: any topic of the name.
+    pub topic_id: TopicId,
     pub offset: Offset,
     pub leader_epoch: LeaderEpoch,
     pub metadata: Arc<str>,
     pub commit_timestamp: Timestamp,
+}
+
+impl CommittedOffset {
+    /// Whether it may be one of this topic, which has the name now; `None`: no topic has.
+    pub(super) fn may_be_of(&self, topic: Option<TopicId>) -> bool {
+        self.topic_id == TopicId::NONE || topic.is_none_or(|id| id == self.topic_id)
+    }
 }
 
 /// A generation of a group that was assigned, or that has no members.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::settings::{ALL_METADATA_BYTES_MAX, METADATA_BYTES_MAX};
 use crate::engine::coordinator::{Core, Effect, EffectOf, Record};
 use crate::engine::group::*;
-use crate::model::{ErrorCode, LeaderEpoch, Offset, Timestamp};
+use crate::model::{ErrorCode, LeaderEpoch, Offset, Timestamp, TopicId};
 
 /// A member with so much to say, in a group of its own.
 fn large(name: &str, bytes: usize) -> Request {
@@ -67,6 +67,7 @@ fn offset() -> GroupRecord {
         topic: "t".into(),
         partition: 3,
         offset: Some(CommittedOffset {
+            topic_id: TopicId(uuid::Uuid::from_bytes(*b"0123456789abcdef")),
             offset: Offset(5),
             leader_epoch: LeaderEpoch(2),
             metadata: "m".into(),
@@ -102,8 +103,11 @@ fn group() -> GroupRecord {
 fn keys_and_values_are_these_bytes() {
     let record = offset();
     assert_eq!(record.key(), b"\0\x01\0\x01g\0\x01t\0\0\0\x03");
-    let value = b"\0\x03\0\0\0\0\0\0\0\x05\0\0\0\x02\0\x01m\0\0\0\0\0\0\0\x07";
-    assert_eq!(record.value().unwrap(), value);
+    let value = [
+        &b"\0\x04\0\0\0\0\0\0\0\x05\0\0\0\x02\x02m\0\0\0\0\0\0\0\x07"[..],
+        b"\x01\0\x100123456789abcdef",
+    ];
+    assert_eq!(record.value().unwrap(), value.concat());
 
     let record = group();
     assert_eq!(record.key(), b"\0\x02\0\x01g");
@@ -124,6 +128,24 @@ fn records_read_back_as_they_were_written() {
         let tombstone = GroupRecord::decode(&record.key(), None).unwrap().unwrap();
         assert_eq!((tombstone.key(), tombstone.value()), (record.key(), None));
     }
+}
+
+/// Former builds wrote them so, and a topic had no id there.
+#[test]
+fn an_offset_of_version_3_is_read_too() {
+    let value = b"\0\x03\0\0\0\0\0\0\0\x05\0\0\0\x02\0\x01m\0\0\0\0\0\0\0\x07";
+    let read = GroupRecord::decode(&offset().key(), Some(value)).unwrap();
+    let Some(GroupRecord::Offset { offset, .. }) = read else {
+        panic!("{read:?}");
+    };
+    let expected = CommittedOffset {
+        topic_id: TopicId::NONE,
+        offset: Offset(5),
+        leader_epoch: LeaderEpoch(2),
+        metadata: "m".into(),
+        commit_timestamp: Timestamp(7),
+    };
+    assert_eq!(offset, Some(expected));
 }
 
 #[test]
@@ -153,11 +175,12 @@ proptest! {
     #[test]
     fn no_bytes_make_the_decoder_panic(
         kind in 0u8..4,
+        version in 3u8..5,
         key in proptest::collection::vec(any::<u8>(), 0..40),
         value in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..80)),
     ) {
         let key = [&[0, kind][..], &key].concat();
-        let value = value.map(|value| [&[0, 3][..], &value].concat());
+        let value = value.map(|value| [&[0, version][..], &value].concat());
         let _ = GroupRecord::decode(&key, value.as_deref());
     }
 }

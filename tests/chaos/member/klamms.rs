@@ -1,7 +1,7 @@
 //! A member by Klamm's own client, which commits by itself what it has handed out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use klamm::client::{
@@ -40,6 +40,7 @@ pub fn work(task: &Task, leaves: impl Fn() -> bool) {
                 }
             }
         }
+        life.lock().unwrap().leaves = true;
         // It may be out of the group.
         let _ = consumer.close().await;
     });
@@ -75,34 +76,37 @@ async fn join(task: &Task, life: Arc<Mutex<Life>>) -> Consumer {
     consumer
 }
 
-/// Notes what comes and goes. In which generation isn't told.
+/// Notes what comes and goes.
 struct Listener(Arc<Mutex<Life>>);
 
 impl Listener {
-    fn owns(&self, change: impl FnOnce(&mut BTreeSet<i32>)) {
-        let mut life = self.0.lock().unwrap();
-        let mut owns = life.owns.clone();
-        change(&mut owns);
-        life.owns(-1, owns);
+    fn life(&self) -> MutexGuard<'_, Life> {
+        self.0.lock().unwrap()
     }
 }
 
+fn numbers(partitions: &[TopicPartition]) -> BTreeSet<i32> {
+    partitions.iter().map(|(_, number)| *number).collect()
+}
+
 impl RebalanceListener for Listener {
+    fn on_joined(&mut self, _: &str, generation: i32) {
+        self.life().comes_into(generation);
+    }
+
     fn on_assigned(&mut self, partitions: &[TopicPartition]) -> BTreeMap<TopicPartition, Offset> {
-        self.owns(|owns| owns.extend(partitions.iter().map(|(_, number)| number)));
+        self.life().takes(&numbers(partitions));
         BTreeMap::new()
     }
 
     fn on_revoked(&mut self, partitions: &[TopicPartition]) -> BTreeMap<TopicPartition, Offset> {
-        self.on_lost(partitions);
+        self.life().gives_up(numbers(partitions));
         BTreeMap::new()
     }
 
     fn on_lost(&mut self, partitions: &[TopicPartition]) {
-        self.owns(|owns| {
-            for (_, number) in partitions {
-                owns.remove(number);
-            }
-        });
+        let mut life = self.life();
+        life.generation = -1;
+        life.loses(&numbers(partitions));
     }
 }

@@ -11,7 +11,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
-use super::{Life, Manner, Task};
+use super::{Life, Protocol, Task};
 use super::{COMMIT_INTERVAL, HEARTBEAT_INTERVAL, MAX_POLL_INTERVAL, POLL, SESSION};
 use crate::diary::{Entry, Moment};
 use crate::writers::TOPIC;
@@ -22,15 +22,14 @@ const DEBUG: &str = "KLAMM_MEMBER_DEBUG";
 pub fn work(task: &Task, leaves: impl Fn() -> bool) {
     let consumer = join(task);
     let mut committed = Instant::now();
-    while !leaves() {
+    let mut is_over = false;
+    while !is_over && !leaves() {
         match consumer.poll(POLL) {
             Some(Ok(message)) => consumer.context().given(&message),
-            // After its session librdkafka 2.12.1 commits what it had begun to commit under no member's id, which
-            // a static member is fenced for, by Kafka too. It is over then, as it is for any application.
-            Some(Err(KafkaError::MessageConsumptionFatal(RDKafkaErrorCode::FencedInstanceId)))
-                if task.manner == Manner::Static =>
+            Some(Err(KafkaError::MessageConsumptionFatal(error)))
+                if task.manner.is_static() && is_anothers_place(error) =>
             {
-                return
+                is_over = true;
             }
             Some(Err(KafkaError::MessageConsumptionFatal(error))) => {
                 panic!("{}: {error}", task.name)
@@ -38,27 +37,52 @@ pub fn work(task: &Task, leaves: impl Fn() -> bool) {
             // It goes on by itself.
             Some(Err(_)) | None => {}
         }
-        if committed.elapsed() >= COMMIT_INTERVAL {
+        if !is_over && committed.elapsed() >= COMMIT_INTERVAL {
             commit(&consumer);
             committed = Instant::now();
         }
     }
-    commit(&consumer);
+    if !is_over {
+        commit(&consumer);
+    }
+    consumer.context().state().life.leaves = true;
+}
+
+/// Then a static member is over, as it is for any application, and may begin anew.
+fn is_anothers_place(error: RDKafkaErrorCode) -> bool {
+    match error {
+        // After its session librdkafka 2.12.1 commits what it had begun to commit under no member's id, which it is
+        // fenced for, by Kafka too.
+        RDKafkaErrorCode::FencedInstanceId => true,
+        // In the consumer protocol one that was killed has its place until its session ends.
+        RDKafkaErrorCode::UnreleasedInstanceId => true,
+        _ => false,
+    }
 }
 
 fn join(task: &Task) -> BaseConsumer<Context> {
     let ms = |time: std::time::Duration| time.as_millis().to_string();
-    let strategy = match task.manner.is_cooperative() {
+    let strategy = match task.is_cooperative() {
         true => "cooperative-sticky",
         false => "range",
     };
+    let (session, heartbeat_interval) = (ms(SESSION), ms(HEARTBEAT_INTERVAL));
+    let protocol: &[(&str, &str)] = match task.protocol() {
+        Protocol::Classic => &[
+            ("partition.assignment.strategy", strategy),
+            ("session.timeout.ms", &session),
+            ("heartbeat.interval.ms", &heartbeat_interval),
+        ],
+        // What else there is, the coordinator says.
+        Protocol::Consumer => &[("group.protocol", "consumer")],
+    };
     let mut config = ClientConfig::new();
+    for (key, value) in protocol {
+        config.set(*key, *value);
+    }
     for (key, value) in [
         ("bootstrap.servers", &*task.bootstrap),
         ("group.id", task.manner.group()),
-        ("partition.assignment.strategy", strategy),
-        ("session.timeout.ms", &ms(SESSION)),
-        ("heartbeat.interval.ms", &ms(HEARTBEAT_INTERVAL)),
         ("max.poll.interval.ms", &ms(MAX_POLL_INTERVAL)),
         ("enable.auto.commit", "false"),
         ("auto.offset.reset", "earliest"),
@@ -74,7 +98,7 @@ fn join(task: &Task) -> BaseConsumer<Context> {
         config.set("debug", contexts);
         config.set_log_level(RDKafkaLogLevel::Debug);
     }
-    if task.manner == Manner::Static {
+    if task.manner.is_static() {
         config.set("group.instance.id", &task.name);
     }
     let consumer = config.create_with_context(Context::of(task));
@@ -85,21 +109,38 @@ fn join(task: &Task) -> BaseConsumer<Context> {
 
 /// One after the other: of two on their way at once, the earlier one may be written last.
 fn commit(consumer: &BaseConsumer<Context>) {
+    // Its epoch may rise and nothing come or go. A generation is one only when it is assigned, which is told.
+    if consumer.context().protocol == Protocol::Consumer {
+        let epoch = generation(consumer);
+        consumer.context().state().life.comes_into(epoch);
+    }
+    let uncommitted = std::mem::take(&mut consumer.context().state().uncommitted);
     let mut offsets = TopicPartitionList::new();
-    for (partition, next) in std::mem::take(&mut consumer.context().state().uncommitted) {
-        let next = Offset::Offset(next);
-        let added = offsets.add_partition_offset(TOPIC, partition, next);
+    for (partition, next) in &uncommitted {
+        let next = Offset::Offset(*next);
+        let added = offsets.add_partition_offset(TOPIC, *partition, next);
         added.unwrap();
     }
-    if offsets.count() > 0 {
-        // What came of it is heard in [`ConsumerContext::commit_callback`].
-        let _ = consumer.commit(&offsets, CommitMode::Sync);
+    // What came of it is heard in [`ConsumerContext::commit_callback`].
+    if offsets.count() > 0 && consumer.commit(&offsets, CommitMode::Sync).is_err() {
+        // Its epoch may have risen meanwhile: then it is to commit again, unless it has it no more.
+        let State {
+            life,
+            uncommitted: again,
+            ..
+        } = &mut *consumer.context().state();
+        again.extend(
+            uncommitted
+                .into_iter()
+                .filter(|it| life.owns.contains(&it.0)),
+        );
     }
 }
 
 /// What the library's callbacks see.
 struct Context {
     name: String,
+    protocol: Protocol,
     is_cooperative: bool,
     state: Mutex<State>,
 }
@@ -114,7 +155,8 @@ impl Context {
     fn of(task: &Task) -> Context {
         Context {
             name: task.name.clone(),
-            is_cooperative: task.manner.is_cooperative(),
+            protocol: task.protocol(),
+            is_cooperative: task.is_cooperative(),
             state: Mutex::new(State {
                 life: Life::begin(task),
                 uncommitted: BTreeMap::new(),
@@ -145,23 +187,31 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        let generation = generation(consumer);
+        let (generation, is_lost) = (generation(consumer), consumer.assignment_lost());
         let State { life, uncommitted } = &mut *self.state();
-        let owned = std::mem::take(&mut life.owns);
-        let owns: BTreeSet<i32> = match rebalance {
-            Rebalance::Assign(added) if self.is_cooperative => {
-                owned.union(&numbers(added)).copied().collect()
+        match rebalance {
+            Rebalance::Assign(new) => {
+                life.generation = generation;
+                life.takes(&numbers(new));
             }
-            Rebalance::Assign(all) => numbers(all),
-            Rebalance::Revoke(gone) if self.is_cooperative => {
-                owned.difference(&numbers(gone)).copied().collect()
+            Rebalance::Revoke(gone) => {
+                // Else all that it has.
+                let gone = match self.is_cooperative {
+                    true => numbers(gone),
+                    false => life.owns.clone(),
+                };
+                match is_lost {
+                    true => life.loses(&gone),
+                    false => {
+                        life.generation = generation;
+                        life.gives_up(gone);
+                    }
+                }
             }
-            Rebalance::Revoke(_) => BTreeSet::new(),
-            Rebalance::Error(_) => owned,
-        };
+            Rebalance::Error(_) => {}
+        }
         // Whoever has them now goes on from what is committed.
-        uncommitted.retain(|partition, _| owns.contains(partition));
-        life.owns(generation, owns);
+        uncommitted.retain(|partition, _| life.owns.contains(partition));
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {

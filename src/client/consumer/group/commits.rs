@@ -127,7 +127,11 @@ impl Committer {
     fn judge(&self, identity: &Identity, error: ClientError) -> Result<ClientError, ClientError> {
         match error.code() {
             Some(ErrorCode::RebalanceInProgress) => Ok(error),
-            Some(ErrorCode::IllegalGeneration | ErrorCode::UnknownMemberId) => {
+            Some(
+                ErrorCode::IllegalGeneration
+                | ErrorCode::UnknownMemberId
+                | ErrorCode::GroupIdNotFound,
+            ) => {
                 let standing = self.desk.standing();
                 if standing.is_joining || standing.identity.as_ref() != Some(identity) {
                     return Ok(error);

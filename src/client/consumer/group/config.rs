@@ -103,6 +103,15 @@ impl GroupConfig {
 /// (and `on_revoked` by [`Consumer::close`](crate::client::Consumer::close)), between the records of before and
 /// those of after.
 pub trait RebalanceListener: Send {
+    /// It is in this generation of its group from now on, under this id; what comes and goes with that is told next,
+    /// if anything does. So it is until it is told of another one, or of what it has lost.
+    ///
+    /// Generations only go up, and in each a partition has one owner. So what an application writes elsewhere can be
+    /// fenced by the generation. A generation that has passed before the application polled isn't told.
+    fn on_joined(&mut self, member_id: &str, generation: i32) {
+        let _ = (member_id, generation);
+    }
+
     /// These are read from now on, besides those that were before. Each starts where the group has committed, or
     /// where this answer says, for what keeps its offsets elsewhere.
     fn on_assigned(&mut self, partitions: &[TopicPartition]) -> BTreeMap<TopicPartition, Offset> {

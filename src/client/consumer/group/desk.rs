@@ -101,8 +101,13 @@ impl Desk {
         let mut state = self.state();
         if matches!(event, Event::Lost(_)) {
             // What it hasn't heard of isn't its any more either, and nothing of it can be committed.
-            let is_past = |it: &Event| matches!(it, Event::Assigned(_) | Event::Revoked(..));
-            state.events.retain(|it| !is_past(it));
+            let stays = |it: &Event| matches!(it, Event::Lost(_) | Event::Failed(_));
+            state.events.retain(stays);
+        }
+        // The group may rebalance ever so often until the application polls.
+        let is_joined = |event: &Event| matches!(event, Event::Joined(_));
+        if is_joined(&event) && state.events.back().is_some_and(is_joined) {
+            state.events.pop_back();
         }
         state.events.push_back(event);
     }

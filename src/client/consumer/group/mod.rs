@@ -33,7 +33,7 @@ use crate::model::Offset;
 use commits::{Committer, Offsets};
 use config::{Deaf, Listener};
 use desk::{Desk, GivenUp, Poll};
-use membership::Event;
+use membership::{Event, Identity};
 
 /// How long a consumer that ends tries to commit at most.
 const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -93,6 +93,10 @@ impl Group {
     pub(super) fn serve(&mut self, shared: &Shared) -> Result<(), ClientError> {
         while let Some(event) = self.desk.next_event() {
             match event {
+                Event::Joined(Identity {
+                    member_id,
+                    generation,
+                }) => self.listener().on_joined(&member_id, generation),
                 Event::Assigned(partitions) => self.take(shared, partitions),
                 Event::Revoked(turn, partitions) => {
                     let offsets = self.give_up(shared, partitions);

@@ -19,6 +19,7 @@ use super::draft::{Draft, Moment};
 use super::group::{Outcome, Pace, Wait};
 use super::heartbeat::{advance, update};
 use super::membership::{has_room, remove, replace};
+use super::reconcile::Owned;
 use super::stored::{ClassicMember, MemberMetadata, MemberState};
 use super::{ConsumerMember, ConsumerSettings, ConsumerState, Partitions};
 use crate::engine::metadata::MetadataImage;
@@ -61,7 +62,7 @@ pub(super) fn join(draft: &mut Draft, moment: Moment<'_>, request: &JoinRequest)
     if let Err(refusal) = update(draft, moment, &id, metadata(request, &said)) {
         return refused(refusal);
     }
-    advance(draft, moment, &id, Some(&owned));
+    advance(draft, moment, &id, Owned::Begins(&owned));
     let epoch = draft.state().member(id.as_str()).map(|m| m.current.epoch);
     let answer = JoinAnswer {
         member: id.clone(),

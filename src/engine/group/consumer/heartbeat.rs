@@ -11,11 +11,11 @@ use super::draft::{Draft, Moment};
 use super::group::{Outcome, Pace, Wait};
 use super::membership::{admit, leave};
 use super::messages::{ConsumerHeartbeatAnswer, ConsumerHeartbeatRequest, JOIN_EPOCH, LEAVE_EPOCH};
-use super::reconcile::{reconcile, Target};
+use super::reconcile::{reconcile, Owned, Target};
 use super::stored::{ConsumerRecord, GroupEpoch, MemberMetadata, MemberState, LEFT_FOR_A_WHILE};
 use super::subscription::{compile, is_resolved, metadata_hash, resolve};
 use super::target::retarget;
-use super::{ConsumerMember, ConsumerSettings, Partitions};
+use super::{ConsumerMember, ConsumerSettings};
 use crate::model::{ErrorCode, Refusal};
 
 pub(super) type HeartbeatResult = Result<ConsumerHeartbeatAnswer, Refusal>;
@@ -53,7 +53,12 @@ fn stay(
     let before = draft.state().member(id.as_str()).cloned();
     let before = before.unwrap_or_default();
     update(draft, moment, id, said(&before.metadata, request))?;
-    advance(draft, moment, id, request.owned.as_ref());
+    let owned = match (&request.owned, request.epoch) {
+        (None, _) => Owned::Unsaid,
+        (Some(owned), JOIN_EPOCH) => Owned::Begins(owned),
+        (Some(owned), _) => Owned::Says(owned),
+    };
+    advance(draft, moment, id, owned);
     let after = draft.state().member(id.as_str()).cloned();
     let after = after.unwrap_or_default();
     let has_changed = before.current.assigned != after.current.assigned;
@@ -252,12 +257,7 @@ pub(super) fn begin_epoch(draft: &mut Draft, moment: Moment<'_>) {
 }
 
 /// Makes the target of a new epoch, and takes the member as far towards it as it can go.
-pub(super) fn advance(
-    draft: &mut Draft,
-    moment: Moment<'_>,
-    id: &MemberId,
-    owned: Option<&Partitions>,
-) {
+pub(super) fn advance(draft: &mut Draft, moment: Moment<'_>, id: &MemberId, owned: Owned<'_>) {
     if draft.state().epoch() > draft.state().target_epoch() {
         retarget(draft, moment);
     }

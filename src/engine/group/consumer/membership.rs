@@ -156,6 +156,8 @@ pub(super) fn leave(
             let current = CurrentAssignment {
                 epoch: LEFT_FOR_A_WHILE,
                 revoking: Partitions::default(),
+                // Its next life counts its epochs anew.
+                since: member.current.assigned.iter().map(|it| (it, 0)).collect(),
                 ..member.current.clone()
             };
             draft.record(ConsumerRecord::Current(id.clone(), Some(current)));

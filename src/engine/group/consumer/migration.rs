@@ -77,7 +77,8 @@ pub(in super::super) fn upgrade<T>(
     Ok(std::iter::once(tombstone).chain(records).collect())
 }
 
-/// A member goes on with what it was assigned last. What two were assigned only one of them has.
+/// A member goes on with what it was assigned last, or with what it has said that it owns while nobody is assigned
+/// anything: nobody else may have that before it is given up. What two were assigned only one of them has.
 fn convert<T>(
     group: &Group<T>,
     member: &Member<T>,
@@ -90,8 +91,12 @@ fn convert<T>(
         None => member.protocols.first()?.1.clone(),
     };
     let said = subscription(&said)?;
+    let had = match member.assignment.is_empty() {
+        true => said.owned,
+        false => assigned(&member.assignment)?,
+    };
     let mut owned = Partitions::default();
-    for (name, partitions) in assigned(&member.assignment)? {
+    for (name, partitions) in had {
         let Some(topic) = image.topic_by_name(name) else {
             continue;
         };
@@ -120,6 +125,7 @@ fn convert<T>(
         epoch: group.generation,
         previous_epoch: group.generation,
         state: MemberState::Stable,
+        since: owned.iter().map(|it| (it, group.generation)).collect(),
         assigned: owned,
         revoking: Partitions::default(),
     };

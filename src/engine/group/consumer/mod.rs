@@ -29,7 +29,6 @@
 mod admin;
 mod classic_members;
 mod draft;
-mod flexible;
 mod group;
 mod heartbeat;
 mod membership;
@@ -58,6 +57,6 @@ pub use messages::{
 pub use partitions::Partitions;
 pub use settings::{ConsumerSettings, MigrationPolicy};
 pub use stored::{
-    ClassicMember, ConsumerRecord, CurrentAssignment, GroupEpoch, MemberMetadata, MemberState,
-    ResolvedRegex, TargetEpoch, LEFT_FOR_A_WHILE,
+    AssignmentEpochs, ClassicMember, ConsumerRecord, CurrentAssignment, GroupEpoch, MemberMetadata,
+    MemberState, ResolvedRegex, TargetEpoch, LEFT_FOR_A_WHILE,
 };

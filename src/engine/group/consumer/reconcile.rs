@@ -8,7 +8,7 @@
 //! | UnrevokedPartitions | it is to give up partitions, still in its former epoch | it says that it has |
 //! | UnreleasedPartitions | it is in the new epoch, and others own partitions of its target | they have given some up |
 
-use super::stored::{CurrentAssignment, MemberState};
+use super::stored::{AssignmentEpochs, CurrentAssignment, MemberState};
 use super::Partitions;
 use crate::model::TopicId;
 
@@ -19,39 +19,67 @@ pub(super) struct Target<'a> {
     pub partitions: &'a Partitions,
 }
 
-/// The next step of a member. `owned` is what it says that it owns; `None` if it doesn't say.
+/// What a member says that it owns.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Owned<'a> {
+    Unsaid,
+    /// It may have said so before it took what it was given last: librdkafka does, when it looks for its coordinator
+    /// anew meanwhile. So it counts only for what the member had been told to give up before. Kafka's coordinator
+    /// believes it for all.
+    Says(&'a Partitions),
+    /// It joins, and owns nothing else.
+    Begins(&'a Partitions),
+}
+
+impl Owned<'_> {
+    fn lacks(self, partitions: &Partitions) -> bool {
+        match self {
+            Owned::Unsaid => false,
+            Owned::Says(owned) | Owned::Begins(owned) => owned.is_disjoint(partitions),
+        }
+    }
+}
+
+/// The next step of a member.
 pub(super) fn reconcile(
     current: &CurrentAssignment,
     target: Target<'_>,
-    owned: Option<&Partitions>,
+    owned: Owned<'_>,
     is_free: impl Fn(TopicId, i32) -> bool,
 ) -> CurrentAssignment {
-    let has_given_up =
-        |partitions: &Partitions| owned.is_some_and(|owned| owned.is_disjoint(partitions));
     match current.state {
         MemberState::Stable if current.epoch == target.epoch => return current.clone(),
-        MemberState::UnrevokedPartitions if !has_given_up(&current.revoking) => {
+        MemberState::UnrevokedPartitions if !owned.lacks(&current.revoking) => {
             return current.clone();
         }
         _ => {}
     }
     let mut assigned = current.assigned.intersection(target.partitions);
     let revoking = current.assigned.difference(target.partitions);
-    if !revoking.is_empty() && !has_given_up(&revoking) {
+    let since = |partitions: &Partitions| -> AssignmentEpochs {
+        let all = partitions.iter();
+        all.filter_map(|place| Some((place, *current.since.get(&place)?)))
+            .collect()
+    };
+    let never_took_them = matches!(owned, Owned::Begins(_)) && owned.lacks(&revoking);
+    if !revoking.is_empty() && !never_took_them {
         return CurrentAssignment {
             epoch: current.epoch,
             previous_epoch: current.epoch,
             state: MemberState::UnrevokedPartitions,
+            since: since(&current.assigned),
             assigned,
             revoking,
         };
     }
+    let mut since = since(&assigned);
     let missing = target.partitions.difference(&assigned);
     let free: Vec<_> = missing.iter().filter(|(t, p)| is_free(*t, *p)).collect();
     let state = match free.len() == missing.len() {
         true => MemberState::Stable,
         false => MemberState::UnreleasedPartitions,
     };
+    since.extend(free.iter().map(|place| (*place, target.epoch)));
     assigned.extend(free);
     let previous_epoch = current.epoch;
     let next = CurrentAssignment {
@@ -60,6 +88,7 @@ pub(super) fn reconcile(
         state,
         assigned,
         revoking: Partitions::default(),
+        since,
     };
     // Who still waits for the same as before hasn't gone a step.
     let is_the_same = (next.epoch, next.state) == (current.epoch, current.state)

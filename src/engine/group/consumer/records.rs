@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use bytes::BufMut;
 
+use super::super::flexible::{
+    put_array, put_compact, put_compact_bytes, put_compact_nullable, put_partitions,
+    put_partitions_since, put_tagged,
+};
 use super::super::record_bytes::{put_string, Reader};
 use super::super::MemberId;
-use super::flexible::{
-    put_array, put_compact, put_compact_bytes, put_compact_nullable, put_partitions, put_tagged,
-};
 use super::stored::{
-    ClassicMember, ConsumerRecord, CurrentAssignment, GroupEpoch, MemberMetadata, MemberState,
-    ResolvedRegex, TargetEpoch,
+    AssignmentEpochs, ClassicMember, ConsumerRecord, CurrentAssignment, GroupEpoch, MemberMetadata,
+    MemberState, ResolvedRegex, TargetEpoch,
 };
 use super::Partitions;
 use crate::model::Timestamp;
@@ -244,14 +245,16 @@ fn put_current(out: &mut Vec<u8>, current: &CurrentAssignment) {
         MemberState::UnrevokedPartitions => 1,
         MemberState::UnreleasedPartitions => 2,
     });
-    put_partitions(out, &current.assigned);
-    put_partitions(out, &current.revoking);
+    put_partitions_since(out, &current.assigned, &current.since);
+    put_partitions_since(out, &current.revoking, &current.since);
     put_tagged(out, &[]);
 }
 
 fn current(value: &mut Reader<'_>) -> Result<CurrentAssignment, String> {
+    let epoch = value.i32("member_epoch")?;
+    let mut since = AssignmentEpochs::new();
     let current = CurrentAssignment {
-        epoch: value.i32("member_epoch")?,
+        epoch,
         previous_epoch: value.i32("previous_member_epoch")?,
         state: match value.i8("state")? {
             0 => MemberState::Stable,
@@ -259,8 +262,9 @@ fn current(value: &mut Reader<'_>) -> Result<CurrentAssignment, String> {
             2 => MemberState::UnreleasedPartitions,
             other => return Err(format!("state {other} isn't known")),
         },
-        assigned: value.partitions("assigned_partitions")?,
-        revoking: value.partitions("partitions_pending_revocation")?,
+        assigned: value.partitions_since("assigned_partitions", epoch, &mut since)?,
+        revoking: value.partitions_since("partitions_pending_revocation", epoch, &mut since)?,
+        since,
     };
     value.tagged(|_, _| Ok(()))?;
     Ok(current)

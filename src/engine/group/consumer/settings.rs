@@ -25,12 +25,12 @@ pub struct ConsumerSettings {
     pub migration: MigrationPolicy,
 }
 
-/// Kafka's, but for the size.
+/// Kafka's, but for the interval, by which a rebalance is bounded, and the size.
 impl Default for ConsumerSettings {
     fn default() -> ConsumerSettings {
         ConsumerSettings {
             session_timeout_ms: 45_000,
-            heartbeat_interval_ms: 5_000,
+            heartbeat_interval_ms: 1_000,
             max_size: 1_000,
             assignors: Assignor::ALL.to_vec(),
             migration: MigrationPolicy::default(),

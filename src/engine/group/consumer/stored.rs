@@ -1,13 +1,13 @@
 //! What the records of a consumer group say: all that the coordinator's next life knows of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::super::MemberId;
 use super::Partitions;
-use crate::model::Timestamp;
+use crate::model::{Timestamp, TopicId};
 
 /// The epoch of a static member that has left for a while.
 pub const LEFT_FOR_A_WHILE: i32 = -2;
@@ -34,7 +34,8 @@ impl ConsumerRecord {
             ConsumerRecord::Member(_, Some(metadata)) => metadata.size(),
             ConsumerRecord::Target(_, Some(target)) => partitions(target),
             ConsumerRecord::Current(_, Some(current)) => {
-                partitions(&current.assigned) + partitions(&current.revoking)
+                let epochs = 4 * current.since.len();
+                partitions(&current.assigned) + partitions(&current.revoking) + epochs
             }
             ConsumerRecord::Regex(_, Some(resolved)) => {
                 resolved.topics.iter().map(|name| name.len() + 2).sum()
@@ -113,7 +114,13 @@ pub struct CurrentAssignment {
     pub assigned: Partitions,
     /// What it owns until it says that it has given it up.
     pub revoking: Partitions,
+    /// Of each of these.
+    pub since: AssignmentEpochs,
 }
+
+/// In which epoch a member was assigned a partition that it owns. A commit that it began in that epoch, or in a later
+/// one, is still its own (KIP-1251).
+pub type AssignmentEpochs = BTreeMap<(TopicId, i32), i32>;
 
 /// Kafka's `MemberState`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -73,6 +73,9 @@ impl Membership {
         self.failing = None;
         self.heartbeat_at = now + self.habits.heartbeat_interval;
         self.heartbeat_is_out = false;
+        if let Some(identity) = self.identity() {
+            self.effects.push(Effect::Tell(Event::Joined(identity)));
+        }
         let is_new = |partition: &&TopicPartition| !self.owned.contains(*partition);
         self.new = assigned.iter().filter(is_new).cloned().collect();
         let owned = self.owned.iter();

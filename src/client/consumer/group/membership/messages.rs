@@ -17,6 +17,8 @@ pub struct Identity {
 /// What the application takes notice of, in this order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// It is in a generation, or in another one; what comes and goes with it follows.
+    Joined(Identity),
     /// These are to be read, each from where the group has come to, if it has.
     Assigned(BTreeMap<TopicPartition, Option<Offset>>),
     /// These are to be given up; then [`Membership::given_up`](super::Membership::given_up) is told with this number.

@@ -130,6 +130,11 @@ impl Life {
         life
     }
 
+    /// What the application is told first of the generation that it is in.
+    fn told_generation(&self) -> Event {
+        Event::Joined(self.member.identity().expect("it is a member"))
+    }
+
     fn hears(&mut self, code: ErrorCode) {
         let identity = self.member.identity().expect("it is a member");
         self.member.heard(self.now, &identity, Ok(code));
@@ -168,7 +173,7 @@ fn it_joins_under_the_id_that_it_is_told_and_reads_from_where_the_group_is() {
         turn: life.turn(),
         partitions: parts(&[0, 1]),
     };
-    assert_eq!(life.only(), asked);
+    assert_eq!(life.act(), [Effect::Tell(life.told_generation()), asked]);
     // Of one of them nothing is committed.
     let offsets = [(("t".into(), 1), Offset(9))].into();
     life.member.positioned(life.now, life.turn(), Ok(offsets));
@@ -218,7 +223,8 @@ fn cooperatively_it_keeps_what_it_has_and_joins_again_when_the_rest_is_given_up(
     life.is_assigned(&[0, 3]);
     let turn = life.turn();
     let effects = life.act();
-    assert_eq!(told(effects), [Event::Revoked(turn, parts(&[1, 2]))]);
+    let revoked = Event::Revoked(turn, parts(&[1, 2]));
+    assert_eq!(told(effects), [life.told_generation(), revoked]);
     life.is_positioned();
     assert!(matches!(life.only(), Effect::Tell(Event::Assigned(new)) if new.len() == 1));
     // The application takes its time; the session goes on.
@@ -339,6 +345,7 @@ fn an_answer_to_an_earlier_question_is_not_listened_to() {
     life.is_joined(2);
     // A heartbeat of an earlier generation.
     life.is_assigned(&[]);
+    assert_eq!(told(life.act()), [life.told_generation()]);
     let former = Identity {
         member_id: "me".into(),
         generation: 1,

@@ -52,6 +52,7 @@ fn all() -> Vec<(ConsumerRecord, &'static [u8], Vec<u8>)> {
     };
     let said = b"\0\0\x02i\0\x02c\x02h\x02\x02t\x02r\0\0\0\x07\0";
     let named = b"\x020123456789abcdef\x03\0\0\0\x01\0\0\0\x02\0";
+    let since = b"\x020123456789abcdef\x03\0\0\0\x01\0\0\0\x02\x01\0\x09\x03\0\0\0\x03\0\0\0\x05";
     vec![
         (
             ConsumerRecord::Group(Some(GroupEpoch {
@@ -93,10 +94,11 @@ fn all() -> Vec<(ConsumerRecord, &'static [u8], Vec<u8>)> {
                     state: MemberState::UnrevokedPartitions,
                     assigned: Partitions::default(),
                     revoking: partitions(),
+                    since: [((topic(), 1), 3), ((topic(), 2), 5)].into(),
                 }),
             ),
             b"\0\x08\0\x01g\0\x01m",
-            [&b"\0\0\0\0\0\x05\0\0\0\x04\x01\x01"[..], named, b"\0"].concat(),
+            [&b"\0\0\0\0\0\x05\0\0\0\x04\x01\x01"[..], since, b"\0"].concat(),
         ),
         (
             ConsumerRecord::Regex(
@@ -124,6 +126,24 @@ fn keys_and_values_are_these_bytes() {
         let tombstone = GroupRecord::decode(key, None).unwrap().unwrap();
         assert_eq!((tombstone.key(), tombstone.value()), (key.to_vec(), None));
     }
+}
+
+/// Kafka before 4.3 wrote it so: a commit of a former epoch doesn't count then.
+#[test]
+fn a_partition_without_an_epoch_has_that_of_its_member() {
+    let named = b"\x020123456789abcdef\x03\0\0\0\x01\0\0\0\x02\0";
+    let value = [&b"\0\0\0\0\0\x05\0\0\0\x04\0"[..], named, b"\x01\0"].concat();
+    let read = GroupRecord::decode(b"\0\x08\0\x01g\0\x01m", Some(&value));
+    let current = CurrentAssignment {
+        epoch: 5,
+        previous_epoch: 4,
+        state: MemberState::Stable,
+        assigned: partitions(),
+        revoking: Partitions::default(),
+        since: [((topic(), 1), 5), ((topic(), 2), 5)].into(),
+    };
+    let expected = ConsumerRecord::Current("m".into(), Some(current));
+    assert_eq!(read, Ok(Some(record(expected))));
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! The fields of Kafka's flexible message files (KIP-482): compact lengths, and tagged fields behind each
 //! struct.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
 use uuid::Uuid;
 
-use super::super::record_bytes::Reader;
-use super::Partitions;
+use super::consumer::{AssignmentEpochs, Partitions};
+use super::record_bytes::Reader;
 use crate::model::TopicId;
 
 pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u32) {
@@ -58,12 +59,32 @@ pub(super) fn put_tagged(out: &mut Vec<u8>, fields: &[(u32, Vec<u8>)]) {
     }
 }
 
+/// Of the tagged field with the epoch of each partition.
+const ASSIGNMENT_EPOCHS_TAG: u32 = 0;
+
 /// Topics with their partitions.
 pub(super) fn put_partitions(out: &mut Vec<u8>, partitions: &Partitions) {
     put_array(out, partitions.by_topic(), |out, (topic, numbers)| {
         out.put_slice(topic.0.as_bytes());
         put_array(out, numbers.iter(), |out, number| out.put_i32(*number));
         put_tagged(out, &[]);
+    });
+}
+
+/// The same, each partition with its epoch.
+pub(super) fn put_partitions_since(
+    out: &mut Vec<u8>,
+    partitions: &Partitions,
+    since: &AssignmentEpochs,
+) {
+    put_array(out, partitions.by_topic(), |out, (topic, numbers)| {
+        out.put_slice(topic.0.as_bytes());
+        put_array(out, numbers.iter(), |out, number| out.put_i32(*number));
+        let mut epochs = Vec::new();
+        put_array(&mut epochs, numbers.iter(), |out, number| {
+            out.put_i32(since.get(&(topic, *number)).copied().unwrap_or(0));
+        });
+        put_tagged(out, &[(ASSIGNMENT_EPOCHS_TAG, epochs)]);
     });
 }
 
@@ -127,14 +148,39 @@ impl Reader<'_> {
         Ok(())
     }
 
+    pub(super) fn topic_id(&mut self, field: &str) -> Result<TopicId, String> {
+        let id = Uuid::from_slice(self.take(16, field)?);
+        id.map(TopicId).map_err(|e| format!("{field}: {e}"))
+    }
+
     pub(super) fn partitions(&mut self, field: &str) -> Result<Partitions, String> {
+        self.partitions_since(field, 0, &mut BTreeMap::new())
+    }
+
+    /// The same, each partition with its epoch, which is `epoch` for those that were written without one.
+    pub(super) fn partitions_since(
+        &mut self,
+        field: &str,
+        epoch: i32,
+        since: &mut AssignmentEpochs,
+    ) -> Result<Partitions, String> {
         let mut partitions = Partitions::default();
         self.array(field, |input| {
-            let id = input.take(16, field)?;
-            let id = Uuid::from_slice(id).map_err(|e| format!("{field}: {e}"))?;
+            let id = input.topic_id(field)?;
             let numbers = input.array(field, |input| input.i32(field))?;
-            partitions.extend(numbers.into_iter().map(|number| (TopicId(id), number)));
-            input.tagged(|_, _| Ok(()))
+            let mut epochs = Vec::new();
+            input.tagged(|tag, value| {
+                if tag == ASSIGNMENT_EPOCHS_TAG {
+                    epochs = value.array("assignment_epochs", |value| value.i32("an epoch"))?;
+                }
+                Ok(())
+            })?;
+            for (index, number) in numbers.into_iter().enumerate() {
+                partitions.insert(id, number);
+                let epoch = epochs.get(index).copied().unwrap_or(epoch);
+                since.insert((id, number), epoch);
+            }
+            Ok(())
         })?;
         Ok(partitions)
     }
