@@ -19,7 +19,7 @@ const CALM: Duration = Duration::from_secs(10);
 /// Longer than all of this takes: nothing is compacted until the topic says otherwise.
 const LAG_MS: &str = "3600000";
 /// A compaction leaves less, beside the segment that is written to.
-const CLEANED_BYTES: u64 = 512 << 20;
+const CLEANED_BYTES: u64 = 320 << 20;
 const WAIT_MAX: Duration = Duration::from_secs(120);
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
