@@ -6,7 +6,6 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::sync::{oneshot, watch};
 
-use super::inheritance::Knows;
 use super::{age, Guardian, Ward};
 use crate::engine::guardian::Unopened;
 use crate::engine::metadata::MetadataImage;
@@ -184,7 +183,7 @@ impl Handler<Close> for Guardian {
         let (closing, closed) = oneshot::channel();
         self.closing = Some(closing);
         self.unclosed = None;
-        if self.knows == Knows::Nothing {
+        if !self.core.has_looked() {
             // It is asked before the first image has come to it.
             let image = self.wards.raft.image().borrow().clone();
             self.reconcile(&image, context);

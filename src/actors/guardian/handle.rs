@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use tokio::sync::{oneshot, Semaphore};
 
-use super::{Close, Corrupt, Died, Guardian, Knows, Wards, MAILBOX_CAPACITY, OPENS_MAX};
+use super::{Close, Corrupt, Died, Guardian, Wards, MAILBOX_CAPACITY, OPENS_MAX};
 use crate::actors::handle::Handle;
 use crate::actors::partitions::Partitions;
 use crate::actors::vitals::{Gauges, Kind, Registration, Registry, State, Vitals};
@@ -95,7 +95,6 @@ impl GuardianHandle {
         let guardian = Guardian {
             core: Guardianship::new(wards.node, wards.incarnation, wards.defaults.clone()),
             wards,
-            knows: Knows::Nothing,
             me: self.clone(),
             handles: BTreeMap::new(),
             opens: Arc::new(Semaphore::new(OPENS_MAX)),

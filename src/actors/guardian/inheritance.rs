@@ -9,13 +9,6 @@ use crate::engine::guardian::{has_moved_away, Found};
 use crate::engine::metadata::{MetadataImage, Topic};
 use crate::model::{PartitionId, TopicName};
 
-/// Whether it has looked yet what the guardian before has left.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Knows {
-    Nothing,
-    Wards,
-}
-
 impl Guardian {
     /// Ends what the guardian before has left of partitions that aren't this node's any more by now: their
     /// replicas, and the data of those that have moved away.

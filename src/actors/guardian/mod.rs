@@ -45,7 +45,7 @@ pub use handle::{Alarm, GuardianHandle, LifeLine, Ward};
 pub use wards::{PartitionSettings, Wards};
 
 use events::{follow, Close, Corrupt, Died, Opened, Released, Settled};
-use inheritance::{find, Knows};
+use inheritance::find;
 use logs::{open_log, settle_data};
 use wards::log_config;
 
@@ -69,7 +69,6 @@ pub struct Guardian {
     wards: Arc<Wards>,
     me: GuardianHandle,
     core: Guardianship,
-    knows: Knows,
     /// Of the partitions that the core knows.
     handles: BTreeMap<PartitionId, PartitionHandle>,
     opens: Arc<Semaphore>,
@@ -85,8 +84,7 @@ pub struct Guardian {
 impl Guardian {
     /// Brings what is here to what the image says.
     fn reconcile(&mut self, image: &MetadataImage, context: &mut Context<Self>) {
-        if self.knows == Knows::Nothing {
-            self.knows = Knows::Wards;
+        if !self.core.has_looked() {
             self.inherit(image, context);
         }
         let Guardian {

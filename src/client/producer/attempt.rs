@@ -132,6 +132,8 @@ pub(super) async fn transmit(
         .leader(&partition.topic, partition.index)
         .await?;
     tokio::select! {
+        // Mostly it is sent at once, and nobody has to look.
+        biased;
         call = transmit_to(leader, shared, partition, batch) => call.map(|call| (leader, call)),
         () = superseded(shared, partition, leader, Instant::now()) => Err(ClientError::Partition {
             topic: partition.topic.to_string(),

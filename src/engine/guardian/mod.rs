@@ -62,7 +62,6 @@ pub struct Guardianship {
     incarnation: Incarnation,
     defaults: BrokerDefaults,
     wards: BTreeMap<PartitionId, Ward>,
-    /// Whether it has seen any metadata, and so what is at work.
     has_looked: bool,
     end: End,
 }
@@ -77,6 +76,11 @@ impl Guardianship {
             has_looked: false,
             end: End::NotYet,
         }
+    }
+
+    /// Whether it has seen any metadata, and so what is at work.
+    pub fn has_looked(&self) -> bool {
+        self.has_looked
     }
 
     /// The metadata have changed. `find` is asked about each partition that is new here.

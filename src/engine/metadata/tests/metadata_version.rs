@@ -6,19 +6,13 @@ use crate::engine::metadata::alter_configs::ConfigChange;
 use crate::engine::metadata::broker_configs::BrokerConfigChanges;
 use crate::engine::metadata::change::{Change, ChangeSettings, Intent};
 use crate::engine::metadata::change_batch::ChangeBatch;
-use crate::engine::metadata::register_broker::{BrokerRegistration, Past};
+use crate::engine::metadata::register_broker::BrokerRegistration;
 use crate::model::ErrorCode as E;
 
-fn registration(id: i32, incarnation: u128, known: Option<u16>) -> BrokerRegistration {
+fn registration_of(id: i32, incarnation: u128, known: Option<u16>) -> BrokerRegistration {
     BrokerRegistration {
-        cluster_id: None,
-        id: BrokerId(id),
-        incarnation: Incarnation(Uuid::from_u128(incarnation)),
-        endpoints: vec![endpoint(7070)],
-        rack: None,
-        past: Past::Unknown,
-        lost: Default::default(),
         metadata_version_max: known,
+        ..registration(id, incarnation)
     }
 }
 
@@ -29,7 +23,7 @@ fn speaking(metadata_version: u16, known: &[Option<u16>]) -> MetadataImage {
         metadata_version,
     }]);
     for (id, known) in (1..).zip(known) {
-        let change = Change::RegisterBroker(registration(id, id as u128, *known));
+        let change = Change::RegisterBroker(registration_of(id, id as u128, *known));
         carry_out(&mut image, &change, &settings()).unwrap();
     }
     image
@@ -95,7 +89,7 @@ fn a_change_is_refused_as_long_as_somebody_is_not_known_to_know_what_it_needs() 
     assert_eq!(image, before);
     for (id, life) in [(2, 22), (3, 33), (4, 44)] {
         assert!(carry_out(&mut image, &set_config(), &voters(&[1, 2, 4])).is_err());
-        let change = Change::RegisterBroker(registration(id, life, Some(5)));
+        let change = Change::RegisterBroker(registration_of(id, life, Some(5)));
         carry_out(&mut image, &change, &settings()).unwrap();
     }
     assert_eq!(
@@ -130,14 +124,14 @@ fn who_is_gone_for_good_is_not_asked() {
 fn a_broker_that_does_not_know_what_the_cluster_speaks_is_refused() {
     let mut image = speaking(5, &[Some(5)]);
     let mut register = |known| {
-        let change = Change::RegisterBroker(registration(2, 2, known));
+        let change = Change::RegisterBroker(registration_of(2, 2, known));
         carry_out(&mut image, &change, &settings()).map_err(|refusal| refusal.code)
     };
     assert_eq!(register(Some(4)), Err(E::UnsupportedVersion));
     // Builds that don't say it know 5 at most.
     assert_eq!(register(None), Ok(1));
     let mut image = speaking(6, &[Some(6)]);
-    let change = Change::RegisterBroker(registration(2, 2, None));
+    let change = Change::RegisterBroker(registration_of(2, 2, None));
     let refused = carry_out(&mut image, &change, &settings()).unwrap_err();
     assert_eq!(
         refused.message,
@@ -154,7 +148,7 @@ fn what_a_controller_of_an_earlier_build_has_not_kept_is_told_again() {
         epoch: broker.epoch,
         state: BrokerState::Unfenced,
     });
-    let again = Change::RegisterBroker(registration(1, 1, Some(5)));
+    let again = Change::RegisterBroker(registration_of(1, 1, Some(5)));
     assert_eq!(carry_out(&mut image, &again, &settings()), Ok(1));
     let told = image.broker(BrokerId(1)).unwrap();
     assert_eq!(told.metadata_version_max, Some(5));
@@ -168,7 +162,7 @@ fn what_a_controller_of_an_earlier_build_has_not_kept_is_told_again() {
 #[test]
 fn of_a_change_and_a_registration_that_comes_with_it_the_first_one_counts() {
     let image = speaking(4, &[Some(5), Some(5)]);
-    let older = Change::RegisterBroker(registration(2, 22, Some(4)));
+    let older = Change::RegisterBroker(registration_of(2, 22, Some(4)));
     let change = set_config();
     let decide = |changes: [&Change; 2]| {
         let changes = changes.map(|change| (change, Intent::Apply));

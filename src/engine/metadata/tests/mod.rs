@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::*;
+use crate::engine::metadata::register_broker::{BrokerRegistration, Past};
 use crate::model::{BrokerId, ClusterId, Incarnation, TopicId};
 
 mod broker_configs;
@@ -38,6 +39,19 @@ fn register(id: i32, incarnation: u128, rack: Option<&str>) -> MetadataCommand {
         endpoints: vec![endpoint(7070)],
         rack: rack.map(Into::into),
         state: BrokerState::Unfenced,
+        metadata_version_max: None,
+    }
+}
+
+fn registration(id: i32, incarnation: u128) -> BrokerRegistration {
+    BrokerRegistration {
+        cluster_id: None,
+        id: BrokerId(id),
+        incarnation: Incarnation(Uuid::from_u128(incarnation)),
+        endpoints: vec![endpoint(7070)],
+        rack: None,
+        past: Past::Unknown,
+        lost: Default::default(),
         metadata_version_max: None,
     }
 }

@@ -1,7 +1,5 @@
 //! Replay: brokers, leaders, producer ids, and commands that don't fit.
 
-use std::collections::BTreeSet;
-
 use super::*;
 use crate::engine::metadata::change_leader::change_leader;
 use crate::engine::metadata::image::DELETED_TOPICS_KEPT_MAX;
@@ -24,19 +22,6 @@ fn partition(topic: u128, partition: i32) -> PartitionId {
 fn epochs(image: &MetadataImage, topic: u128) -> Vec<i32> {
     let topic = image.topic(topic_id(topic)).unwrap();
     topic.partitions.iter().map(|p| p.leader_epoch.0).collect()
-}
-
-fn registration(id: i32, incarnation: u128) -> BrokerRegistration {
-    BrokerRegistration {
-        cluster_id: None,
-        id: BrokerId(id),
-        incarnation: Incarnation(Uuid::from_u128(incarnation)),
-        endpoints: vec![endpoint(7070)],
-        rack: None,
-        past: Past::Unknown,
-        lost: BTreeSet::new(),
-        metadata_version_max: None,
-    }
 }
 
 fn registered(
