@@ -49,6 +49,9 @@ async fn write_on(producer: Producer, topic: String, stop: Arc<AtomicBool>) -> H
         latencies
     });
     let value = incompressible(RECORD_BYTES);
+    // With the first one a producer introduces itself, which isn't what is measured.
+    let first = ProducerRecord::to(&topic).value(&value);
+    producer.send(first).await.unwrap().await.unwrap();
     let mut ticks = interval(WRITE_INTERVAL);
     while !stop.load(SeqCst) {
         let due = ticks.tick().await.into_std();

@@ -372,6 +372,13 @@ impl FileSystem for FaultyFs {
         state.done(())
     }
 
+    fn replace(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.operation()?;
+        state.change(NameChange::Exchange(from.to_owned(), to.to_owned()));
+        state.done(())
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.operation()?;

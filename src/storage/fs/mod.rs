@@ -90,6 +90,11 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// Gives a file or directory another name; a file that has that name already is replaced.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// The same for two files of one directory, but what had the name `to` is called `from` then, where the
+    /// file system can do that: so it can be [removed](FileSystem::remove) by somebody who has the time.
+    fn replace(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file. A large one takes as long as the disk needs to free it.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
     /// Removes a directory with all that is in it.

@@ -64,13 +64,15 @@ pub(super) enum NameChange {
     Link(PathBuf, Node),
     Unlink(PathBuf),
     Rename(PathBuf, PathBuf),
+    /// Of two files of one directory.
+    Exchange(PathBuf, PathBuf),
 }
 
 impl NameChange {
     pub fn parent(&self) -> Option<&Path> {
         match self {
             NameChange::Link(path, _) | NameChange::Unlink(path) => path.parent(),
-            NameChange::Rename(_, to) => to.parent(),
+            NameChange::Rename(_, to) | NameChange::Exchange(_, to) => to.parent(),
         }
     }
 
@@ -97,6 +99,12 @@ impl NameChange {
                     };
                     names.insert(new, node);
                 }
+            }
+            // What came before and isn't on disk may be missing on either side.
+            NameChange::Exchange(one, other) => {
+                let (first, second) = (names.remove(one), names.remove(other));
+                names.extend(first.map(|node| (other.clone(), node)));
+                names.extend(second.map(|node| (one.clone(), node)));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The cleaner's part: finding the last record of each key, and writing segments without the others.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -17,6 +18,10 @@ use crate::record::{
 
 /// How far a batch is decompressed. One that becomes larger stays as it is.
 const RECORDS_BYTES_MAX: usize = 64 << 20;
+/// For how long a cleaner works at once, if no batch takes it longer.
+const SHIFT: Duration = Duration::from_micros(500);
+/// For how long it leaves the core to others then.
+const BREAK: Duration = Duration::from_micros(200);
 
 impl Compaction {
     /// Cleans, and waits for the disk. `replace` has the log's owner call [`Log::replace`].
@@ -26,6 +31,7 @@ impl Compaction {
         mut self,
         mut replace: impl FnMut(Replacement) -> Result<Replaced, LogError>,
     ) -> Result<Compacted, LogError> {
+        self.leftovers.remove_any(&*self.fs, &self.dir)?;
         let (map, clean_to) = self.find_last_records()?;
         let (mut bytes_before, mut bytes_after) = (0, 0);
         while self.segments.front().is_some_and(|s| s.base < clean_to) {
@@ -218,8 +224,10 @@ impl Compaction {
         };
         let start = Start::of_segment(sealed.base);
         let mut scanner = start.scanner(&*file, sealed.size, Check::Headers);
+        let mut shift = Shift::begin();
         loop {
             self.check_wanted()?;
+            shift.end_in_time();
             match scanner.next().map_err(failed)? {
                 Step::Batch { position, header } => {
                     let bytes = scanner.batch(position, &header).map_err(failed)?;
@@ -239,6 +247,27 @@ impl Compaction {
                     return Err(LogError::corrupt(path, scanner.here(), reason))
                 }
             }
+        }
+    }
+}
+
+/// What a cleaner does without a break. While it is at it, an actor that has got something to do may have to
+/// wait: the scheduler doesn't take the core from a thread before it had it for some milliseconds.
+struct Shift {
+    began: Instant,
+}
+
+impl Shift {
+    fn begin() -> Shift {
+        let began = Instant::now();
+        Shift { began }
+    }
+
+    /// Takes the break when it is due, and begins another one.
+    fn end_in_time(&mut self) {
+        if self.began.elapsed() >= SHIFT {
+            std::thread::sleep(BREAK);
+            *self = Shift::begin();
         }
     }
 }

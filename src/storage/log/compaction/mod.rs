@@ -20,10 +20,10 @@
 //! 2. A cleaner's thread ([`Compaction::run`]) writes a cleaned segment under temporary names and syncs it.
 //!    After a crash these are rubbish.
 //! 3. The owner lets it take the place of the segments that it was made from ([`Log::replace`]): without
-//!    waiting for the disk it removes the indexes of the first, and renames. The rename of the data file is
-//!    the one step that counts. After a crash before it, all is as it was; an index is made anew when it
-//!    is missing.
-//! 4. The cleaner puts these names on disk, and then removes the other segments. After a crash before that
+//!    waiting for the disk it removes the indexes of the first, and renames. The exchange of the data files'
+//!    names is the one step that counts: the old one has the temporary name then. After a crash before it,
+//!    all is as it was; an index is made anew when it is missing.
+//! 4. The cleaner puts these names on disk, and then removes the old files. After a crash before that
 //!    the first one reaches beyond where the next begin: they are removed when the log is opened.
 //! 5. When no segment is left, the owner notes up to where the log is clean. That is in the checkpoint, and
 //!    only a hint: what is clean can be cleaned again.
@@ -140,6 +140,8 @@ pub struct Compaction {
     /// The base offset of the last batch of each producer that the log remembers.
     last_of_producers: HashMap<i64, Offset>,
     cancelled: Cancel,
+    /// Of an earlier one that didn't come to its end.
+    leftovers: Leftovers,
     lease: Lease,
 }
 
@@ -162,7 +164,8 @@ impl Drop for Replacement {
     }
 }
 
-/// The files of segments whose place another one has taken. They are removed once that is on disk: by the
+/// The files of segments whose place another one has taken: the first one's data file under the temporary name
+/// of what took its place, the others as they were. They are removed once that is on disk: by the
 /// cleaner, or by the log's owner when it cuts the log before, since new segments may get their names.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Leftovers(Arc<Mutex<Vec<PathBuf>>>);
@@ -269,6 +272,7 @@ impl Log {
             delete_horizon: Timestamp(now.0.saturating_add(config.delete_retention_ms)),
             last_of_producers: self.producers.last_batches(),
             cancelled: self.compaction.0.clone(),
+            leftovers: self.leftovers.clone(),
             lease: self.lease.clone(),
         }))
     }
@@ -364,7 +368,10 @@ impl Log {
             let suffixes = SUFFIXES.into_iter().chain([SNAPSHOT_SUFFIX]);
             suffixes.map(|suffix| segment_path(&self.dir, s.base, suffix))
         });
-        self.leftovers.lock().extend(others);
+        let mut leftovers = self.leftovers.lock();
+        leftovers.push(temporary_path(&self.dir, base, LOG_SUFFIX));
+        leftovers.extend(others);
+        drop(leftovers);
         Ok(Replaced {
             fs: self.fs.clone(),
             dir: self.dir.clone(),
@@ -378,19 +385,19 @@ impl Log {
         self.leftovers.remove_any(&*self.fs, &self.dir)
     }
 
-    /// Gives the cleaned files their names. After an error the log's data file is the old one.
+    /// Gives the cleaned files their names, and the old data file that of the cleaned one. After an error the
+    /// log's data file is the old one.
     fn rename_cleaned(&self, base: Offset) -> Result<IndexNames, LogError> {
         for suffix in [OffsetEntry::SUFFIX, TimeEntry::SUFFIX] {
             remove_if_there(&*self.fs, &segment_path(&self.dir, base, suffix))?;
         }
-        let rename = |suffix| {
+        let put = |suffix, step: fn(&dyn FileSystem, &Path, &Path) -> io::Result<()>| {
             let path = segment_path(&self.dir, base, suffix);
-            let renamed = self
-                .fs
-                .rename(&temporary_path(&self.dir, base, suffix), &path);
-            renamed.map_err(LogError::storage("replace", &path))
+            let cleaned = temporary_path(&self.dir, base, suffix);
+            step(&*self.fs, &cleaned, &path).map_err(LogError::storage("replace", &path))
         };
-        rename(LOG_SUFFIX)?;
+        put(LOG_SUFFIX, |fs, from, to| fs.replace(from, to))?;
+        let rename = |suffix| put(suffix, |fs, from, to| fs.rename(from, to));
         let indexes = rename(OffsetEntry::SUFFIX).and_then(|()| rename(TimeEntry::SUFFIX));
         Ok(match indexes {
             Ok(()) => IndexNames::InPlace,

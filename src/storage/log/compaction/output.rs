@@ -166,6 +166,9 @@ impl Output {
         let indexes = indexer.finish();
         let synced = indexes.and_then(|files| files.iter().try_for_each(|file| file.sync_data()));
         synced.map_err(LogError::storage("write the indexes of", &self.path))?;
+        // A name that isn't on disk can't take the place of one that is.
+        let named = self.fs.sync_dir(&self.dir);
+        named.map_err(LogError::storage("sync", &self.dir))?;
         Ok(Cleaned {
             size: self.written,
             largest,
