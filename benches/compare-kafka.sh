@@ -249,13 +249,15 @@ batched() {
         librdkafka consume --topic "lib-$size" --records "$records" --set "$consumer_setting"
     row "consume $name, librdkafka: records/s" "$(value records_s <<<"$measured")"
     row "consume $name, librdkafka: cores that the generator had" "$generator_cores"
-    [ "$with_java" = 1 ] || return 0
+    [ "$nodes" = 1 ] || return 0
 
+    # Of Java's tools the variants meet only the producer.
     create_topic "java-$size" "$partitions"
     with_cpu "produce $name, Java: CPU s per million" "$records" \
         java_tool ProducerPerformance --bootstrap-server "$address" --topic "java-$size" --num-records "$records" \
         --record-size "$size" --throughput -1 --command-property acks=all batch.size=262144
     row "produce $name, Java: records/s" "$(sed -n 's/^.* sent, \([0-9.]*\) records.*99.9th\..*/\1/p' <<<"$measured")"
+    [ "$with_java" = 1 ] || return 0
     if [ "$has_groups" = 0 ]; then
         row "consume $name, Java: CPU s per million" ''
         row "consume $name, Java: records/s" ''

@@ -12,7 +12,7 @@ use super::super::{
 };
 use super::draft::{Draft, Moment};
 use super::messages::JOIN_EPOCH;
-use super::migration::downgrade_if_due;
+use super::migration::{downgrade, downgrade_if_due};
 use super::settings::{TIME_OUT_RETRY_MS, WAITING_MAX};
 use super::stored::MemberState;
 use super::{classic_members, heartbeat, membership, ConsumerState};
@@ -255,7 +255,7 @@ impl<T> ConsumerGroup<T> {
         let outcome = match request {
             Request::ConsumerHeartbeat(request) => heartbeat::heartbeat(draft, moment, request),
             Request::Join(_) if is_empty => {
-                draft.record_all(draft.state().tombstones());
+                downgrade(draft, moment, draft.state().epoch());
                 Outcome::Elsewhere
             }
             Request::Join(request) => classic_members::join(draft, moment, request),

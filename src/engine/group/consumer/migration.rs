@@ -5,7 +5,8 @@
 //! classic group when the last member of the consumer protocol is gone and classic ones are left: they join
 //! anew. Both are one write, which takes away the records of the one and puts those of the other.
 //!
-//! Groups without members have whatever protocol the next member speaks.
+//! Groups without members have whatever protocol the next member speaks. Their generations and epochs go on, where
+//! Kafka's begin at 1 again: so each of them names one moment of the group.
 
 use std::sync::Arc;
 
@@ -34,10 +35,26 @@ pub(in super::super) fn upgrade<T>(
         group: group.id.clone(),
         stored: None,
     };
+    let epochs = [
+        ConsumerRecord::Group(Some(GroupEpoch {
+            epoch: group.generation,
+            metadata_hash: 0,
+        })),
+        ConsumerRecord::TargetEpoch(Some(TargetEpoch {
+            epoch: group.generation,
+            timestamp: now,
+        })),
+    ];
+    let consumer = |record| GroupRecord::Consumer {
+        group: group.id.clone(),
+        record,
+    };
     if group.members.is_empty() {
         // Of a group that was never written nothing has to be taken away.
         let written = group.stored.is_some() || group.generation > 0;
-        return Ok(written.then_some(tombstone).into_iter().collect());
+        let tombstone = written.then_some(tombstone).into_iter();
+        let epochs = epochs.into_iter().filter(|_| group.generation > 0);
+        return Ok(tombstone.chain(epochs.map(consumer)).collect());
     }
     let not_consumer = |why: &str| {
         let message = format!("Group {} is not a consumer group{why}.", group.id);
@@ -50,16 +67,7 @@ pub(in super::super) fn upgrade<T>(
         return Err(not_consumer(", and has too many members to become one"));
     }
     let mut taken = Partitions::default();
-    let mut records = vec![
-        ConsumerRecord::Group(Some(GroupEpoch {
-            epoch: group.generation,
-            metadata_hash: 0,
-        })),
-        ConsumerRecord::TargetEpoch(Some(TargetEpoch {
-            epoch: group.generation,
-            timestamp: now,
-        })),
-    ];
+    let mut records = Vec::from(epochs);
     for member in group.members.values() {
         let converted = convert(group, member, image, &mut taken);
         let (metadata, current) =
@@ -70,10 +78,7 @@ pub(in super::super) fn upgrade<T>(
         records.push(ConsumerRecord::Target(id.clone(), Some(target)));
         records.push(ConsumerRecord::Current(id.clone(), Some(current)));
     }
-    let records = records.into_iter().map(|record| GroupRecord::Consumer {
-        group: group.id.clone(),
-        record,
-    });
+    let records = records.into_iter().map(consumer);
     Ok(std::iter::once(tombstone).chain(records).collect())
 }
 
@@ -155,13 +160,17 @@ pub(super) fn downgrade_if_due(
     let epochs = draft.state().members().values();
     let epochs = epochs.map(|member| member.current.epoch);
     let generation = epochs.fold(before.epoch(), i32::max);
-    let stored = classic(draft.state(), generation, moment);
-    let record = GroupRecord::Group {
-        group: draft.group().clone(),
-        stored: Some(stored),
-    };
+    downgrade(draft, moment, generation);
+}
+
+/// Makes it a classic group of this generation; of none if it is 0, and nothing has begun.
+pub(super) fn downgrade(draft: &mut Draft, moment: Moment<'_>, generation: i32) {
+    let stored = (generation > 0).then(|| classic(draft.state(), generation, moment));
     draft.record_all(draft.state().tombstones());
-    draft.record_classic(record);
+    if stored.is_some() {
+        let group = draft.group().clone();
+        draft.record_classic(GroupRecord::Group { group, stored });
+    }
 }
 
 fn classic(state: &ConsumerState, generation: i32, moment: Moment<'_>) -> StoredGroup {
