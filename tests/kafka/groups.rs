@@ -1,6 +1,8 @@
 //! Consumer groups: members share a topic, one goes and the others go on where it stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{channel, Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -331,6 +333,56 @@ async fn klamms_client_shares_a_topic_with_it_by_each_assignor() {
             second.stop();
         }
     }
+    row.works();
+}
+
+/// `klamm consume --group`, which ends with the test.
+struct CommandLine(Child);
+
+impl CommandLine {
+    fn start(broker: &Broker) -> CommandLine {
+        let mut consume = Command::new(env!("CARGO_BIN_EXE_klamm"));
+        consume.args(["consume", TOPIC, "--group", "workers"]);
+        consume.env("KLAMM_BOOTSTRAP", &broker.address);
+        CommandLine(consume.stdout(Stdio::piped()).spawn().unwrap())
+    }
+}
+
+impl Drop for CommandLine {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// As kcat does, which offers `range` and `roundrobin`.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_shares_a_topic_with_librdkafkas_defaults() {
+    let row = Row::new(
+        Client::Rdkafka,
+        "a group shares a topic with `klamm consume --group`, both at their defaults",
+    );
+    let broker = broker();
+    create_topic(&broker, TOPIC, PARTITIONS).await;
+    let (to, got) = channel();
+    let member = Member::start(&broker, &[], &to);
+    wait_until_shared(&[&member]);
+    let mut other = CommandLine::start(&broker);
+    let half = PARTITIONS as usize / 2;
+    wait_until("they share", || member.owns().len() == half);
+    write(&broker, "together").await;
+    let lines = BufReader::new(other.0.stdout.take().unwrap()).lines();
+    for line in lines.take(half) {
+        to.send((0, 0, line.unwrap())).unwrap();
+    }
+    expect(&got, &["together"]);
+
+    let terminated = Command::new("kill").arg(other.0.id().to_string()).status();
+    assert!(terminated.unwrap().success());
+    wait_until_shared(&[&member]);
+    write(&broker, "left").await;
+    expect(&got, &["left"]);
+    member.stop();
     row.works();
 }
 

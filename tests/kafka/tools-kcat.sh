@@ -31,6 +31,7 @@ check_kcat() {
     check kcat "$version" 'keys, headers and null values' kcat_keys
     check kcat "$version" 'offsets of the beginning, the end and a time (-Q), and reads from offsets' kcat_offsets
     check kcat "$version" 'members of a group share a topic, and one goes on for the other (-G)' kcat_group
+    check kcat "$version" 'shares a topic with `klamm consume --group`, and goes on for it (-G)' kcat_and_klamm_group
 }
 
 kcat_lists() {
@@ -114,4 +115,40 @@ kcat_group() {
     says '^kcat-readers: Empty$' '^kcat-group +0 +10 +10 +0 ' '^kcat-group +1 +10 +10 +0 ' <<<"$first"
     seq 21 25 | "$klamm" produce kcat-group --partition 1
     equal "$(kc -c 5 -G kcat-readers kcat-group | xargs)" "$(seq 21 25 | xargs)"
+}
+
+# Both of them at work, each with one of the two partitions, and kcat with both when the other is gone.
+kcat_and_klamm_group() {
+    local consumer reader
+    "$klamm" topic create kcat-shared --partitions 2
+    "$klamm" consume kcat-shared --group kcat-sharing >"$work/shared-klamm" &
+    consumer=$!
+    trap 'kill -9 $consumer 2>/dev/null' EXIT
+    kc -G kcat-sharing -X auto.offset.reset=earliest kcat-shared >"$work/shared-kcat" 2>"$work/shared-log" &
+    reader=$!
+    wait_until 30 $reader "$work/shared-log" owners 2
+    seq 1 10 | "$klamm" produce kcat-shared --partition 0
+    seq 11 20 | "$klamm" produce kcat-shared --partition 1
+    wait_until 30 $reader "$work/shared-log" shared_lines 20
+    kill "$consumer"
+    wait "$consumer"
+    wait_until 30 $reader "$work/shared-log" owners 1
+    seq 21 30 | "$klamm" produce kcat-shared --partition 0
+    seq 31 40 | "$klamm" produce kcat-shared --partition 1
+    wait_until 30 $reader "$work/shared-log" shared_lines 40
+    kill "$reader"
+    wait "$reader" || true
+    equal "$(sort -n "$work/shared-klamm" "$work/shared-kcat" | xargs)" "$(seq 1 40 | xargs)"
+    equal "$(wc -l <"$work/shared-klamm")" 10
+}
+
+# owners NUMBER: so many members own the two partitions.
+owners() {
+    local described
+    described=$("$klamm" group describe kcat-sharing) || return 1
+    [ "$(sed -n 's/^kcat-shared .* \([^ ]*\)$/\1/p' <<<"$described" | sort -u | grep -vxc -- -)" = "$1" ]
+}
+
+shared_lines() {
+    [ "$(cat "$work/shared-klamm" "$work/shared-kcat" | wc -l)" = "$1" ]
 }

@@ -81,7 +81,8 @@ impl Truth {
                 "{value} is acknowledged at {at}, and not committed"
             ));
         }
-        if copies < 2 {
+        // One that was deleted meanwhile nobody has to have.
+        if copies < 2 && at >= self.deleted_to {
             return Err(format!(
                 "{value} is acknowledged, and {copies} replicas have it"
             ));

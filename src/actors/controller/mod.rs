@@ -196,10 +196,19 @@ impl Deciding {
             self.caught_up.set(true);
         }
         let image = self.raft.image().borrow().clone();
-        let changes = asked.into_iter().map(|ask| (&ask.change, ask.intent));
+        let changes: Vec<_> = asked
+            .into_iter()
+            .map(|ask| (&ask.change, ask.intent))
+            .collect();
+        let asks_whether_it_leads =
+            (changes.iter()).any(|(change, _)| matches!(change, Change::AlterPartition { .. }));
         let ChangeBatch { decided, commands } =
             ChangeBatch::decide(changes, &image, &self.settings);
         if commands.is_empty() {
+            // Somebody who leads by the image, and somebody else by what another controller has committed since?
+            if asks_whether_it_leads {
+                self.raft.barrier().await?;
+            }
             return Ok(decided);
         }
         match self.raft.propose(commands).await {

@@ -57,6 +57,10 @@ impl IsrKeeping {
         }
     }
 
+    pub(super) fn metadata(&self) -> Arc<dyn Metadata> {
+        self.metadata.clone()
+    }
+
     /// The latest metadata that this node knows.
     pub(super) fn image(&self) -> Arc<MetadataImage> {
         self.metadata.image()
@@ -94,7 +98,7 @@ impl PartitionLeader {
     }
 
     /// With the broker epoch of each member (KIP-903).
-    fn change_to(&self, proposal: &IsrProposal) -> Option<Change> {
+    pub(super) fn change_to(&self, proposal: &IsrProposal) -> Option<Change> {
         let image = self.isr.metadata.image();
         let member = |id: &BrokerId| {
             let broker = image.broker(*id)?;

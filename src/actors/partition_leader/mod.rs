@@ -7,6 +7,7 @@
 //! touched again: the guardian opens it anew, from disk, and starts the next leader in the next
 //! leader epoch.
 
+mod beyond_end;
 mod isr;
 mod locate;
 mod messages;
@@ -27,7 +28,8 @@ use crate::actors::replication::Replicator;
 use crate::actors::vitals::Vitals;
 use crate::engine::guardian::Assignment;
 use crate::engine::replica::{
-    nearest, Acks, Commit, LeaderReplica, LeaderStart, Membership, Released, ReplicaSelector,
+    nearest, Acks, BeyondEnd, Commit, LeaderReplica, LeaderStart, Membership, Released,
+    ReplicaSelector,
 };
 use crate::model::{BrokerId, ErrorCode, Offset, Refusal, Timestamp};
 use crate::storage::log::{Appended, LogError, Removed};
@@ -60,6 +62,7 @@ pub struct PartitionLeader {
     selector: ReplicaSelector,
     keeper: LogKeeper,
     replica: LeaderReplica<Waiting, Reader>,
+    beyond_end: BeyondEnd,
     expiry: Expiry,
     gauges: Arc<PartitionGauges>,
     vitals: Arc<Vitals>,
@@ -100,6 +103,7 @@ impl PartitionLeader {
             selector,
             keeper,
             replica,
+            beyond_end: BeyondEnd::default(),
             expiry: Expiry::Off,
             gauges: handle.gauges().clone(),
             vitals: handle.vitals().clone(),
@@ -206,6 +210,7 @@ impl PartitionLeader {
         };
         // Dropped tickets answer that the leader is gone, and dropped readers look again.
         self.replica = LeaderReplica::new(start, membership(assignment), Timestamp::now());
+        self.beyond_end = BeyondEnd::default();
         self.note_high_watermark();
     }
 
@@ -235,8 +240,9 @@ impl PartitionLeader {
         AppendTicket::answer_all(expired.into_iter().map(|w| (w.ticket, Err(late.clone()))));
     }
 
-    fn find_read(&self, read: &Read) -> Result<ReadFrom, Refusal> {
+    fn find_read(&mut self, read: &Read, context: &mut Context<Self>) -> Result<ReadFrom, Refusal> {
         self.replica.check_epoch(read.current_leader_epoch)?;
+        self.check_end(read.offset, context)?;
         match self.nearer_replica(read) {
             Some(replica) => Ok(ReadFrom::Replica(replica)),
             None => self.plan_read(read).map(ReadFrom::Here),
@@ -368,11 +374,11 @@ impl Handler<Synced> for PartitionLeader {
 impl Handler<Read> for PartitionLeader {
     type Result = MessageResult<Read>;
 
-    fn handle(&mut self, read: Read, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, read: Read, context: &mut Self::Context) -> Self::Result {
         let reply = ReadReply {
             high_watermark: self.replica.high_watermark(),
             log_start_offset: self.keeper.log.start_offset(),
-            found: self.find_read(&read),
+            found: self.find_read(&read, context),
         };
         if let Some(reader) = read.reader {
             self.replica.wait_for_advance(reader);

@@ -10,7 +10,7 @@ use tokio::signal::unix::{signal, SignalKind};
 use super::{write, Args};
 use crate::cli::error::CliError;
 use crate::client::{
-    Commits, Consumer, ConsumerConfig, GroupConfig, OffsetReset, StartAt, TopicPartition,
+    Assignor, Commits, Consumer, ConsumerConfig, GroupConfig, OffsetReset, StartAt, TopicPartition,
 };
 use crate::model::Offset;
 
@@ -72,6 +72,8 @@ async fn join(args: &Args, group: &str, offset_reset: OffsetReset) -> Result<Con
         ..ConsumerConfig::default()
     });
     let config = GroupConfig {
+        // It gets along with whoever is in the group already, also where that takes giving up everything first.
+        assignors: Assignor::ALL.to_vec(),
         commits: Commits::Automatic(COMMIT_INTERVAL),
         ..GroupConfig::from(group)
     };

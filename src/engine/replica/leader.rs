@@ -143,6 +143,11 @@ impl<P, F: Patience> LeaderReplica<P, F> {
         self.epoch
     }
 
+    /// Whether there are other replicas, one of which could lead without this one's knowledge.
+    pub fn has_others(&self) -> bool {
+        self.membership.replicas.len() > 1
+    }
+
     /// Records below it are committed, and only they are read.
     pub fn high_watermark(&self) -> Offset {
         self.high_watermark

@@ -29,6 +29,7 @@
 //! | a log is begun anew only where the leader's begins, and when nothing in it can be told to agree | [`FollowerReplica`] |
 //! | a push of an older epoch is refused, and one of an epoch that the metadata haven't told yet waits | [`FollowerReplica`] |
 
+mod beyond_end;
 mod follower;
 mod leader;
 mod nearest;
@@ -41,6 +42,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset};
 
+pub use beyond_end::{Beyond, BeyondEnd};
 pub use follower::{FollowerReplica, Pushed, Taken};
 pub use leader::{
     Acks, Commit, CommitRule, IsrProposal, LeaderReplica, LeaderStart, Pace, PushPlan, Released,

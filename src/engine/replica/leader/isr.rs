@@ -60,6 +60,15 @@ impl<P, F: Patience> LeaderReplica<P, F> {
         Some(proposal)
     }
 
+    /// The ISR as it is: who is granted it leads.
+    pub fn unchanged_isr(&self) -> IsrProposal {
+        IsrProposal {
+            leader_epoch: self.epoch,
+            partition_epoch: self.membership.partition_epoch,
+            isr: self.membership.in_sync.clone(),
+        }
+    }
+
     pub fn proposed(&self) -> Option<&IsrProposal> {
         self.proposed.as_ref()
     }
