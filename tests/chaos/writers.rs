@@ -1,14 +1,20 @@
 //! Writers of both protocols that go on whatever befalls the nodes.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::future::Future;
+use std::io::Write;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use klamm::client::{ProducerConfig, ProducerRecord};
+use klamm::model::Timestamp;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::ClientContext;
 use tokio::task::JoinHandle;
 
 use crate::history::{Outcome, Sent};
@@ -59,8 +65,9 @@ impl Writers {
                 .into_iter()
                 .enumerate()
             {
-                let log = writers.log_of(2 * partition as usize + number);
-                let producer = library.producer(cluster).await;
+                let writer = 2 * partition as usize + number;
+                let log = writers.log_of(writer);
+                let producer = library.producer(cluster, writer).await;
                 let running = log.run(producer, partition);
                 writers.tasks.push(tokio::spawn(running));
             }
@@ -129,7 +136,7 @@ enum Library {
 }
 
 impl Library {
-    async fn producer(self, cluster: &Cluster) -> Producer {
+    async fn producer(self, cluster: &Cluster, writer: usize) -> Producer {
         match self {
             Library::Klamm => {
                 let config = ProducerConfig {
@@ -138,14 +145,14 @@ impl Library {
                 };
                 Producer::Klamm(cluster.client().await.producer(config))
             }
-            Library::Librdkafka => Producer::Librdkafka(librdkafka(&cluster.kafka())),
+            Library::Librdkafka => Producer::Librdkafka(librdkafka(&cluster.kafka(), writer)),
         }
     }
 }
 
 enum Producer {
     Klamm(klamm::client::Producer),
-    Librdkafka(FutureProducer),
+    Librdkafka(FutureProducer<SequenceLog>),
 }
 
 /// A record's offset, once that is known, or a negative number if it is acknowledged without; `None` leaves
@@ -219,8 +226,33 @@ impl WriterLog {
     }
 }
 
-fn librdkafka(bootstrap: &str) -> FutureProducer {
+/// Writes down what librdkafka does with its sequences: why it has begun a new epoch, say. The directory is told
+/// by `KLAMM_WRITERS_LOG`; nothing is written without.
+pub struct SequenceLog(Option<Mutex<File>>);
+
+impl SequenceLog {
+    fn of_environment(writer: usize) -> SequenceLog {
+        let dir = std::env::var_os("KLAMM_WRITERS_LOG").map(PathBuf::from);
+        let file = dir.map(|dir| File::create(dir.join(format!("writer-{writer}.log"))).unwrap());
+        SequenceLog(file.map(Mutex::new))
+    }
+}
+
+impl ClientContext for SequenceLog {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        if let SequenceLog(Some(file)) = self {
+            let now = Timestamp::now();
+            writeln!(file.lock().unwrap(), "{now} {facility} {message}").unwrap();
+        }
+    }
+}
+
+fn librdkafka(bootstrap: &str, writer: usize) -> FutureProducer<SequenceLog> {
     let mut config = rdkafka::ClientConfig::new();
+    let context = SequenceLog::of_environment(writer);
+    if context.0.is_some() {
+        config.set("debug", "eos");
+    }
     for (key, value) in [
         ("bootstrap.servers", bootstrap),
         ("enable.idempotence", "true"),
@@ -234,5 +266,5 @@ fn librdkafka(bootstrap: &str) -> FutureProducer {
     ] {
         config.set(key, value);
     }
-    config.create().unwrap()
+    config.create_with_context(context).unwrap()
 }
