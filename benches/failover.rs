@@ -96,7 +96,7 @@ async fn main() {
     let mut cluster = Cluster::start_over(NODES.len(), |_, _, address| address.into(), &quiet);
     let client = cluster.client().await;
     cluster.create_with(&client, TOPIC, PARTITIONS).await;
-    let writers = Writers::start(&cluster).await;
+    let writers = Writers::start(&cluster, &[]).await;
     println!("| {rounds} rounds of each; ms: median, max | Klamm's client | librdkafka |");
     println!("|---|---|---|");
     for hit in Hit::asked_for() {

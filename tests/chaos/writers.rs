@@ -54,7 +54,8 @@ pub struct Writers {
 }
 
 impl Writers {
-    pub async fn start(cluster: &Cluster) -> Writers {
+    /// librdkafka's with these settings besides.
+    pub async fn start(cluster: &Cluster, librdkafkas: &[(&str, &str)]) -> Writers {
         let mut writers = Writers {
             stop: Arc::default(),
             told: Vec::new(),
@@ -67,7 +68,7 @@ impl Writers {
             {
                 let writer = 2 * partition as usize + number;
                 let log = writers.log_of(writer);
-                let producer = library.producer(cluster, writer).await;
+                let producer = library.producer(cluster, writer, librdkafkas).await;
                 let running = log.run(producer, partition);
                 writers.tasks.push(tokio::spawn(running));
             }
@@ -136,7 +137,12 @@ enum Library {
 }
 
 impl Library {
-    async fn producer(self, cluster: &Cluster, writer: usize) -> Producer {
+    async fn producer(
+        self,
+        cluster: &Cluster,
+        writer: usize,
+        settings: &[(&str, &str)],
+    ) -> Producer {
         match self {
             Library::Klamm => {
                 let config = ProducerConfig {
@@ -145,7 +151,9 @@ impl Library {
                 };
                 Producer::Klamm(cluster.client().await.producer(config))
             }
-            Library::Librdkafka => Producer::Librdkafka(librdkafka(&cluster.kafka(), writer)),
+            Library::Librdkafka => {
+                Producer::Librdkafka(librdkafka(&cluster.kafka(), writer, settings))
+            }
         }
     }
 }
@@ -247,13 +255,17 @@ impl ClientContext for SequenceLog {
     }
 }
 
-fn librdkafka(bootstrap: &str, writer: usize) -> FutureProducer<SequenceLog> {
+fn librdkafka(
+    bootstrap: &str,
+    writer: usize,
+    settings: &[(&str, &str)],
+) -> FutureProducer<SequenceLog> {
     let mut config = rdkafka::ClientConfig::new();
     let context = SequenceLog::of_environment(writer);
     if context.0.is_some() {
         config.set("debug", "eos");
     }
-    for (key, value) in [
+    let fixed = [
         ("bootstrap.servers", bootstrap),
         ("enable.idempotence", "true"),
         ("linger.ms", "2"),
@@ -263,8 +275,9 @@ fn librdkafka(bootstrap: &str, writer: usize) -> FutureProducer<SequenceLog> {
         ("reconnect.backoff.max.ms", "200"),
         ("socket.timeout.ms", "10000"),
         ("message.timeout.ms", "120000"),
-    ] {
-        config.set(key, value);
+    ];
+    for (key, value) in fixed.iter().chain(settings) {
+        config.set(*key, *value);
     }
     config.create_with_context(context).unwrap()
 }
