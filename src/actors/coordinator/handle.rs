@@ -50,8 +50,8 @@ impl<C: Hosted> Coordinators<C> {
         self.shared.table.load().keys().copied().collect()
     }
 
-    /// Asks the coordinator for this partition. NOT_COORDINATOR also means that it has ended before it
-    /// could answer, and what was asked for may have happened.
+    /// Asks the coordinator for this partition. NOT_COORDINATOR and COORDINATOR_LOAD_IN_PROGRESS also mean that
+    /// it has ended before it could answer, and what was asked for may have happened.
     pub async fn ask(&self, partition: i32, request: C::Request) -> Result<C::Answer, ErrorCode> {
         let coordinator = self.shared.table.load().get(&partition).cloned();
         let coordinator = coordinator.ok_or(ErrorCode::NotCoordinator)?;
@@ -59,11 +59,20 @@ impl<C: Hosted> Coordinators<C> {
         if let Err((_, why)) = coordinator.post(Ask { request, to }) {
             return Err(match why {
                 Unavailable::Overloaded => ErrorCode::CoordinatorNotAvailable,
-                // It has ended, and the next one is on its way, here or elsewhere.
-                Unavailable::Absent | Unavailable::Lost => ErrorCode::NotCoordinator,
+                Unavailable::Absent | Unavailable::Lost => self.ended(partition),
             });
         }
-        answer.await.unwrap_or(Err(ErrorCode::NotCoordinator))
+        answer.await.unwrap_or_else(|_| Err(self.ended(partition)))
+    }
+
+    /// What is said for a coordinator that has ended. The next one is on its way: here, as far as is known,
+    /// and then it is worth asking again. librdkafka gives up an OffsetFetch that is told NOT_COORDINATOR, and doesn't
+    /// read the partition until the group rebalances.
+    fn ended(&self, partition: i32) -> ErrorCode {
+        match self.shared.table.load().contains_key(&partition) {
+            true => ErrorCode::CoordinatorLoadInProgress,
+            false => ErrorCode::NotCoordinator,
+        }
     }
 
     /// Changes whenever a coordinator has loaded.

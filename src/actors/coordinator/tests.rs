@@ -281,7 +281,7 @@ fn a_coordinator_whose_epoch_is_over_writes_nothing_and_the_next_knows_what_is_c
         // Its partition has another epoch, and it hasn't heard.
         world.lead_in(1).await;
         let answer = world.groups.ask("g", commit(3)).await;
-        assert_eq!(answer, Err(ErrorCode::NotCoordinator));
+        assert_eq!(answer, Err(ErrorCode::CoordinatorLoadInProgress));
         world.publish();
         assert_eq!(world.committed().await, 5);
         assert_eq!(world.ask(commit(6)).await, accepted());
