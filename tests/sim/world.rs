@@ -134,17 +134,21 @@ impl World {
         Ok(())
     }
 
-    /// Whether what this node has may be lost: somebody else has it, on whom the metadata count, also when an
-    /// ISR that was asked for is granted meanwhile.
-    fn may_lose(&self, n: usize) -> bool {
-        let has_another = |counted: &[BrokerId]| {
-            let mut others = counted.iter().map(|member| member.0 as usize);
-            others.any(|other| other != n && self.nodes[other].is_whole)
+    /// Whether this node may go: somebody else is there who has what it has, on whom the metadata count, also when
+    /// an ISR that was asked for is granted meanwhile. If nobody has lost anything all may go at once. But
+    /// who goes last, after others that have lost something and aren't missed yet, is no longer counted on when
+    /// it is missed, and they are.
+    fn may_go(&self, n: usize, loses: bool) -> bool {
+        let may_go = |counted: &[BrokerId]| {
+            let counted = || counted.iter().map(|member| member.0 as usize);
+            let has_it = |node: &Node| node.is_alive && node.is_whole;
+            let has_another = counted().any(|other| other != n && has_it(&self.nodes[other]));
+            has_another || !loses && counted().all(|member| self.nodes[member].is_whole)
         };
         let partition = self.metadata.partition();
         let counted = [&partition.isr[..], &partition.eligible_leaders[..]].concat();
         let mut asked = self.requests.iter().map(|request| &request.proposal.isr);
-        has_another(&counted) && asked.all(|isr| has_another(isr))
+        may_go(&counted) && asked.all(|isr| may_go(isr))
     }
 
     fn fail(&mut self, n: usize) {
@@ -164,7 +168,7 @@ impl World {
             End::Killed => self.rule == CommitRule::Written,
             End::LosesLog | End::LosesDisk => true,
         };
-        if loses && !self.may_lose(n) {
+        if !self.may_go(n, loses) {
             return;
         }
         let kept = self.random.below(self.nodes[n].log.unsynced() + 1);
