@@ -67,14 +67,10 @@ use network::Network;
 use nodes::{number, Cluster, NODES, WAIT_MAX};
 use readers::Readers;
 use seed::Seed;
-use writers::{Writers, PARTITIONS, TOPIC};
+use writers::{Writers, ONE_REQUEST, PARTITIONS, TOPIC};
 
 /// How many records each writer gets acknowledged from one fault to the next.
 const RECORDS_BETWEEN: usize = 20;
-/// What librdkafka's writers have one of on its way, and so no duplicates. With several it begins a new producer
-/// epoch when the second of two batches is refused because the first one was, and sends that one again, which may be in
-/// the log all the same (confluentinc/librdkafka#4953): seeds 1001 and 2006 have seen it.
-const ONE_REQUEST: (&str, &str) = ("max.in.flight.requests.per.connection", "1");
 /// How long faults go on unless the environment says otherwise.
 const SECONDS: u64 = 30;
 

@@ -30,6 +30,11 @@ const IN_FLIGHT: usize = 8;
 /// A writer's rest after each record, so that the checker's memory bounds no run.
 const REST: Duration = Duration::from_millis(2);
 
+/// What librdkafka's writers have one of on its way, and so no duplicates. With several it begins a new producer
+/// epoch when the second of two batches is refused because the first one was, and sends that one again, which may be in
+/// the log all the same (confluentinc/librdkafka#4953): seeds 1001 and 2006 have seen it.
+pub const ONE_REQUEST: (&str, &str) = ("max.in.flight.requests.per.connection", "1");
+
 /// What a writer is told while it writes.
 #[derive(Default)]
 struct Told {

@@ -19,7 +19,7 @@ use klamm::protocol::incremental_alter_configs::AlterConfigOp;
 use crate::broker_process::BINARY;
 use crate::history::{check, Copies, Outcome};
 use crate::nodes::{Cluster, NODES, WAIT_MAX};
-use crate::writers_of_both::{Writers, PARTITIONS, TOPIC};
+use crate::writers_of_both::{Writers, ONE_REQUEST, PARTITIONS, TOPIC};
 
 /// How many records of each writer are acknowledged from one event to the next.
 const RECORDS_BETWEEN: usize = 50;
@@ -49,7 +49,7 @@ async fn begin(earlier: Settings<'_>) -> (Cluster, Writers) {
     let cluster = Cluster::start_over(NODES.len(), |_, _, address| address.into(), earlier);
     let client = cluster.client().await;
     cluster.create_with(&client, TOPIC, PARTITIONS).await;
-    let writers = Writers::start(&cluster).await;
+    let writers = Writers::start(&cluster, &[ONE_REQUEST]).await;
     (cluster, writers)
 }
 
