@@ -381,7 +381,15 @@ async fn the_command_line_shares_a_topic_with_librdkafkas_defaults() {
     assert!(terminated.unwrap().success());
     wait_until_shared(&[&member]);
     write(&broker, "left").await;
-    expect(&got, &["left"]);
+    // At least once: what it has written last may come again.
+    let mut wanted: BTreeSet<_> = (0..PARTITIONS).map(|it| format!("left-{it}")).collect();
+    while !wanted.is_empty() {
+        let (_, _, value) = got.recv_timeout(WAIT).unwrap();
+        assert!(
+            wanted.remove(&value) || value.starts_with("together"),
+            "{value}"
+        );
+    }
     member.stop();
     row.works();
 }
