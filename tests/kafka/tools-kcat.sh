@@ -123,8 +123,11 @@ kcat_and_klamm_group() {
     "$klamm" topic create kcat-shared --partitions 2
     "$klamm" consume kcat-shared --group kcat-sharing >"$work/shared-klamm" &
     consumer=$!
-    trap 'kill -9 $consumer 2>/dev/null' EXIT
-    kc -G kcat-sharing -X auto.offset.reset=earliest kcat-shared >"$work/shared-kcat" 2>"$work/shared-log" &
+    # shellcheck disable=SC2064
+    trap "kill -9 $consumer 2>/dev/null || true" EXIT
+    # Not by kc, so that a signal reaches it.
+    timeout "$check_seconds_max" kcat -q -u -b "$klamm_kafka" -G kcat-sharing -X auto.offset.reset=earliest \
+        kcat-shared >"$work/shared-kcat" 2>"$work/shared-log" &
     reader=$!
     wait_until 30 $reader "$work/shared-log" owners 2
     seq 1 10 | "$klamm" produce kcat-shared --partition 0
