@@ -52,10 +52,12 @@ fn in_use(file: fs::File) -> io::Result<fs::File> {
 }
 
 /// Gives the disk back what a file holds that has no name any more, unless somebody has it open: then it is
-/// freed when that one closes it.
+/// freed when that one closes it. One that has another name (a backup by hard links, say) stays as it is.
 fn free(file: &fs::File) -> io::Result<()> {
-    let mut len = file.metadata()?.len();
-    if len <= FREE_BYTES || flock(file, FlockOperation::NonBlockingLockExclusive).is_err() {
+    let found = file.metadata()?;
+    let mut len = found.len();
+    let is_spared = found.nlink() > 0 || len <= FREE_BYTES;
+    if is_spared || flock(file, FlockOperation::NonBlockingLockExclusive).is_err() {
         return Ok(());
     }
     while len > 0 {
@@ -303,6 +305,16 @@ mod tests {
         let mut end = [0; 3];
         assert_eq!(reader.read_at(&mut end, LARGE - 3).unwrap(), 3);
         assert_eq!(&end, b"end");
+    }
+
+    #[test]
+    fn a_removed_file_stays_whole_under_its_other_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, backup) = (dir.path().join("file"), dir.path().join("backup"));
+        drop(large_file(&path));
+        fs::hard_link(&path, &backup).unwrap();
+        RealFs.remove(&path).unwrap();
+        assert_eq!(fs::metadata(&backup).unwrap().len(), LARGE);
     }
 
     #[test]
