@@ -241,7 +241,7 @@ impl WriterLog {
 
 /// Writes down what librdkafka does with its sequences: why it has begun a new epoch, say. The directory is told
 /// by `KLAMM_WRITERS_LOG`; nothing is written without.
-pub struct SequenceLog(Option<Mutex<File>>);
+struct SequenceLog(Option<Mutex<File>>);
 
 impl SequenceLog {
     fn of_environment(writer: usize) -> SequenceLog {

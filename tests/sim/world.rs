@@ -139,7 +139,7 @@ impl World {
     /// who goes last, after others that have lost something and aren't missed yet, is no longer counted on when
     /// it is missed, and they are.
     fn may_go(&self, n: usize, loses: bool) -> bool {
-        let may_go = |counted: &[BrokerId]| {
+        let is_covered = |counted: &[BrokerId]| {
             let counted = || counted.iter().map(|member| member.0 as usize);
             let has_it = |node: &Node| node.is_alive && node.is_whole;
             let has_another = counted().any(|other| other != n && has_it(&self.nodes[other]));
@@ -148,7 +148,7 @@ impl World {
         let partition = self.metadata.partition();
         let counted = [&partition.isr[..], &partition.eligible_leaders[..]].concat();
         let mut asked = self.requests.iter().map(|request| &request.proposal.isr);
-        may_go(&counted) && asked.all(|isr| may_go(isr))
+        is_covered(&counted) && asked.all(|isr| is_covered(isr))
     }
 
     fn fail(&mut self, n: usize) {

@@ -185,7 +185,7 @@ impl Deciding {
     /// Decides changes, and returns once they are applied.
     async fn decide(
         &self,
-        asked: impl IntoIterator<Item = &Ask>,
+        asked: impl IntoIterator<Item = &Ask, IntoIter: Clone>,
     ) -> Result<Vec<Vec<Decided>>, ProposeError> {
         // Whoever leads has an image that holds all that earlier leaders have committed.
         if let Leadership::Follower { leader } = *self.raft.leadership().borrow() {
@@ -196,17 +196,15 @@ impl Deciding {
             self.caught_up.set(true);
         }
         let image = self.raft.image().borrow().clone();
-        let changes: Vec<_> = asked
-            .into_iter()
-            .map(|ask| (&ask.change, ask.intent))
-            .collect();
-        let asks_whether_it_leads =
-            (changes.iter()).any(|(change, _)| matches!(change, Change::AlterPartition { .. }));
+        let asked = asked.into_iter();
+        let changes = asked.clone().map(|ask| (&ask.change, ask.intent));
         let ChangeBatch { decided, commands } =
             ChangeBatch::decide(changes, &image, &self.settings);
         if commands.is_empty() {
-            // Somebody who leads by the image, and somebody else by what another controller has committed since?
-            if asks_whether_it_leads {
+            // A leader that asks for the ISR that it has wants to be sure that it leads. Without anything to write
+            // nobody has confirmed that this is the active controller still.
+            let mut asked = asked;
+            if asked.any(|ask| matches!(ask.change, Change::AlterPartition { .. })) {
                 self.raft.barrier().await?;
             }
             return Ok(decided);

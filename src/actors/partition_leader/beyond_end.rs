@@ -59,18 +59,13 @@ mod tests {
     use std::sync::Arc;
 
     use async_trait::async_trait;
-    use uuid::Uuid;
 
     use super::super::isr::Metadata;
-    use super::super::tests::{dirty_log, lead_among, NODE, WAIT_MAX};
+    use super::super::tests::{lead_beside, registered, NODE, WAIT_MAX};
     use super::super::{FirstBatch, Read};
-    use crate::actors::log_keeper::KeepSettings;
     use crate::engine::metadata::change::{Change, Decided};
-    use crate::engine::metadata::{BrokerState, MetadataCommand, MetadataImage};
-    use crate::engine::replica::CommitRule;
-    use crate::model::{BrokerId, ErrorCode, Incarnation, LeaderEpoch, Offset};
-    use crate::storage::fs::{create_dir_durably, FaultyFs};
-    use crate::storage::syncer::{AbortProcess, SyncPool};
+    use crate::engine::metadata::MetadataImage;
+    use crate::model::{BrokerId, ErrorCode, LeaderEpoch, Offset};
 
     /// Metadata that can't be reached at first.
     struct CutOff {
@@ -94,32 +89,14 @@ mod tests {
 
     #[actix_rt::test]
     async fn an_offset_beyond_the_end_is_out_of_range_only_for_who_is_sure_to_lead() {
-        let mut image = MetadataImage::default();
-        image.replay(&MetadataCommand::RegisterBroker {
-            id: NODE,
-            incarnation: Incarnation(Uuid::from_u128(1)),
-            endpoints: Vec::new(),
-            rack: None,
-            state: BrokerState::Unfenced,
-            metadata_version_max: None,
-        });
+        let image = registered(&MetadataImage::default(), NODE, 1);
         let metadata = Arc::new(CutOff {
             image: Arc::new(image),
             is_healed: AtomicBool::new(false),
         });
-        let fs = FaultyFs::new(1);
-        create_dir_durably(&fs, "/logs".as_ref()).unwrap();
-        let keep = KeepSettings {
-            commit_rule: CommitRule::Synced,
-            checkpoint_interval: WAIT_MAX,
-            retention_interval: WAIT_MAX,
-            compaction_interval: WAIT_MAX,
-        };
-        let syncer = Arc::new(SyncPool::start(1, Arc::new(AbortProcess)).unwrap());
-        let replicas = [NODE, BrokerId(2)];
-        let log = dirty_log(&fs, 0);
-        let end = log.end_offset();
-        let leader = lead_among(&replicas, metadata.clone(), keep, syncer, log, 0);
+        let leader = lead_beside(BrokerId(2), metadata.clone());
+        // Of the log's one record.
+        let end = Offset(1);
         let read = async |offset| {
             let read = Read {
                 current_leader_epoch: LeaderEpoch::NONE,

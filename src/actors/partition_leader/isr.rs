@@ -165,31 +165,14 @@ mod tests {
     use tokio::sync::mpsc::{unbounded_channel, UnboundedSender};
     use uuid::Uuid;
 
-    use super::super::tests::{dirty_log, lead_among, NODE, WAIT_MAX};
+    use super::super::tests::{lead_beside, registered, NODE, WAIT_MAX};
     use super::*;
-    use crate::actors::log_keeper::KeepSettings;
     use crate::actors::peer::PeerIdentity;
     use crate::actors::replication::Said;
-    use crate::engine::metadata::{BrokerState, MetadataCommand};
-    use crate::engine::replica::{Ack, CommitRule};
+    use crate::engine::replica::Ack;
     use crate::model::{LeaderEpoch, Offset};
-    use crate::storage::fs::{create_dir_durably, FaultyFs};
-    use crate::storage::syncer::{AbortProcess, SyncPool};
 
     const FOLLOWER: BrokerId = BrokerId(2);
-
-    fn registered(image: &MetadataImage, id: BrokerId, life: u128) -> MetadataImage {
-        let mut image = image.clone();
-        image.replay(&MetadataCommand::RegisterBroker {
-            id,
-            incarnation: Incarnation(Uuid::from_u128(life)),
-            endpoints: Vec::new(),
-            rack: None,
-            state: BrokerState::Unfenced,
-            metadata_version_max: None,
-        });
-        image
-    }
 
     /// Metadata that nobody can change: it isn't known what becomes of what is asked for.
     struct Unreachable {
@@ -221,18 +204,7 @@ mod tests {
             asked: sender,
         });
 
-        let fs = FaultyFs::new(1);
-        create_dir_durably(&fs, "/logs".as_ref()).unwrap();
-        let keep = KeepSettings {
-            commit_rule: CommitRule::Synced,
-            checkpoint_interval: WAIT_MAX,
-            retention_interval: WAIT_MAX,
-            compaction_interval: WAIT_MAX,
-        };
-        let syncer = Arc::new(SyncPool::start(1, Arc::new(AbortProcess)).unwrap());
-        let replicas = [NODE, FOLLOWER];
-        let log = dirty_log(&fs, 0);
-        let leader = lead_among(&replicas, metadata.clone(), keep, syncer, log, 0);
+        let leader = lead_beside(FOLLOWER, metadata.clone());
         let says = |life, to| {
             let from = PeerIdentity {
                 node: FOLLOWER,

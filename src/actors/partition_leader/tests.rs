@@ -7,6 +7,7 @@ use std::sync::{Condvar, Mutex};
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use tokio::sync::mpsc::{unbounded_channel, UnboundedSender};
+use uuid::Uuid;
 
 use super::isr::Metadata;
 use super::*;
@@ -17,9 +18,11 @@ use crate::actors::partition_handle::Closing;
 use crate::actors::partitions::Partitions;
 use crate::actors::vitals::Registry;
 use crate::engine::metadata::change::{Change, Decided};
-use crate::engine::metadata::{BrokerDefaults, MetadataImage, Partition, TopicConfig};
+use crate::engine::metadata::{
+    BrokerDefaults, BrokerState, MetadataCommand, MetadataImage, Partition, TopicConfig,
+};
 use crate::engine::replica::CommitRule;
-use crate::model::{LeaderEpoch, PartitionId, TopicId};
+use crate::model::{Incarnation, LeaderEpoch, PartitionId, TopicId};
 use crate::protocol::list_offsets::MAX_TIMESTAMP;
 use crate::record::{Batch, BatchBuilder, Codec, ProducerStamp};
 use crate::storage::cleaner::Cleaner;
@@ -62,6 +65,20 @@ pub(in crate::actors) fn dirty_log(fs: &FaultyFs, number: i32) -> Log {
     log
 }
 
+/// The metadata, with this broker in this life.
+pub(super) fn registered(image: &MetadataImage, id: BrokerId, life: u128) -> MetadataImage {
+    let mut image = image.clone();
+    image.replay(&MetadataCommand::RegisterBroker {
+        id,
+        incarnation: Incarnation(Uuid::from_u128(life)),
+        endpoints: Vec::new(),
+        rack: None,
+        state: BrokerState::Unfenced,
+        metadata_version_max: None,
+    });
+    image
+}
+
 /// The metadata of a leader that has no followers.
 struct NoChanges;
 
@@ -98,8 +115,23 @@ pub(in crate::actors) fn lead_by(
     lead_among(&[NODE], Arc::new(NoChanges), keep, syncer, log, number)
 }
 
+/// Leads this node's and another one's replica of a log with a record.
+pub(super) fn lead_beside(other: BrokerId, metadata: Arc<dyn Metadata>) -> PartitionHandle {
+    let fs = FaultyFs::new(1);
+    create_dir_durably(&fs, "/logs".as_ref()).unwrap();
+    let keep = KeepSettings {
+        commit_rule: CommitRule::Synced,
+        checkpoint_interval: WAIT_MAX,
+        retention_interval: WAIT_MAX,
+        compaction_interval: WAIT_MAX,
+    };
+    let syncer = Arc::new(SyncPool::start(1, Arc::new(AbortProcess)).unwrap());
+    let log = dirty_log(&fs, 0);
+    lead_among(&[NODE, other], metadata, keep, syncer, log, 0)
+}
+
 /// Leads one of several replicas, of which no other is in sync.
-pub(super) fn lead_among(
+fn lead_among(
     replicas: &[BrokerId],
     metadata: Arc<dyn Metadata>,
     keep: KeepSettings,

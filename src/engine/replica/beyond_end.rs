@@ -3,9 +3,9 @@
 //! Such an offset is out of range, and a consumer that is told so goes where its `auto.offset.reset` says: to
 //! the beginning, or past records that it never saw. But a leader that was cut off may have a successor of which
 //! it hasn't heard, with a longer log, and the consumer comes from there. So it says so only when the metadata
-//! have confirmed that it leads, after it was asked. Until then it says that the offset isn't available yet, and the consumer asks
-//! again. Kafka's leader answers at once, and leaves it to clients to know the epoch in which their offset was
-//! committed (KIP-320), which not all of them go by.
+//! have confirmed that it leads, after it was asked. Until then it says that the offset isn't available yet, and
+//! the consumer asks again. Kafka's leader answers at once, and leaves it to clients to know the epoch in which
+//! their offset was committed (KIP-320), which not all of them go by.
 
 use crate::model::{Offset, Timestamp};
 
