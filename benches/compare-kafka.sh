@@ -28,11 +28,11 @@ systems=${KLAMM_COMPARE_SYSTEMS:-$all_systems}
 dir=${KLAMM_COMPARE_DIR:-$target/compare-kafka}
 
 # Bytes that a row of batched records writes, and reads back.
-row_bytes=512000000
+row_bytes=1024000000
 # How long the rows of a fixed rate last.
 rate_seconds=10
 # The same for the variants, of which one may sync for each batch.
-variant_row_bytes=128000000
+variant_row_bytes=256000000
 variant_rate_seconds=4
 end_to_end_records=2000
 partitions=6
@@ -245,6 +245,7 @@ batched() {
     with_cpu "produce $name, librdkafka: CPU s per million" "$records" \
         librdkafka produce --topic "lib-$size" --records "$records" --size "$size"
     row "produce $name, librdkafka: records/s" "$(value records_s <<<"$measured")"
+    row "produce $name, librdkafka: cores that the generator had" "$generator_cores"
     with_cpu "consume $name, librdkafka: CPU s per million" "$records" \
         librdkafka consume --topic "lib-$size" --records "$records" --set "$consumer_setting"
     row "consume $name, librdkafka: records/s" "$(value records_s <<<"$measured")"
