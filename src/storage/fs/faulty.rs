@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use self::file::FaultyFile;
 use self::inode::Inode;
 use self::names::{NameChange, Names, Node};
-use super::{File, FileSystem, Lock, Random, Space};
+use super::{File, FileSystem, Lock, Random, Removed, Space};
 use crate::model::Timestamp;
 
 /// What was asked for to go wrong.
@@ -379,14 +379,14 @@ impl FileSystem for FaultyFs {
         state.done(())
     }
 
-    fn remove(&self, path: &Path) -> io::Result<()> {
+    fn remove(&self, path: &Path) -> io::Result<Removed> {
         let mut state = self.state();
         state.operation()?;
         if state.names.file(path).is_none() {
             return Err(io::ErrorKind::NotFound.into());
         }
         state.change(NameChange::Unlink(path.to_owned()));
-        state.done(())
+        state.done(Removed::default())
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {

@@ -27,7 +27,7 @@ use std::sync::Arc;
 pub use faulty::{FaultyFs, Io};
 #[cfg(any(test, feature = "chaos"))]
 pub use random::Random;
-pub use real::RealFs;
+pub use real::{RealFs, Removed};
 
 use crate::model::Timestamp;
 
@@ -94,8 +94,9 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// file system can do that: so it can be [removed](FileSystem::remove) by somebody who has the time.
     fn replace(&self, from: &Path, to: &Path) -> io::Result<()>;
 
-    /// Removes a file. A large one takes as long as the disk needs to free it.
-    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Removes a file. The disk gets back what it held when the answer is dropped, which takes a while if that
+    /// is large.
+    fn remove(&self, path: &Path) -> io::Result<Removed>;
 
     /// Removes a directory with all that is in it.
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;

@@ -70,6 +70,20 @@ fn free(file: &fs::File) -> io::Result<()> {
     Ok(())
 }
 
+/// A file whose name is gone. Dropped, it is [freed](free).
+#[derive(Debug, Default)]
+pub struct Removed(Option<fs::File>);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        let freed = self.0.as_ref().map_or(Ok(()), free);
+        // Then the kernel does it, in one piece.
+        if let Err(e) = freed {
+            log::debug!("a removed file can't be freed in pieces: {e}");
+        }
+    }
+}
+
 /// What the callers get: the file, which in a build for chaos tests notes how far it was synced.
 fn handed_out(file: fs::File) -> io::Result<Arc<dyn File>> {
     let file = RealFile(in_use(file)?);
@@ -187,14 +201,10 @@ impl FileSystem for RealFs {
         }
     }
 
-    fn remove(&self, path: &Path) -> io::Result<()> {
+    fn remove(&self, path: &Path) -> io::Result<Removed> {
         let file = fs::OpenOptions::new().write(true).open(path);
         fs::remove_file(path)?;
-        // The name is gone, and that was asked for.
-        if let Err(e) = file.and_then(|file| free(&file)) {
-            log::debug!("{}: freed at once: {e}", path.display());
-        }
-        Ok(())
+        Ok(Removed(file.ok()))
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -202,7 +212,7 @@ impl FileSystem for RealFs {
             let entry = entry?;
             match entry.file_type()?.is_dir() {
                 true => self.remove_dir_all(&entry.path())?,
-                false => self.remove(&entry.path())?,
+                false => drop(self.remove(&entry.path())?),
             }
         }
         fs::remove_dir(path)
@@ -278,12 +288,14 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_file_is_freed_at_once_if_nobody_reads_it() {
+    fn a_removed_file_is_freed_when_its_remover_has_the_time_if_nobody_reads_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         drop(large_file(&path));
         let watching = fs::File::open(&path).unwrap();
-        RealFs.remove(&path).unwrap();
+        let removed = RealFs.remove(&path).unwrap();
+        assert_eq!(watching.metadata().unwrap().len(), LARGE);
+        drop(removed);
         assert_eq!(watching.metadata().unwrap().len(), 0);
         let error = RealFs.open_read_only(&path).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);

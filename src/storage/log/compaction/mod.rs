@@ -49,7 +49,7 @@ use super::scan::{Check, Step};
 use super::segment::{segment_path, Sealed, LOG_SUFFIX, SNAPSHOT_SUFFIX};
 use super::{Log, LogError};
 use crate::model::{Offset, Timestamp};
-use crate::storage::fs::FileSystem;
+use crate::storage::fs::{FileSystem, Removed};
 use crate::storage::lease::Lease;
 
 /// What a topic's logs are cleaned by.
@@ -189,17 +189,21 @@ impl Leftovers {
             let synced = fs.sync_dir(dir);
             synced.map_err(LogError::storage("sync", dir))
         };
+        // Freed when the lock is: the log's owner may wait for it.
+        let mut removed = Vec::new();
         let mut files = self.lock();
         sync()?;
         if files.is_empty() {
             return Ok(());
         }
         for path in &*files {
-            remove_if_there(fs, path)?;
+            removed.extend(remove_if_there(fs, path)?);
         }
         // One that came back later could fit what is written after a truncation.
         sync()?;
         files.clear();
+        drop(files);
+        drop(removed);
         Ok(())
     }
 }
@@ -221,10 +225,11 @@ impl Replaced {
     }
 }
 
-fn remove_if_there(fs: &dyn FileSystem, path: &Path) -> Result<(), LogError> {
+fn remove_if_there(fs: &dyn FileSystem, path: &Path) -> Result<Option<Removed>, LogError> {
     match fs.remove(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(LogError::storage("remove", path)(e)),
-        _ => Ok(()),
+        Ok(removed) => Ok(Some(removed)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(LogError::storage("remove", path)(e)),
     }
 }
 
