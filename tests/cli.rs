@@ -196,7 +196,9 @@ fn a_last_line_without_newline_gets_one_and_compression_changes_nothing() {
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
         let topic = format!("lines-{codec}");
         broker.stdout(&["topic", "create", &topic]);
-        let output = broker.produce(&topic, b"one\ntwo\n\nlast", &["--compression", codec]);
+        // As scripts say "stdin".
+        let args = ["-", "--compression", codec];
+        let output = broker.produce(&topic, b"one\ntwo\n\nlast", &args);
         assert!(output.status.success(), "{}", stderr(&output));
         assert_eq!(broker.stdout(&["consume", &topic]), b"one\ntwo\n\nlast\n");
     }

@@ -40,7 +40,7 @@ const BATCH_BYTES: usize = 256 * 1024;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     topic: String,
-    /// Lines to write [default: stdin]
+    /// Lines to write; - is stdin, as without it
     file: Option<PathBuf>,
     /// What stands between key and value in each line; a line without it has no key
     #[arg(long, value_name = "STRING")]
@@ -58,11 +58,18 @@ pub struct Args {
     bootstrap: Bootstrap,
 }
 
+impl Args {
+    /// What is read if it isn't stdin.
+    fn named_file(&self) -> Option<&Path> {
+        self.file.as_deref().filter(|file| *file != Path::new("-"))
+    }
+}
+
 pub fn run(args: Args) -> Result<(), CliError> {
     if args.key_separator.as_deref() == Some("") {
         return Err(CliError::Usage("--key-separator can't be empty".into()));
     }
-    let (source, progress) = open(args.file.as_deref())?;
+    let (source, progress) = open(args.named_file())?;
     block_on(produce(&args, source, progress))
 }
 
@@ -252,7 +259,7 @@ fn open(file: Option<&Path>) -> Result<(Box<dyn Read + Send>, ProgressBar), CliE
 }
 
 fn source_name(args: &Args) -> String {
-    match &args.file {
+    match args.named_file() {
         Some(path) => path.display().to_string(),
         None => "stdin".into(),
     }
