@@ -367,6 +367,10 @@ async fn the_command_line_shares_a_topic_with_librdkafkas_defaults() {
     let (to, got) = channel();
     let member = Member::start(&broker, &[], &to);
     wait_until_shared(&[&member]);
+    // Else librdkafka may still ask where its partitions begin when they are taken away; it reads them on then, and
+    // hands that out when it gets them back.
+    write(&broker, "alone").await;
+    expect(&got, &["alone"]);
     let mut other = CommandLine::start(&broker);
     let half = PARTITIONS as usize / 2;
     wait_until("they share", || member.owns().len() == half);
@@ -381,15 +385,7 @@ async fn the_command_line_shares_a_topic_with_librdkafkas_defaults() {
     assert!(terminated.unwrap().success());
     wait_until_shared(&[&member]);
     write(&broker, "left").await;
-    // At least once: what it has written last may come again.
-    let mut wanted: BTreeSet<_> = (0..PARTITIONS).map(|it| format!("left-{it}")).collect();
-    while !wanted.is_empty() {
-        let (_, _, value) = got.recv_timeout(WAIT).unwrap();
-        assert!(
-            wanted.remove(&value) || value.starts_with("together"),
-            "{value}"
-        );
-    }
+    expect(&got, &["left"]);
     member.stop();
     row.works();
 }
