@@ -24,8 +24,9 @@ use crate::protocol::frame::{
     split_frame, FrameError, FRAME_BYTES_MAX_UNGREETED, FRAME_LENGTH_BYTES,
 };
 
-/// The least and the most that is asked of the socket at once. It grows while reads fill it, and
-/// shrinks while they don't, so that an idle connection costs little.
+/// The least and the most that is asked of the socket at once, beside the rest of a large frame. It grows while
+/// reads fill it, and shrinks while they don't, so that an idle connection costs little. Behind a large frame it is
+/// the least: what comes then is likely large too, and all that is read before its length is known is copied.
 const READ_BYTES_MIN: usize = 4 * 1024;
 const READ_BYTES_MAX: usize = 256 * 1024;
 /// A frame's length is believed up to here, unless memory is scarce; beyond it the buffer grows as
@@ -207,6 +208,7 @@ impl Reader {
         let Some(Admitted { charge, .. }) = self.admitted.take() else {
             return self.charge().await;
         };
+        self.read_bytes = READ_BYTES_MIN;
         let frame = self.whole.pop_front();
         let received = frame.map(|frame| Received { frame, charge });
         Ok(Vec::from_iter(received))
@@ -270,7 +272,9 @@ impl Reader {
                 Ok(0) if self.buffer.is_empty() => return Err(Ended::ByPeer),
                 Ok(0) => return Err(Ended::InFrame),
                 Ok(read) => {
-                    self.adapt(read, room);
+                    if self.admitted.is_none() {
+                        self.adapt(read, room);
+                    }
                     return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
