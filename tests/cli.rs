@@ -178,6 +178,7 @@ fn a_file_comes_back_byte_for_byte() {
     let digits: String = said.chars().take_while(|c| !c.is_whitespace()).collect();
     assert_eq!(digits.replace(',', ""), lines.to_string(), "{said}");
     assert!(said.contains("acknowledged, 0 failed"), "{said}");
+    assert!(said.contains(", the slowest after "), "{said}");
     assert_eq!(
         said.lines().count(),
         1,

@@ -1,16 +1,19 @@
 //! `klamm produce`: the lines of a file, or of stdin, as records.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
 
-use crate::client::{Client, Producer, ProducerConfig, ProducerRecord, Resource};
+use crate::client::{BatchOutcome, Client, Producer, ProducerConfig, ProducerRecord, Resource};
 use crate::model::Timestamp;
 use crate::record::{BatchBuilder, BatchHeader, ProducerStamp};
 
@@ -36,7 +39,7 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// file that ends with a newline comes back byte for byte; one that doesn't gets one at its end.
 ///
 /// While the broker can't be reached, it tries again. At the end it says how many records were
-/// acknowledged, and fails if any wasn't.
+/// acknowledged, how long the slowest took, and fails if any wasn't.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     topic: String,
@@ -80,8 +83,11 @@ async fn produce(
 ) -> Result<(), CliError> {
     let client = args.bootstrap.connect().await?;
     let limit = Limit::of_topic(args, &client).await;
+    let slowest = Arc::new(Slowest::default());
+    let told = slowest.clone();
     let producer = client.producer(ProducerConfig {
         acks: args.acks.into(),
+        delivery_listener: Some(Arc::new(move |outcome| told.take_in(outcome))),
         codec: args.compression.codec(),
         batch_bytes: BATCH_BYTES.min(limit.batch_bytes_max),
         record_bytes_max: LINE_BYTES_MAX + RECORD_OVERHEAD_BYTES_MAX,
@@ -100,13 +106,13 @@ async fn produce(
     progress.finish_and_clear();
     let stats = producer.stats();
     let seconds = start.elapsed().as_secs_f64();
+    let (done, slowest) = match args.acks {
+        Acks::None => ("sent, none acknowledged as --acks 0 says", String::new()),
+        _ => ("acknowledged", slowest.to_string()),
+    };
     eprintln!(
-        "{} records {}, {} failed, {seconds:.2} s, {} records/s",
+        "{} records {done}, {} failed, {seconds:.2} s, {} records/s{slowest}",
         thousands(stats.acknowledged),
-        match args.acks {
-            Acks::None => "sent, none acknowledged as --acks 0 says",
-            _ => "acknowledged",
-        },
         thousands(stats.failed),
         thousands(per_second(stats.acknowledged, seconds)),
     );
@@ -114,6 +120,28 @@ async fn produce(
     match producer.first_error() {
         Some(error) => Err(CliError::failed(error.to_string())),
         None => Ok(()),
+    }
+}
+
+/// How long the slowest record took, from where it was read to its acknowledgement, in microseconds.
+#[derive(Debug, Default)]
+struct Slowest(AtomicU64);
+
+impl Slowest {
+    fn take_in(&self, outcome: &BatchOutcome) {
+        if outcome.result.is_ok() {
+            let took = outcome.took.as_micros().try_into().unwrap_or(u64::MAX);
+            self.0.fetch_max(took, Ordering::Relaxed);
+        }
+    }
+}
+
+impl fmt::Display for Slowest {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Duration::from_micros(self.0.load(Ordering::Relaxed)) {
+            Duration::ZERO => Ok(()),
+            took => write!(out, ", the slowest after {:.1} ms", took.as_secs_f64() * 1e3),
+        }
     }
 }
 
