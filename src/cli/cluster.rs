@@ -1,6 +1,8 @@
 //! `klamm cluster`: which brokers there are, how the partitions are, and a voter that comes back without its
 //! metadata.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::connect::{block_on, Bootstrap};
@@ -11,6 +13,9 @@ use super::reassign::{active_brokers, await_moved, begin, placed};
 use crate::client::PartitionMetadata;
 use crate::model::{BrokerId, Timestamp};
 use crate::protocol::describe_quorum::{DescribedPartition, ReplicaState};
+
+/// How long each broker may take to say what it is; one that hangs is shown without that.
+const BROKER_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
@@ -142,7 +147,7 @@ struct ShownBroker {
     replicas: usize,
     in_sync: usize,
     leads: usize,
-    /// These three only of the broker that was asked.
+    /// These three are null of a broker that doesn't answer.
     process_id: Option<u32>,
     uptime_ms: Option<i64>,
     version: Option<String>,
@@ -196,7 +201,7 @@ async fn drain(args: Drain) -> Result<(), CliError> {
 
 async fn status(args: Status) -> Result<(), CliError> {
     let admin = args.bootstrap.connect().await?.admin();
-    let cluster = admin.describe_cluster().await?;
+    let cluster = admin.describe_brokers(BROKER_PATIENCE).await?;
     let topics = admin.list_topics().await?;
     let quorum = admin.describe_quorum().await;
     if let Err(error) = &quorum {
@@ -211,7 +216,7 @@ async fn status(args: Status) -> Result<(), CliError> {
             .into_iter()
             .map(|broker| {
                 let id = broker.broker_id;
-                let is_asked = broker.process_id != 0;
+                let answers = broker.process_id != 0;
                 let count = |is: &dyn Fn(&PartitionMetadata) -> bool| {
                     partitions.iter().filter(|partition| is(partition)).count()
                 };
@@ -224,9 +229,9 @@ async fn status(args: Status) -> Result<(), CliError> {
                     replicas: count(&|partition| partition.replicas.contains(&id)),
                     in_sync: count(&|partition| partition.in_sync.contains(&id)),
                     leads: count(&|partition| partition.leader == Some(id)),
-                    process_id: is_asked.then_some(broker.process_id),
-                    uptime_ms: is_asked.then_some(broker.uptime_ms),
-                    version: is_asked.then_some(broker.software_version),
+                    process_id: answers.then_some(broker.process_id),
+                    uptime_ms: answers.then_some(broker.uptime_ms),
+                    version: answers.then_some(broker.software_version),
                 }
             })
             .collect(),

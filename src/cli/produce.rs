@@ -140,7 +140,11 @@ impl fmt::Display for Slowest {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match Duration::from_micros(self.0.load(Ordering::Relaxed)) {
             Duration::ZERO => Ok(()),
-            took => write!(out, ", the slowest after {:.1} ms", took.as_secs_f64() * 1e3),
+            took => write!(
+                out,
+                ", the slowest after {:.1} ms",
+                took.as_secs_f64() * 1e3
+            ),
         }
     }
 }

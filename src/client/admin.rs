@@ -7,11 +7,13 @@ mod placement;
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use futures_util::future::join_all;
+use tokio::time::{timeout, Instant};
 
 use super::connection::Purpose;
 use super::{Client, ClientError, TopicMetadata};
 use crate::model::{BrokerId, ErrorCode, Offset, TopicId};
+use crate::protocol::describe_cluster::DescribeClusterBroker;
 use crate::protocol::describe_configs::{RESOURCE_BROKER, RESOURCE_TOPIC};
 use crate::protocol::incremental_alter_configs::AlterConfigOp;
 use crate::protocol::{
@@ -312,6 +314,40 @@ impl Admin {
         self.client
             .call_any::<describe_cluster::Api>(&request)
             .await
+    }
+
+    /// The same, with what only each broker itself knows (its process, version, and since when it runs), as far as
+    /// it says so in time.
+    pub async fn describe_brokers(
+        &self,
+        patience: Duration,
+    ) -> Result<describe_cluster::Response, ClientError> {
+        let mut cluster = self.describe_cluster().await?;
+        let asked = cluster.brokers.iter_mut().filter(|it| it.process_id == 0);
+        join_all(asked.map(|broker| async move {
+            let told = timeout(patience, self.describe_itself(broker.broker_id));
+            if let Ok(Ok(Some(told))) = told.await {
+                broker.process_id = told.process_id;
+                broker.uptime_ms = told.uptime_ms;
+                broker.software_version = told.software_version;
+            }
+        }))
+        .await;
+        Ok(cluster)
+    }
+
+    async fn describe_itself(
+        &self,
+        broker: BrokerId,
+    ) -> Result<Option<DescribeClusterBroker>, ClientError> {
+        let connection = self.client.broker(broker, Purpose::Control).await?;
+        let request = describe_cluster::Request {
+            include_fenced_brokers: true,
+            ..Default::default()
+        };
+        let answer = connection.call::<describe_cluster::Api>(&request, Duration::ZERO);
+        let brokers = answer.await?.brokers;
+        Ok(brokers.into_iter().find(|it| it.broker_id == broker))
     }
 
     /// The actors of a broker, or of any if none is named.

@@ -242,6 +242,11 @@ async fn the_command_line_plans_moves_verifies_cancels_and_drains() {
     works(&cluster, &["topic", "elect"]);
     let said = works(&cluster, &["cluster", "status"]);
     assert!(said.contains("metadata: voter "), "{said}");
+    for (id, runs) in [(1, true), (2, false), (3, true)] {
+        let process = cluster.node(BrokerId(id)).process_id().to_string();
+        let shows = |line: &str| line.split_whitespace().any(|word| word == process);
+        assert_eq!(said.lines().any(shows), runs, "{id} is {process}: {said}");
+    }
     let said = works(&cluster, &["cluster", "unregister", "2"]);
     assert!(said.contains("broker 2 is no more"), "{said}");
     let said = fails(&cluster, &["cluster", "drain", "3"]);
