@@ -7,7 +7,7 @@ mod placement;
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use tokio::task::JoinSet;
 use tokio::time::{timeout, Instant};
 
 use super::connection::Purpose;
@@ -323,31 +323,23 @@ impl Admin {
         patience: Duration,
     ) -> Result<describe_cluster::Response, ClientError> {
         let mut cluster = self.describe_cluster().await?;
-        let asked = cluster.brokers.iter_mut().filter(|it| it.process_id == 0);
-        join_all(asked.map(|broker| async move {
-            let told = timeout(patience, self.describe_itself(broker.broker_id));
-            if let Ok(Ok(Some(told))) = told.await {
+        let mut asked = JoinSet::new();
+        for broker in cluster.brokers.iter().filter(|it| it.process_id == 0) {
+            let (client, id) = (self.client.clone(), broker.broker_id);
+            asked.spawn(timeout(patience, describe_itself(client, id)));
+        }
+        while let Some(answer) = asked.join_next().await {
+            let Ok(Ok(Ok(Some(told)))) = answer else {
+                continue;
+            };
+            let mut brokers = cluster.brokers.iter_mut();
+            if let Some(broker) = brokers.find(|it| it.broker_id == told.broker_id) {
                 broker.process_id = told.process_id;
                 broker.uptime_ms = told.uptime_ms;
                 broker.software_version = told.software_version;
             }
-        }))
-        .await;
+        }
         Ok(cluster)
-    }
-
-    async fn describe_itself(
-        &self,
-        broker: BrokerId,
-    ) -> Result<Option<DescribeClusterBroker>, ClientError> {
-        let connection = self.client.broker(broker, Purpose::Control).await?;
-        let request = describe_cluster::Request {
-            include_fenced_brokers: true,
-            ..Default::default()
-        };
-        let answer = connection.call::<describe_cluster::Api>(&request, Duration::ZERO);
-        let brokers = answer.await?.brokers;
-        Ok(brokers.into_iter().find(|it| it.broker_id == broker))
     }
 
     /// The actors of a broker, or of any if none is named.
@@ -486,4 +478,19 @@ impl Admin {
             }),
         }
     }
+}
+
+/// What a broker says of itself.
+async fn describe_itself(
+    client: Client,
+    broker: BrokerId,
+) -> Result<Option<DescribeClusterBroker>, ClientError> {
+    let connection = client.broker(broker, Purpose::Control).await?;
+    let request = describe_cluster::Request {
+        include_fenced_brokers: true,
+        ..Default::default()
+    };
+    let answer = connection.call::<describe_cluster::Api>(&request, Duration::ZERO);
+    let brokers = answer.await?.brokers;
+    Ok(brokers.into_iter().find(|it| it.broker_id == broker))
 }
