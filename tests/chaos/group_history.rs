@@ -106,6 +106,8 @@ pub struct Life<'a> {
     pub owner: &'a str,
     /// From when to when it stood still: then its session may have ended, and it doesn't know.
     pub still: &'a [(Moment, Moment)],
+    /// Whether its library may hand out the last record once more that it had handed out before a rebalance.
+    pub repeats_last: bool,
     pub entries: Vec<(Moment, Entry)>,
 }
 
@@ -115,6 +117,9 @@ struct Reading<'a> {
     still: &'a [(Moment, Moment)],
     /// What it owns, and the record that comes next if one has come.
     owned: HashMap<i32, (Holding, Option<i64>)>,
+    repeats_last: bool,
+    /// What it has kept in a rebalance, and been given nothing of since.
+    kept: BTreeSet<i32>,
     /// The last generation that it was in.
     generation: i32,
 }
@@ -154,6 +159,8 @@ impl<'a> GroupHistory<'a> {
             owner: life.owner,
             still: life.still,
             owned: HashMap::new(),
+            repeats_last: life.repeats_last,
+            kept: BTreeSet::new(),
             generation: 0,
         };
         for (moment, entry) in life.entries {
@@ -216,6 +223,7 @@ impl<'a> GroupHistory<'a> {
         for (partition, (holding, _)) in reading.owned.extract_if(is_gone) {
             self.partition(partition).holdings.push(holding);
         }
+        reading.kept = reading.owned.keys().copied().collect();
         for partition in partitions {
             let owner = reading.owner;
             let begun = || (Holding::begin(owner, moment), None);
@@ -266,6 +274,8 @@ impl<'a> GroupHistory<'a> {
         let Some((holding, next)) = reading.owned.get_mut(&partition) else {
             return Ok(());
         };
+        let is_kept = reading.kept.remove(&partition);
+        let may_repeat = is_kept && reading.repeats_last;
         match next.replace(offset + 1) {
             None => known.begins.push(Begin {
                 member: member.into(),
@@ -273,6 +283,7 @@ impl<'a> GroupHistory<'a> {
                 offset,
             }),
             Some(next) if next == offset => {}
+            Some(next) if may_repeat && next == offset + 1 => {}
             Some(next) => {
                 return Err(Violation::Jumped {
                     member: member.into(),

@@ -243,6 +243,10 @@ impl Member {
             history.lived(Life {
                 owner: &owner,
                 still: &self.still,
+                // A rebalance has librdkafka go back to where the application stands, which it looks up behind the
+                // back of a poll: the record that this poll answers comes again (2.12.1, `rd_kafka_consume0` and
+                // `rd_kafka_toppar_pause_resume`).
+                repeats_last: self.library == Library::Librdkafka,
                 entries: entries(&self.diary(life)).unwrap(),
             })?;
         }

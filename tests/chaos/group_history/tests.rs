@@ -62,6 +62,7 @@ fn life<'a>(owner: &'a str, still: &'a [(Moment, Moment)], entries: Entries) -> 
     Life {
         owner,
         still,
+        repeats_last: false,
         entries: entries.map(|(at, entry)| (Moment(at), entry)).collect(),
     }
 }
@@ -204,6 +205,42 @@ fn owners(first: Entries, second: Entries, still: &[(Moment, Moment)]) -> Result
 
 fn members() -> [String; 2] {
     ["first".into(), "second".into()]
+}
+
+/// What is found of a member whose library repeats, and that was given these records in this order, with
+/// rebalances between.
+fn repeats(rounds: &[&[i64]]) -> Result<(), Violation> {
+    let records = records();
+    let mut history = GroupHistory::new(&records);
+    let mut entries = Vec::new();
+    for (generation, offsets) in (1..).zip(rounds) {
+        entries.push((entries.len() as u64, owns(generation, &[0])));
+        for offset in *offsets {
+            let value = ["a", "b", "c", "d"][*offset as usize];
+            entries.push((entries.len() as u64, given(*offset, value)));
+        }
+    }
+    let life = life("one", &[], entries);
+    history.lived(Life {
+        repeats_last: true,
+        ..life
+    })?;
+    history.check()
+}
+
+#[test]
+fn a_library_that_repeats_does_so_once_and_after_a_rebalance_only() {
+    assert_eq!(repeats(&[&[0, 1], &[1, 2], &[3]]), Ok(()));
+    let jumps: [&[&[i64]]; 4] = [
+        &[&[0, 1, 1, 2, 3]],
+        &[&[0, 1], &[1, 1, 2, 3]],
+        &[&[0, 1, 2], &[1, 2, 3]],
+        &[&[0, 1], &[3]],
+    ];
+    for rounds in jumps {
+        let found = repeats(rounds).unwrap_err();
+        assert!(matches!(found, Violation::Jumped { .. }), "{found}");
+    }
 }
 
 #[test]
