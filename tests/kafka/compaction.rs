@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use klamm::client::{ConsumerConfig, StartAt};
 use klamm::model::Offset;
-use klamm::record::Codec;
+use klamm::record::{BatchHeader, Codec};
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
@@ -148,8 +148,9 @@ async fn compacts(writer: Library, codec: Codec) {
     let found = read(Library::Rdkafka, &broker, "states", last).await;
     check(&found, "after kill -9");
     broker.terminate();
-    let codecs = batches(&broker).into_iter();
-    for batch in codecs.filter(|batch| batch.record_count > 0) {
+    // A lone record without a value becomes no smaller either.
+    let with_values = |batch: &BatchHeader| batch.batch_length as usize > VALUE_BYTES / 4;
+    for batch in batches(&broker).into_iter().filter(with_values) {
         assert_eq!(batch.attributes.codec().unwrap(), codec);
     }
 }
