@@ -70,7 +70,7 @@ fn free(file: &fs::File) -> io::Result<()> {
     Ok(())
 }
 
-/// A file whose name is gone. Dropped, it is [freed](free).
+/// A file whose name is gone. Dropped, it gives the disk back what it holds, piece by piece.
 #[derive(Debug, Default)]
 pub struct Removed(Option<fs::File>);
 
